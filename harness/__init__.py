@@ -1,0 +1,1 @@
+"""How a comparison is planned, run, metered, evaluated, judged and reported."""

@@ -1,0 +1,113 @@
+"""The one config file of a comparison: its keys, their types, their defaults, and the rules between them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from pipelines.stages import (
+    BenchmarkEvaluation,
+    DataSettings,
+    Dtype,
+    GenerationEvaluation,
+    LoraSettings,
+    ModelSettings,
+    PreferenceEvaluation,
+    Reference,
+    Strict,
+    Tuning,
+)
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class TrainingShape(Strict):
+    """What every training stage of every arm has in common."""
+
+    tuning: Tuning = Field(
+        "full", description="Train all weights, a LoRA adapter, or an adapter on 4-bit weights (CUDA only)."
+    )
+    lora: LoraSettings = Field(LoraSettings(), description="The adapter of `lora` and `qlora`.")
+    dtype: Dtype = Field(
+        "float32", description="Number format of the weights; bfloat16 also trains in bf16 autocast."
+    )
+    effective_batch: int = Field(16, ge=1, description="Pairs per optimizer step, the same in every stage.")
+    micro_batch: int = Field(8, ge=1, description="Pairs per forward pass; must divide `effective_batch`.")
+    max_length: int = Field(1024, ge=8, description="Longest prompt and reply together, in tokens.")
+    gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
+    arguments: dict[str, Any] = Field(
+        default_factory=dict, description="TRL arguments of every stage; a stage's own win."
+    )
+
+
+class ArmStage(Strict):
+    """One training stage of an arm."""
+
+    trainer: Literal["sft", "dpo", "orpo"] = Field(description="Which of TRL's trainers.")
+    arguments: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Any argument of that trainer's config class, such as `learning_rate` or `beta`.",
+    )
+    reference: Reference | None = Field(
+        None, description="DPO only: `copy` (default), `adapter` (LoRA) or `precomputed`."
+    )
+    implementation: Literal["trl"] | None = Field(
+        None, description="ORPO only: `trl` (default), the stock loss."
+    )
+    nll: Literal["prompt_and_completion", "completion"] | None = Field(
+        None,
+        description="SFT and ORPO: tokens that the negative log-likelihood covers. Default: `completion` for SFT, "
+        "`prompt_and_completion` for ORPO, as TRL has them.",
+    )
+
+
+class Evaluations(Strict):
+    """Which groups of evaluations run on every final model; a group that is left out does not run."""
+
+    preference: PreferenceEvaluation | None = PreferenceEvaluation()
+    generation: GenerationEvaluation | None = None
+    benchmarks: BenchmarkEvaluation | None = None
+
+
+class Decision(Strict):
+    """The declared rule by which the verdict is reached."""
+
+    compare: tuple[Name, Name] = Field(
+        ("orpo", "sft-dpo"), description="The two arms of the verdict; the difference is first minus second."
+    )
+    metric: str = Field("preference_accuracy", description="The primary metric.")
+    margin: float = Field(
+        0.02, gt=0, description="Differences smaller than this do not matter, in the metric's unit."
+    )
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="Share of false verdicts that is accepted.")
+    cost: Literal["seconds", "peak_memory", "money"] = Field(
+        "seconds", description="The cost that matters beside quality."
+    )
+
+
+class Comparison(Strict):
+    """One comparison: the whole config file."""
+
+    schema_version: Literal[1] = Field(alias="schema", description="Version of this file's form.")
+    name: Name = Field(description="Names the folder under `results/` and the page under `reports/`.")
+    model: ModelSettings = Field(description="The base model.")
+    base_per_seed: bool = Field(
+        False, description="`toy` only: pre-train a base model of its own for each seed."
+    )
+    data: DataSettings = Field(description="The preference pairs.")
+    training: TrainingShape = Field(TrainingShape(), description="What all training stages share.")
+    arms: dict[Name, list[ArmStage]] = Field(
+        min_length=1, description="The recipes: a name and its ordered stages."
+    )
+    controls: list[Literal["base", "sft"]] = Field(
+        ["base", "sft"], description="Models that are measured beside the arms."
+    )
+    seeds: int = Field(3, ge=1, le=1000, description="How many seeds each arm is trained on.")
+    first_seed: int = Field(0, ge=0, description="Seeds are numbered from here.")
+    threads: int | None = Field(None, ge=1, description="CPU threads of a stage; all cores if empty.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where stages run.")
+    evaluations: Evaluations = Field(Evaluations(), description="What is measured on every final model.")
+    decision: Decision = Field(Decision(), description="How the verdict is reached.")
+    price_per_hour: float | None = Field(None, ge=0, description="Price of this machine; prices the bill.")
+    currency: str = Field("USD", max_length=8, description="Currency of `price_per_hour`.")

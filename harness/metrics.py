@@ -1,0 +1,51 @@
+"""The metrics that evaluations measure: name, unit, direction. One list for summary, verdict, report and docs."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Direction = Literal["higher", "lower", "none"]
+
+
+class Metric(NamedTuple):
+    """One measured quantity; every value of it is a mean over items."""
+
+    unit: str
+    direction: Direction
+    formula: str
+
+
+METRICS: dict[str, Metric] = {
+    "preference_accuracy": Metric(
+        "share",
+        "higher",
+        "1 where the length-averaged log-prob of chosen exceeds that of rejected, 0.5 where equal, else 0",
+    ),
+    "preference_margin": Metric(
+        "nats per token", "higher", "length-averaged log-prob of chosen minus that of rejected"
+    ),
+    "chosen_nll": Metric("nats per token", "lower", "minus the length-averaged log-prob of chosen"),
+    "gold_score": Metric("score in [0, 1]", "higher", "the toy world's gold score of the greedy reply"),
+    "gold_score_sampled": Metric(
+        "score in [0, 1]", "higher", "the toy world's gold score of the reply sampled at temperature 1"
+    ),
+    "reply_length_tokens": Metric(
+        "tokens", "none", "tokens of the greedy reply, its end of turn not counted"
+    ),
+    "stopped_share": Metric(
+        "share", "higher", "1 where the greedy reply ended by itself, 0 where it was cut"
+    ),
+}
+
+BENCHMARK_PREFIX = "benchmark_"
+
+
+def metric(name: str) -> Metric:
+    """The metric called `name`; every `benchmark_<task>` is lm-eval's accuracy on that task.
+
+    Raises:
+        KeyError: no evaluation measures a metric of this name.
+    """
+    if name.startswith(BENCHMARK_PREFIX):
+        return Metric("share", "higher", f"lm-eval's accuracy on {name.removeprefix(BENCHMARK_PREFIX)}")
+    return METRICS[name]

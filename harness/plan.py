@@ -1,0 +1,39 @@
+"""A plan: a comparison expanded into trials and the graph of distinct stages. Also the content of `comparison.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from harness.config import Comparison
+from pipelines.stages import Stage, Strict
+
+COMPARISON = "comparison.json"
+
+
+class Trial(Strict):
+    """One arm, or one control, with one seed: the stages behind its final model and the evaluations on it."""
+
+    name: str = Field(description="The arm's name, or `base` or `sft`.")
+    role: Literal["arm", "control"]
+    seed: int | None = Field(description="None for a base model that all seeds share.")
+    preparation: list[str] = Field(description="Ids of the stages that make the base model and the data.")
+    training: list[str] = Field(description="Ids of the training stages in order; empty for the base.")
+    evaluations: list[str] = Field(description="Ids of the evaluation stages on the final model.")
+
+
+class Plan(Strict):
+    """What a run does: every distinct stage once, inputs before what needs them, and the trials that they serve."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    comparison: Comparison
+    decision_hash: str = Field(description="Hash of the declared decision rule.")
+    trials: list[Trial]
+    stages: list[Stage]
+
+
+def read_plan(folder: Path) -> Plan:
+    """The plan that a run left in its results folder."""
+    return Plan.model_validate_json((folder / COMPARISON).read_text(encoding="utf-8"))

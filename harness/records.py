@@ -1,0 +1,121 @@
+"""What a finished stage leaves: `record.json`. Versioned, machine-readable, written once."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipelines.stages import (
+    DataOutcome,
+    EvaluateOutcome,
+    PretrainOutcome,
+    Stage,
+    Strict,
+    TrainOutcome,
+)
+
+RECORD = "record.json"
+ITEMS = "items.jsonl"
+LOSSES = "losses.jsonl"
+REPLIES = "replies.jsonl"
+LOG = "log.txt"
+
+Status = Literal["done", "failed", "out_of_memory", "not_finite", "killed", "interrupted"]
+
+
+class Missing(Strict):
+    """A quantity that could not be had, and why. Never 0, never a guess."""
+
+    reason: str
+
+
+class PhaseCost(Strict):
+    """What one phase of a stage cost."""
+
+    name: Literal["start", "load", "data", "train", "evaluate", "save", "other"]
+    seconds: float
+    peak_resident_bytes: int | Missing = Field(
+        description="Highest resident memory of the process in this phase."
+    )
+    peak_cuda_allocated_bytes: int | Missing
+    peak_cuda_reserved_bytes: int | Missing
+
+
+class Cost(Strict):
+    """What a stage cost. Phases sum to `total_seconds`."""
+
+    total_seconds: float = Field(description="From the start of the process to its record, all phases.")
+    train_seconds: float = Field(
+        description="Inside the training loop alone; 0 for a stage that does not train."
+    )
+    phases: list[PhaseCost]
+    peak_memory_bytes: int = Field(
+        description="On CUDA the allocator's reserved peak, else peak resident memory."
+    )
+    peak_memory_kind: Literal["cuda_reserved", "resident"]
+    peak_device_memory_bytes: int | Missing = Field(description="The device's own figure (NVML), sampled.")
+    sample_seconds: float = Field(description="Period of the sampler.")
+
+
+class Machine(Strict):
+    """The hardware, without anything that names a host or a user."""
+
+    processor: str
+    num_cores: int
+    memory_bytes: int
+    accelerator: str | None
+    accelerator_memory_bytes: int | None
+    driver: str | None
+
+
+class Failure(Strict):
+    """Why a stage did not finish."""
+
+    message: str = Field(description="One line for a person.")
+    evidence: str = Field(description="The last lines of the stage's log.")
+
+
+class Record(Strict):
+    """One stage: what went in, what came out, what it cost, on what machine."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    stage: Stage
+    status: Status
+    outcome: (
+        Annotated[DataOutcome | TrainOutcome | PretrainOutcome | EvaluateOutcome, Field(discriminator="kind")]
+        | None
+    )
+    failure: Failure | None = None
+    cost: Cost | None
+    machine: Machine
+    versions: dict[str, str] = Field(description="Python and the libraries that matter.")
+    git_commit: str | None
+    started_at: str = Field(description="UTC, ISO 8601.")
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record of the stage in `folder`, or None where there is none."""
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    return Record.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write `content` as JSON so that a reader, or a crash, sees the old file or the new one, never half of it."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Write `record` into `folder`, synced to disk."""
+    write_json(folder / RECORD, record.model_dump(mode="json", by_alias=True))

@@ -1,0 +1,321 @@
+"""What one stage is: the content of a `stage.json`, shared by both packages. Imports no torch.
+
+A stage is the unit that runs, is metered, cached and resumed. Its folder is named by its id; its inputs are
+the ids of other stages, whose folders lie beside its own.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+Tuning = Literal["full", "lora", "qlora"]
+Reference = Literal["copy", "adapter", "precomputed"]
+Split = Literal["train", "validation", "test"]
+RowForm = Literal["auto", "prompt", "messages", "implicit", "orca", "sharegpt"]
+Phase = Literal["load", "data", "train", "evaluate", "save"]
+
+
+class Strict(BaseModel):
+    """A model that refuses unknown keys and does not change after it was made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class ModelSettings(Strict):
+    """Where the base weights and the tokenizer come from."""
+
+    name: str = Field(
+        description="A hub id, a local folder, `package:NAME` (a folder inside an installed Python package) or `toy`."
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub id.")
+    gguf_file: str | None = Field(
+        None, description="A GGUF file inside `name`; it is converted once to safetensors."
+    )
+    attn_implementation: str | None = Field(
+        None, description="Passed to `from_pretrained`; transformers chooses if empty."
+    )
+    trust_remote_code: bool = Field(False, description="Run Python code that comes with the model.")
+    chat_template: str | None = Field(
+        None,
+        description="A Jinja chat template for a tokenizer that has none (a tokenizer's own is kept). The default "
+        "adds no tokens to the vocabulary and ends each turn with the tokenizer's EOS.",
+    )
+
+
+class DataSettings(Strict):
+    """Which preference pairs are used, how they are read and how they are split."""
+
+    path: str = Field(
+        description="A hub id, a local .json, .jsonl, .parquet or .csv file (also .gz), a `save_to_disk` folder or `toy`."
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub dataset.")
+    subset: str | None = Field(None, description="Configuration name of a hub dataset.")
+    split: str = Field(
+        "train", description="Split of a hub dataset or of a saved DatasetDict to read pairs from."
+    )
+    form: RowForm = Field("auto", description="How a row holds its pair; `auto` finds out from the columns.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Renames columns before the form is found: `our name: name in the data`.",
+    )
+    num_pairs: int | None = Field(None, ge=3, description="`toy` only: how many pairs are generated.")
+    max_train_pairs: int | None = Field(
+        None, ge=1, description="Use at most so many training pairs (chosen by hash)."
+    )
+    max_validation_pairs: int | None = Field(None, ge=1, description="Use at most so many validation pairs.")
+    max_test_pairs: int | None = Field(None, ge=1, description="Use at most so many test pairs.")
+    validation_share: float = Field(
+        0.1, ge=0, lt=1, description="Share of the prompts held out for validation."
+    )
+    test_share: float = Field(0.2, gt=0, lt=1, description="Share of the prompts held out for the verdict.")
+    truncation: Literal["drop", "keep_start", "keep_end"] = Field(
+        "drop",
+        description="A pair longer than `training.max_length` is dropped, or its prompt is cut so that both replies "
+        "fit, keeping the prompt's start or its end. A reply is never cut.",
+    )
+    max_dropped: float = Field(
+        0.1, ge=0, le=1, description="Largest share of rows that may be dropped before the run stops."
+    )
+
+
+class LoraSettings(Strict):
+    """The adapter of `tuning: lora` and `qlora`."""
+
+    r: int = Field(16, ge=1, description="Rank of the update.")
+    alpha: int = Field(32, ge=1, description="Scale of the update is alpha / r.")
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="LoRA dropout. Must be 0: DPO and ORPO trainers would switch it off, SFT would not.",
+    )
+    target_modules: Literal["all-linear"] | list[str] = Field(
+        "all-linear", description="Modules that get an adapter."
+    )
+
+
+class TrainSettings(Strict):
+    """One training stage: which trainer, in which shape, with which of TRL's own arguments."""
+
+    kind: Literal["sft", "dpo", "orpo"]
+    model: ModelSettings
+    tuning: Tuning
+    lora: LoraSettings
+    dtype: Dtype
+    effective_batch: int = Field(description="Pairs per optimizer step.")
+    micro_batch: int = Field(description="Pairs per forward pass; divides `effective_batch`.")
+    max_length: int = Field(description="Tokens of prompt and reply together.")
+    gradient_checkpointing: bool
+    reference: Reference | None = Field(None, description="DPO only: how the reference model is held.")
+    implementation: Literal["trl"] | None = Field(
+        None, description="ORPO only: which implementation computes the loss."
+    )
+    nll: Literal["prompt_and_completion", "completion"] = Field(
+        description="SFT and ORPO: which tokens the negative log-likelihood covers."
+    )
+    arguments: dict[str, Any] = Field(description="TRL's own arguments of this trainer.")
+
+
+class PretrainSettings(Strict):
+    """The toy world's base model, pre-trained from nothing."""
+
+    kind: Literal["pretrain"]
+    documents: int = Field(9000, ge=16, description="Documents of the pre-training corpus.")
+
+
+class ConvertSettings(Strict):
+    """A GGUF file turned into safetensors once."""
+
+    kind: Literal["convert"]
+    model: ModelSettings
+    dtype: Dtype
+
+
+class PrepareSettings(Strict):
+    """The shared loader's work: read, render, tokenize, filter, split."""
+
+    kind: Literal["data"]
+    model: ModelSettings
+    data: DataSettings
+    max_length: int
+
+
+class PreferenceEvaluation(Strict):
+    """Log-probs of chosen and rejected replies, without generating."""
+
+    group: Literal["preference"] = "preference"
+    split: Split = Field("test", description="Which split is scored.")
+    max_items: int | None = Field(None, ge=1, description="Score at most so many pairs.")
+    batch_size: int = Field(16, ge=1, description="Pairs per forward pass.")
+
+
+class GenerationEvaluation(Strict):
+    """Replies to the same prompts, greedy and sampled."""
+
+    group: Literal["generation"] = "generation"
+    split: Split = Field("test", description="Which split the prompts come from.")
+    max_items: int | None = Field(200, ge=1, description="Use at most so many prompts.")
+    max_new_tokens: int = Field(128, ge=1, description="Tokens after which a reply is cut.")
+    sampled: bool = Field(False, description="Also sample each reply once at temperature 1, seeded by item.")
+    batch_size: int = Field(50, ge=1, description="Prompts per batch.")
+    judges: list[Literal["gold"]] = Field(
+        default_factory=list, description="Who scores the replies. `gold` is the toy world's scorer."
+    )
+
+
+class BenchmarkEvaluation(Strict):
+    """Tasks of lm-eval, by name or by local YAML file."""
+
+    group: Literal["benchmarks"] = "benchmarks"
+    tasks: list[str] = Field(min_length=1, description="lm-eval task names or paths of task YAML files.")
+    num_fewshot: int | None = Field(None, ge=0, description="lm-eval's `num_fewshot`.")
+    limit: int | None = Field(None, ge=1, description="Use at most so many items of each task.")
+    batch_size: int = Field(16, ge=1, description="Sequences per forward pass.")
+
+
+Evaluation = Annotated[
+    PreferenceEvaluation | GenerationEvaluation | BenchmarkEvaluation, Field(discriminator="group")
+]
+
+
+class EvaluateSettings(Strict):
+    """One group of evaluations on one model."""
+
+    kind: Literal["evaluate"]
+    model: ModelSettings
+    dtype: Dtype
+    max_length: int
+    evaluation: Evaluation
+
+
+StageSettings = Annotated[
+    TrainSettings | PretrainSettings | ConvertSettings | PrepareSettings | EvaluateSettings,
+    Field(discriminator="kind"),
+]
+
+
+class StageInputs(Strict):
+    """Ids of the stages whose folders this one reads. Each id is also the folder's name, beside this stage's own."""
+
+    base: str | None = Field(
+        None, description="Stage that made the base model; None: `settings.model` names it."
+    )
+    data: str | None = Field(None, description="Stage that prepared the data.")
+    policy: str | None = Field(
+        None, description="Training stage whose model this one starts from, or evaluates."
+    )
+
+
+class Stage(Strict):
+    """The content of a `stage.json`: all that a process needs to run this stage.
+
+    `python -m harness.stage FOLDER/stage.json` runs it; inputs are found at `FOLDER/../<input id>`.
+    """
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    id: str = Field(
+        pattern=r"^[a-z]+-[0-9a-f]{12}$", description="`<kind>-<12 hex digits of the identity hash>`."
+    )
+    settings: StageSettings
+    inputs: StageInputs = StageInputs()
+    seed: int = Field(ge=0, description="Every random source of the stage is seeded from it.")
+    threads: int = Field(ge=1, description="CPU threads that torch may use.")
+    device: Literal["cpu", "cuda"]
+
+    @property
+    def kind(self) -> str:
+        """The stage's kind, which is also the first part of its id."""
+        return self.settings.kind
+
+
+class Observer(Protocol):
+    """What a stage tells the process that runs it. Pipelines know nothing of meters; they mark phases and steps."""
+
+    def phase(self, name: Phase) -> AbstractContextManager[None]:
+        """Everything inside the returned context belongs to phase `name`. Phases do not nest."""
+
+    def progress(self, done: int, total: int) -> None:
+        """`done` of `total` units of the present phase are finished."""
+
+
+class SplitCount(Strict):
+    """Size of one split after filtering."""
+
+    num_pairs: int
+    num_prompt_tokens: int
+    num_chosen_tokens: int
+    num_rejected_tokens: int
+
+
+class DroppedRows(Strict):
+    """Rows that could not serve, for one reason."""
+
+    reason: str
+    num_rows: int
+    first_rows: list[int] = Field(description="Up to 10 row numbers, counted from 0 as in the source.")
+
+
+class DataOutcome(Strict):
+    """What the shared loader made of a source."""
+
+    kind: Literal["data"] = "data"
+    form: str
+    num_rows: int
+    dropped: list[DroppedRows]
+    splits: dict[Split, SplitCount]
+    content_hash: str = Field(description="Hash over every id of every split, in order.")
+    chat_template_source: Literal["tokenizer", "config", "default"]
+    adds_bos: bool
+    end_of_turn_ids: list[int] = Field(description="Token ids at which a reply ends; generation stops there.")
+    pad_token_id: int
+
+
+class TrainOutcome(Strict):
+    """What one training stage did."""
+
+    kind: Literal["train"] = "train"
+    num_steps: int = Field(description="Optimizer steps.")
+    num_pairs_seen: int = Field(description="Pairs through the policy, epochs counted.")
+    num_policy_tokens: int = Field(
+        description="Tokens through the policy's forward passes, padding not counted."
+    )
+    num_reference_tokens: int = Field(description="Tokens through the reference model's forward passes.")
+    num_parameters: int
+    num_trainable_parameters: int
+    first_loss: float | None
+    final_loss: float | None
+    effective_arguments: dict[str, Any] = Field(
+        description="TRL's arguments as the trainer had them, paths left out."
+    )
+    weights_hash: str = Field(description="SHA-256 of the saved weights file(s).")
+
+
+class PretrainOutcome(Strict):
+    """What pre-training the toy base, or converting a GGUF file, did."""
+
+    kind: Literal["base"] = "base"
+    num_parameters: int
+    num_steps: int
+    num_tokens: int
+    final_loss: float | None
+    weights_hash: str
+
+
+class EvaluateOutcome(Strict):
+    """Means over the items of `items.jsonl`, one for each metric that this evaluation measures."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    group: Literal["preference", "generation", "benchmarks"]
+    means: dict[str, float] = Field(description="Metric name to mean over its items.")
+    num_items: dict[str, int] = Field(description="Metric name to number of items behind its mean.")
+
+
+Outcome = Annotated[
+    DataOutcome | TrainOutcome | PretrainOutcome | EvaluateOutcome, Field(discriminator="kind")
+]
