@@ -1,0 +1,5 @@
+"""What goes wrong inside a stage and has a clear, one-line reason."""
+
+
+class PipelineError(ValueError):
+    """A reason that a person can act on: bad rows, a window too small, a model that does not load."""
