@@ -36,7 +36,7 @@ class Missing(Strict):
 class PhaseCost(Strict):
     """What one phase of a stage cost."""
 
-    name: Literal["start", "load", "data", "train", "evaluate", "save", "other"]
+    name: Literal["start", "load", "data", "reference", "train", "evaluate", "save", "other"]
     seconds: float
     peak_resident_bytes: int | Missing = Field(
         description="Highest resident memory of the process in this phase."
@@ -50,7 +50,7 @@ class Cost(Strict):
 
     total_seconds: float = Field(description="From the start of the process to its record, all phases.")
     train_seconds: float = Field(
-        description="Inside the training loop alone; 0 for a stage that does not train."
+        description="Training loop, and reference log-probs computed before it; 0 for a stage that does not train."
     )
     phases: list[PhaseCost]
     peak_memory_bytes: int = Field(

@@ -3,3 +3,7 @@
 
 class PipelineError(ValueError):
     """A reason that a person can act on: bad rows, a window too small, a model that does not load."""
+
+
+class NotFinite(PipelineError):
+    """The loss or a gradient became NaN or infinite."""

@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
 
-Dtype = Literal["float32", "bfloat16", "float16"]
+Dtype = Literal["float32", "bfloat16"]
 Tuning = Literal["full", "lora", "qlora"]
 Reference = Literal["copy", "adapter", "precomputed"]
 Split = Literal["train", "validation", "test"]
 RowForm = Literal["auto", "prompt", "messages", "implicit", "orca", "sharegpt"]
-Phase = Literal["load", "data", "train", "evaluate", "save"]
+Phase = Literal["load", "data", "reference", "train", "evaluate", "save"]
 
 
 class Strict(BaseModel):

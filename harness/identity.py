@@ -1,0 +1,103 @@
+"""A stage's identity: a hash of everything that can change its outcome, and of nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pipelines.data.sources import content_hash_of
+
+from harness.benchmark_tasks import content_hash as tasks_hash
+from harness.machine import machine, versions
+from harness.sources import code_hash
+from pipelines.locations import model_location
+from pipelines.stages import (
+    BenchmarkEvaluation,
+    ConvertSettings,
+    EvaluateSettings,
+    ModelSettings,
+    PrepareSettings,
+    Stage,
+    StageInputs,
+    StageSettings,
+)
+
+# The module that does the work of a kind, and the libraries whose version can change what it makes.
+WORK: dict[str, tuple[str, tuple[str, ...]]] = {
+    "pretrain": ("pipelines.toy.pretrain", ("torch", "transformers", "tokenizers")),
+    "convert": ("pipelines.convert", ("torch", "transformers")),
+    "data": ("pipelines.data.prepare", ("transformers", "tokenizers", "datasets")),
+    "sft": ("pipelines.training.train", ("torch", "transformers", "trl", "peft", "accelerate", "datasets")),
+    "dpo": ("pipelines.training.train", ("torch", "transformers", "trl", "peft", "accelerate", "datasets")),
+    "orpo": ("pipelines.training.train", ("torch", "transformers", "trl", "peft", "accelerate", "datasets")),
+    "preference": ("harness.evaluation.preference", ("torch", "transformers", "peft")),
+    "generation": ("harness.evaluation.generation", ("torch", "transformers", "peft")),
+    "benchmarks": ("harness.evaluation.benchmarks", ("torch", "transformers", "peft", "lm-eval")),
+}
+
+
+def make_stage(
+    settings: StageSettings, inputs: StageInputs, *, seed: int, threads: int, device: Any
+) -> Stage:
+    """A stage with its id: the kind and 12 hex digits of the hash of `identity`."""
+    described = identity(settings, inputs, seed=seed, threads=threads, device=device)
+    digest = canonical_hash(described)
+    return Stage(
+        id=f"{settings.kind}-{digest[:12]}",
+        settings=settings,
+        inputs=inputs,
+        seed=seed,
+        threads=threads,
+        device=device,
+    )
+
+
+def identity(
+    settings: StageSettings, inputs: StageInputs, *, seed: int, threads: int, device: str
+) -> dict[str, Any]:
+    """All that can change the stage's outcome: settings, content of its sources, inputs, seed, code, machine kind."""
+    work = settings.evaluation.group if isinstance(settings, EvaluateSettings) else settings.kind
+    module, libraries = WORK[work]
+    installed = versions()
+    return {
+        "settings": settings.model_dump(mode="json"),
+        "content": _content(settings, inputs),
+        "inputs": inputs.model_dump(mode="json"),
+        "seed": seed,
+        "threads": threads,
+        "device": machine().accelerator if device == "cuda" else f"cpu {machine().processor}",
+        "code": code_hash(module),
+        "versions": {library: installed.get(library) for library in (*libraries, "python")},
+    }
+
+
+def canonical_hash(content: Any) -> str:
+    """SHA-256 of `content` as JSON with sorted keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _content(settings: StageSettings, inputs: StageInputs) -> dict[str, str]:
+    """Hashes of what lies outside the results folder: data files, model files, benchmark tasks."""
+    found: dict[str, str] = {}
+    if isinstance(settings, PrepareSettings):
+        found["data"] = content_hash_of(settings.data)
+        found["tokenizer"] = _model_hash(settings.model)
+    elif isinstance(settings, ConvertSettings) or (hasattr(settings, "model") and inputs.base is None):
+        found["model"] = _model_hash(settings.model)
+    if isinstance(settings, EvaluateSettings) and isinstance(settings.evaluation, BenchmarkEvaluation):
+        found["tasks"] = tasks_hash(settings.evaluation.tasks)
+    return found
+
+
+def _model_hash(model: ModelSettings) -> str:
+    """Sizes and times of a local model's files (weights are too big to read in every plan); a hub id by itself."""
+    folder = Path(model_location(model.name))
+    if not folder.is_dir():
+        return f"{model.name}@{model.revision}"
+    wanted = [folder / model.gguf_file] if model.gguf_file else sorted(folder.iterdir())
+    described = [
+        (path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in wanted if path.is_file()
+    ]
+    return canonical_hash(described)

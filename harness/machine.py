@@ -1,0 +1,102 @@
+"""The machine, the library versions and the commit behind a record. Imports no torch; names no host and no user."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from harness.records import Machine
+
+LIBRARIES = (
+    "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "lm-eval", "numpy", "prefduel",
+)  # fmt: skip
+
+
+@cache
+def machine() -> Machine:
+    """This machine's hardware, the GPU found through NVML so that the driver is not touched by torch."""
+    accelerator, accelerator_memory, driver = _first_gpu()
+    return Machine(
+        processor=_processor(),
+        num_cores=os.cpu_count() or 1,
+        memory_bytes=psutil.virtual_memory().total,
+        accelerator=accelerator,
+        accelerator_memory_bytes=accelerator_memory,
+        driver=driver,
+    )
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that can change a result; absent ones are left out."""
+    found = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def git_commit() -> str | None:
+    """The commit of the working directory, `-dirty` where tracked files differ from it; None outside a repository."""
+    described = _git("rev-parse", "--short=12", "HEAD")
+    if described is None:
+        return None
+    return f"{described}-dirty" if _git("status", "--porcelain", "--untracked-files=no") else described
+
+
+def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
+    """`auto` is CUDA where NVML shows a device and CUDA_VISIBLE_DEVICES does not hide it."""
+    if wanted != "auto":
+        return wanted
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return "cuda" if machine().accelerator is not None and not hidden else "cpu"
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _first_gpu() -> tuple[str | None, int | None, str | None]:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        try:
+            if pynvml.nvmlDeviceGetCount() == 0:
+                return None, None, None
+            handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+            return (
+                str(pynvml.nvmlDeviceGetName(handle)),
+                int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
+                str(pynvml.nvmlSystemGetDriverVersion()),
+            )
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return None, None, None

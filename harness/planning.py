@@ -1,0 +1,183 @@
+"""From a comparison to its plan: trials, and the graph of distinct stages behind them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from harness.config import ArmStage, Comparison
+from harness.identity import canonical_hash, make_stage
+from harness.machine import choose_device
+from harness.plan import Plan, Trial
+from pipelines.stages import (
+    ConvertSettings,
+    EvaluateSettings,
+    Evaluation,
+    PrepareSettings,
+    PretrainSettings,
+    Stage,
+    StageInputs,
+    StageSettings,
+    TrainSettings,
+)
+
+DATA_SEED = 0
+SHARED_BASE_SEED = 0
+
+
+def make_plan(comparison: Comparison, *, arms: list[str] | None = None) -> Plan:
+    """Expand a comparison.
+
+    Args:
+        comparison: The validated config.
+        arms: Only these arms; all of them if None.
+    """
+    planner = _Planner(comparison)
+    trials = planner.trials(list(comparison.arms) if arms is None else arms)
+    return Plan(
+        comparison=comparison,
+        decision_hash=canonical_hash(comparison.decision.model_dump(mode="json")),
+        trials=trials,
+        stages=list(planner.stages.values()),
+    )
+
+
+def trial_seed(seed: int) -> int:
+    """The number that seeds a trial's random sources, from the seed's index.
+
+    Spread by a hash: in TRL epoch e of seed s is epoch 0 of seed s + e, so neighbours would share their order.
+    """
+    digest = hashlib.sha256(f"prefduel trial seed {seed}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1  # numpy and transformers want less than 2**32
+
+
+def sft_arm(comparison: Comparison) -> str | None:
+    """The arm whose first stage is the SFT control: the first one that begins with SFT."""
+    return next((name for name, stages in comparison.arms.items() if stages[0].trainer == "sft"), None)
+
+
+@dataclass
+class _Planner:
+    comparison: Comparison
+    stages: dict[str, Stage] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._device = choose_device(self.comparison.device)
+        self._threads = self.comparison.threads or os.cpu_count() or 1
+
+    def trials(self, arms: list[str]) -> list[Trial]:
+        """Trials in the order in which they run: arms in turn, their order reversed in every second seed."""
+        first, count = self.comparison.first_seed, self.comparison.seeds
+        found: list[Trial] = []
+        if "base" in self.comparison.controls and not self.comparison.base_per_seed:
+            found.append(self._trial("base", "control", None, []))
+        for seed in range(first, first + count):
+            if "base" in self.comparison.controls and self.comparison.base_per_seed:
+                found.append(self._trial("base", "control", seed, []))
+            ordered = arms if (seed - first) % 2 == 0 else arms[::-1]
+            for arm in ordered:
+                if "sft" in self.comparison.controls and arm == sft_arm(self.comparison):
+                    found.append(self._trial("sft", "control", seed, self.comparison.arms[arm][:1]))
+                found.append(self._trial(arm, "arm", seed, self.comparison.arms[arm]))
+        return found
+
+    def _trial(
+        self, name: str, role: Literal["arm", "control"], seed: int | None, recipe: list[ArmStage]
+    ) -> Trial:
+        base = self._base(seed)
+        data = self._add(
+            PrepareSettings(
+                kind="data",
+                model=self.comparison.model,
+                data=self.comparison.data,
+                max_length=self.comparison.training.max_length,
+            ),
+            StageInputs(),
+            DATA_SEED,
+        )
+        policy: str | None = None
+        training: list[str] = []
+        for stage in recipe:
+            assert seed is not None
+            policy = self._add(
+                self._train_settings(stage),
+                StageInputs(base=base, data=data, policy=policy),
+                trial_seed(seed),
+            )
+            training.append(policy)
+        inputs = StageInputs(base=base, data=data, policy=policy)
+        evaluations = [
+            # One seed for all: sampled replies of every model then meet the same random numbers.
+            self._add(self._evaluate_settings(evaluation), inputs, DATA_SEED)
+            for evaluation in self._evaluations()
+        ]
+        preparation = [data] if base is None else [base, data]
+        return Trial(
+            name=name,
+            role=role,
+            seed=seed,
+            preparation=preparation,
+            training=training,
+            evaluations=evaluations,
+        )
+
+    def _base(self, seed: int | None) -> str | None:
+        model = self.comparison.model
+        if model.name == "toy":
+            own = self.comparison.base_per_seed and seed is not None
+            return self._add(
+                PretrainSettings(kind="pretrain"),
+                StageInputs(),
+                trial_seed(seed) if own and seed is not None else SHARED_BASE_SEED,
+            )
+        if model.gguf_file is not None:
+            dtype = self.comparison.training.dtype
+            return self._add(
+                ConvertSettings(kind="convert", model=model, dtype=dtype), StageInputs(), DATA_SEED
+            )
+        return None
+
+    def _evaluations(self) -> Iterator[Evaluation]:
+        groups = self.comparison.evaluations
+        for evaluation in (groups.preference, groups.generation, groups.benchmarks):
+            if evaluation is not None:
+                yield evaluation
+
+    def _train_settings(self, stage: ArmStage) -> TrainSettings:
+        shape = self.comparison.training
+        default_nll: Literal["prompt_and_completion", "completion"] = (
+            "prompt_and_completion" if stage.trainer == "orpo" else "completion"
+        )
+        return TrainSettings(
+            kind=stage.trainer,
+            model=self.comparison.model,
+            tuning=shape.tuning,
+            lora=shape.lora,
+            dtype=shape.dtype,
+            effective_batch=shape.effective_batch,
+            micro_batch=shape.micro_batch,
+            max_length=shape.max_length,
+            gradient_checkpointing=shape.gradient_checkpointing,
+            reference=(stage.reference or "copy") if stage.trainer == "dpo" else None,
+            implementation=(stage.implementation or "trl") if stage.trainer == "orpo" else None,
+            nll=stage.nll or default_nll,
+            arguments={**shape.arguments, **stage.arguments},
+        )
+
+    def _evaluate_settings(self, evaluation: Evaluation) -> EvaluateSettings:
+        shape = self.comparison.training
+        return EvaluateSettings(
+            kind="evaluate",
+            model=self.comparison.model,
+            dtype=shape.dtype,
+            max_length=shape.max_length,
+            evaluation=evaluation,
+        )
+
+    def _add(self, settings: StageSettings, inputs: StageInputs, seed: int) -> str:
+        stage = make_stage(settings, inputs, seed=seed, threads=self._threads, device=self._device)
+        self.stages.setdefault(stage.id, stage)
+        return stage.id

@@ -1,0 +1,187 @@
+"""Runs one stage in this process: `python -m harness.stage FOLDER/stage.json`.
+
+All that launches stages (fork server, `accelerate launch`, a batch system) hangs on this entry. It always leaves
+a `record.json` in the stage's folder, unless the process is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from multiprocessing import connection, parent_process
+from pathlib import Path
+
+from harness.device_sampler import DeviceSampler, no_device, nvml_reader
+from harness.machine import git_commit, machine, versions
+from harness.meters import Meter, NoPeak, cuda_peaks
+from harness.records import LOG, Failure, Record, Status, write_record
+from pipelines.errors import NotFinite, PipelineError
+from pipelines.stages import Outcome, Stage
+
+STAGE = "stage.json"
+Report = Callable[[str, int, int], None]
+LOG_TAIL_LINES = 20
+
+
+def run_file(stage_file: Path, *, launched_at: float, report: Report) -> Record:
+    """Run the stage that `stage_file` describes, write its record beside it and return it.
+
+    Args:
+        stage_file: A `stage.json`; the stage's folder is the one it lies in.
+        launched_at: `time.monotonic()` when the launch of this process began, in seconds.
+        report: Called with (phase, done, total).
+    """
+    folder = stage_file.parent
+    started_at = datetime.now(UTC).isoformat(timespec="seconds")
+    stage = Stage.model_validate_json(stage_file.read_text(encoding="utf-8"))
+    outcome: Outcome | None = None
+    failure: Failure | None = None
+    status: Status = "done"
+    _prepare_torch(stage)
+    meter, sampler = _meters(stage, launched_at, report)
+    with sampler:
+        try:
+            outcome = _run(stage, folder, meter)
+        except Exception as error:
+            status = _status_of(error)
+            traceback.print_exc()
+            sys.stderr.flush()
+            failure = Failure(message=_message_of(error), evidence=log_tail(folder))
+    record = Record(
+        stage=stage,
+        status=status,
+        outcome=outcome,
+        failure=failure,
+        cost=meter.cost(sampler),
+        machine=machine(),
+        versions=versions(),
+        git_commit=git_commit(),
+        started_at=started_at,
+    )
+    write_record(folder, record)
+    return record
+
+
+def child(stage_file: str, launched_at: float, progress: connection.Connection) -> None:
+    """The process that a launcher starts: output into the stage's log, progress through the connection."""
+    _end_with_parent()
+    folder = Path(stage_file).parent
+    with _output_into(folder / LOG):
+
+        def report(phase: str, done: int, total: int) -> None:
+            with contextlib.suppress(OSError):  # the parent's end may be closed: the stage goes on
+                progress.send((phase, done, total))
+
+        run_file(Path(stage_file), launched_at=launched_at, report=report)
+
+
+def log_tail(folder: Path) -> str:
+    """The last lines of the stage's log, without absolute paths of this machine's folders."""
+    log = folder / LOG
+    if not log.is_file():
+        return ""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
+    tail = "\n".join(lines)
+    for path, name in ((Path.cwd(), "."), (Path(sys.prefix), "<python>"), (Path.home(), "~")):
+        tail = tail.replace(str(path), name)
+    return tail
+
+
+def _run(stage: Stage, folder: Path, meter: Meter) -> Outcome:
+    if stage.kind == "evaluate":
+        from harness.evaluation.run import evaluate
+
+        return evaluate(stage, folder, meter)
+    from pipelines.run import run_stage
+
+    return run_stage(stage, folder, meter)
+
+
+def _prepare_torch(stage: Stage) -> None:
+    """Pin what makes numbers differ between runs: threads, and kernels that choose by timing."""
+    import torch
+
+    torch.set_num_threads(stage.threads)
+    torch.manual_seed(stage.seed)
+    torch.use_deterministic_algorithms(stage.device == "cpu")
+
+
+def _meters(stage: Stage, launched_at: float, report: Report) -> tuple[Meter, DeviceSampler]:
+    if stage.device == "cpu":
+        nothing = NoPeak("the stage ran on the CPU")
+        return Meter(launched_at, report, allocated=nothing, reserved=nothing), DeviceSampler(no_device)
+    import torch
+
+    allocated, reserved = cuda_peaks()
+    uuid = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
+    return Meter(launched_at, report, allocated=allocated, reserved=reserved), DeviceSampler(
+        nvml_reader(uuid)
+    )
+
+
+def _status_of(error: Exception) -> Status:
+    if isinstance(error, NotFinite):
+        return "not_finite"
+    # torch is loaded by now; its CUDA error is named so, the CPU's is a plain RuntimeError.
+    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if out_of_memory or "can't allocate memory" in str(error):
+        return "out_of_memory"
+    return "failed"
+
+
+def _message_of(error: Exception) -> str:
+    text = (str(error).strip().splitlines() or [""])[0]
+    return text if isinstance(error, PipelineError) else f"{type(error).__name__}: {text}"
+
+
+@contextlib.contextmanager
+def _output_into(log: Path) -> Iterator[None]:
+    """Everything that this process prints, libraries' own noise included, goes into the stage's log."""
+    with log.open("ab", buffering=0) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that asked for it is gone, so that a killed run leaves no orphan."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, name="parent-watch", daemon=True).start()
+
+
+def main(arguments: list[str]) -> int:
+    """Run the stage file named on the command line, printing progress; 0 when it is done, 1 when it failed."""
+    if len(arguments) != 1 or not Path(arguments[0]).is_file():
+        sys.stderr.write("usage: python -m harness.stage FOLDER/stage.json\n")
+        return 2
+    record = run_file(
+        Path(arguments[0]),
+        launched_at=time.monotonic(),
+        report=lambda phase, done, total: print(f"{phase} {done}/{total}", flush=True),  # noqa: T201
+    )
+    if record.failure:
+        sys.stderr.write(record.failure.message + "\n")
+    return 0 if record.status == "done" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,35 @@
+"""The narrow door: run this stage, with these settings, into this folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipelines.stages import Observer, Outcome, Stage
+
+
+def run_stage(stage: Stage, folder: Path, observer: Observer) -> Outcome:
+    """Run a stage that makes data or a model. Heavy imports happen here, for what this kind needs.
+
+    Args:
+        stage: What to run.
+        folder: The stage's folder; its inputs lie beside it.
+        observer: Told of phases and progress.
+
+    Raises:
+        PipelineError: a reason that a person can act on.
+    """
+    if stage.kind == "pretrain":
+        from pipelines.toy.pretrain import pretrain
+
+        return pretrain(stage, folder, observer)
+    if stage.kind == "convert":
+        from pipelines.convert import convert
+
+        return convert(stage, folder, observer)
+    if stage.kind == "data":
+        from pipelines.data.prepare import prepare
+
+        return prepare(stage, folder, observer)
+    from pipelines.training.train import train
+
+    return train(stage, folder, observer)

@@ -1,0 +1,1 @@
+"""The three trainers, fed with ids that the shared loader made."""

@@ -1,0 +1,37 @@
+"""Direct preference optimization by TRL's `DPOTrainer`, with the reference model made explicit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trl import DPOConfig, DPOTrainer
+
+from pipelines.training.feed import dpo_rows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from pipelines.training.parts import Parts
+
+
+class PretokenizedDPOTrainer(DPOTrainer):
+    """`DPOTrainer` on ids that were made elsewhere: nothing is rendered, tokenized, truncated or dropped."""
+
+    def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
+        return dataset
+
+
+def dpo_trainer(parts: Parts, arguments: dict[str, Any]) -> PretokenizedDPOTrainer:
+    """A trainer whose reference is the model that the stage starts from.
+
+    `copy`: `parts.reference_model`. `adapter`: TRL copies the adapter `default` to a frozen one named `ref`.
+    `precomputed`: the policy itself, before its first step, gives the log-probs of all pairs.
+    """
+    precomputed = parts.settings.reference == "precomputed"
+    return PretokenizedDPOTrainer(
+        model=parts.policy,
+        ref_model=parts.reference_model,
+        args=DPOConfig(**arguments, precompute_ref_log_probs=precomputed, disable_dropout=True),
+        train_dataset=dpo_rows(parts.pairs),
+        processing_class=parts.tokenizer,
+    )

@@ -1,0 +1,89 @@
+"""One training stage: policy in, trained policy out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transformers import set_seed
+
+from pipelines.data.prepared import read_split, read_tokenizer
+from pipelines.models import count_parameters, load_policy, save_model, with_new_adapter
+from pipelines.stages import Observer, Stage, TrainOutcome, TrainSettings
+from pipelines.training.arguments import effective_arguments, shared_arguments
+from pipelines.training.parts import Parts
+from pipelines.training.watching import LossLog, TokenCount
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, Trainer
+
+
+def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
+    """Train as `stage` says and leave `folder/model` and `folder/losses.jsonl`.
+
+    Raises:
+        PipelineError: the model does not load, or the loss or a gradient is not finite.
+    """
+    settings = stage.settings
+    assert isinstance(settings, TrainSettings)
+    assert stage.inputs.data is not None
+    data = folder.parent / stage.inputs.data
+    with observer.phase("load"):
+        parts = Parts(
+            settings=settings,
+            policy=_trainable_policy(stage, folder),
+            reference_model=load_policy(stage, folder) if settings.reference == "copy" else None,
+            tokenizer=read_tokenizer(data),
+            pairs=read_split(data, "train"),
+        )
+    with observer.phase("reference" if settings.reference == "precomputed" else "data"):
+        losses = LossLog(folder, observer)
+        with TokenCount(parts.policy) as counted_before:
+            trainer = _trainer(stage, folder, parts)
+        trainer.add_callback(losses)
+    models = [model for model in (trainer.model, parts.reference_model) if model is not None]
+    with observer.phase("train"), TokenCount(*models) as counted:
+        state = trainer.train()
+    with observer.phase("save"):
+        digest = save_model(trainer.model, parts.tokenizer, folder)
+    num_parameters, num_trainable = count_parameters(trainer.model)
+    sequences_per_pair = 1 if settings.kind == "sft" else 2
+    return TrainOutcome(
+        num_steps=state.global_step,
+        num_pairs_seen=counted.num_policy_sequences // sequences_per_pair,
+        num_policy_tokens=counted.num_policy_tokens,
+        num_reference_tokens=counted_before.num_reference_tokens + counted.num_reference_tokens,
+        num_parameters=num_parameters,
+        num_trainable_parameters=num_trainable,
+        first_loss=losses.losses[0] if losses.losses else None,
+        final_loss=losses.losses[-1] if losses.losses else None,
+        effective_arguments=effective_arguments(trainer.args),
+        weights_hash=digest,
+    )
+
+
+def _trainable_policy(stage: Stage, folder: Path) -> PreTrainedModel:
+    settings = stage.settings
+    assert isinstance(settings, TrainSettings)
+    set_seed(stage.seed)
+    policy = load_policy(stage, folder, trainable=True)
+    if settings.tuning != "full" and stage.inputs.policy is None:
+        policy = with_new_adapter(policy, settings.lora, quantized=settings.tuning == "qlora")
+    policy.config.use_cache = False
+    return policy
+
+
+def _trainer(stage: Stage, folder: Path, parts: Parts) -> Trainer:
+    arguments = shared_arguments(stage, folder)
+    # Imported one by one: the ORPO trainer lives in an experimental package that may go.
+    if stage.kind == "sft":
+        from pipelines.training.sft import sft_trainer
+
+        return sft_trainer(parts, arguments)
+    if stage.kind == "dpo":
+        from pipelines.training.dpo import dpo_trainer
+
+        return dpo_trainer(parts, arguments)
+    from pipelines.training.orpo import orpo_trainer
+
+    return orpo_trainer(parts, arguments)

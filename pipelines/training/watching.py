@@ -1,0 +1,104 @@
+"""What is noted while a trainer runs: losses, progress, and the tokens that reach each model."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+import torch
+from transformers import TrainerCallback
+
+from pipelines.errors import NotFinite
+
+if TYPE_CHECKING:
+    from pipelines.stages import Observer
+
+LOSSES = "losses.jsonl"
+LOGGED = ("loss", "learning_rate", "grad_norm", "nll_loss", "log_odds_ratio", "rewards/margins")
+
+
+class LossLog(TrainerCallback):
+    """Writes a line to `losses.jsonl` at each optimizer step, tells the observer, stops on NaN or infinity."""
+
+    def __init__(self, folder: Path, observer: Observer) -> None:
+        self._observer = observer
+        self._file: TextIO = (folder / LOSSES).open("w", encoding="utf-8")
+        self.losses: list[float] = []
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Note one step's values.
+
+        Raises:
+            NotFinite: the loss or the gradient norm is NaN or infinite.
+        """
+        if not logs or "loss" not in logs:
+            return
+        values = {name: float(logs[name]) for name in LOGGED if name in logs}
+        row = {"step": state.global_step} | {
+            name: value if math.isfinite(value) else None for name, value in values.items()
+        }
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(values.get(name, 0.0)):
+                raise NotFinite(f"{name} is {values[name]} at step {state.global_step} of {state.max_steps}")
+        self.losses.append(values["loss"])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Tell how far the training is."""
+        self._observer.progress(state.global_step, state.max_steps)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class TokenCount:
+    """Counts what models receive in their forward passes, through hooks: sequences and tokens without padding.
+
+    Passes with gradient are the policy's; passes without are the reference's (in DPO with an adapter
+    both go through one module). Recomputation by gradient checkpointing happens below the hooked module.
+    """
+
+    def __init__(self, *models: torch.nn.Module) -> None:
+        device = next(models[0].parameters()).device
+        # Summed on the device: reading a value in each step would stall a GPU.
+        self._counts = torch.zeros(
+            2, 2, dtype=torch.long, device=device
+        )  # (with gradient, sequences | tokens)
+        self._hooks = [model.register_forward_pre_hook(self._note, with_kwargs=True) for model in models]
+
+    def __enter__(self) -> TokenCount:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _note(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        mask = kwargs["attention_mask"]  # (sequences, tokens)
+        row = int(torch.is_grad_enabled())
+        self._counts[row, 0] += mask.shape[0]
+        self._counts[row, 1] += mask.sum()
+
+    @property
+    def num_policy_sequences(self) -> int:
+        """Sequences through the policy."""
+        return int(self._counts[1, 0])
+
+    @property
+    def num_policy_tokens(self) -> int:
+        """Tokens through the policy, padding not counted."""
+        return int(self._counts[1, 1])
+
+    @property
+    def num_reference_tokens(self) -> int:
+        """Tokens through the reference model, padding not counted."""
+        return int(self._counts[0, 1])
