@@ -75,6 +75,15 @@ def load_policy(stage: Stage, folder: Path, *, trainable: bool = False) -> PreTr
     return model if trainable else model.eval()
 
 
+def load_reference(stage: Stage, folder: Path) -> PreTrainedModel:
+    """A second model equal to the one that `stage` starts from, an adapter merged into its base.
+
+    TRL 1.16 takes the hidden states of a reference directly, so it cannot be an adapter's wrapper.
+    """
+    model = load_policy(stage, folder)
+    return model.merge_and_unload() if isinstance(model, PeftModel) else model
+
+
 def with_new_adapter(model: PreTrainedModel, lora: LoraSettings, *, quantized: bool) -> PeftModel:
     """`model` with a fresh LoRA adapter; seed torch before, the adapter's weights are random."""
     if quantized:

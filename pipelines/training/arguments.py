@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def shared_arguments(stage: Stage, folder: Path) -> dict[str, Any]:
         "gradient_accumulation_steps": settings.effective_batch // settings.micro_batch,
         # Both default to True in TRL 1.16, bf16 even on a CPU.
         "bf16": settings.dtype == "bfloat16",
-        "gradient_checkpointing": settings.gradient_checkpointing,
+        # The new name of `gradient_checkpointing` in transformers 5.23, which mirrors it to the old one.
+        "activation_checkpointing": settings.gradient_checkpointing,
         # transformers would otherwise log a NaN loss as 0.0.
         "logging_nan_inf_filter": False,
         "logging_steps": 1,
@@ -51,7 +53,7 @@ def effective_arguments(arguments: Any) -> dict[str, Any]:
     Args:
         arguments: An instance of a TRL config class.
     """
-    defaults = type(arguments)(output_dir="").to_dict()
+    defaults = {field.name: field.default for field in fields(arguments)}
     return {
         name: value
         for name, value in arguments.to_dict().items()

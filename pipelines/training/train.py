@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from transformers import set_seed
 
 from pipelines.data.prepared import read_split, read_tokenizer
-from pipelines.models import count_parameters, load_policy, save_model, with_new_adapter
-from pipelines.stages import Observer, Stage, TrainOutcome, TrainSettings
+from pipelines.models import count_parameters, load_policy, load_reference, save_model, with_new_adapter
+from pipelines.stages import Observer, Phase, Stage, TrainOutcome, TrainSettings
 from pipelines.training.arguments import effective_arguments, shared_arguments
 from pipelines.training.parts import Parts
-from pipelines.training.watching import LossLog, TokenCount
+from pipelines.training.watching import LOSSES, LossLog, TokenCount
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, Trainer
@@ -32,17 +32,17 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
         parts = Parts(
             settings=settings,
             policy=_trainable_policy(stage, folder),
-            reference_model=load_policy(stage, folder) if settings.reference == "copy" else None,
+            reference_model=load_reference(stage, folder) if settings.reference == "copy" else None,
             tokenizer=read_tokenizer(data),
             pairs=read_split(data, "train"),
         )
-    with observer.phase("reference" if settings.reference == "precomputed" else "data"):
-        losses = LossLog(folder, observer)
-        with TokenCount(parts.policy) as counted_before:
-            trainer = _trainer(stage, folder, parts)
-        trainer.add_callback(losses)
+    making: Phase = "reference" if settings.reference == "precomputed" else "data"
+    with observer.phase(making), TokenCount(parts.policy) as counted_before:
+        trainer = _trainer(stage, folder, parts)
     models = [model for model in (trainer.model, parts.reference_model) if model is not None]
-    with observer.phase("train"), TokenCount(*models) as counted:
+    with observer.phase("train"), TokenCount(*models) as counted, (folder / LOSSES).open("w") as file:
+        losses = LossLog(file, observer)
+        trainer.add_callback(losses)
         state = trainer.train()
     with observer.phase("save"):
         digest = save_model(trainer.model, parts.tokenizer, folder)

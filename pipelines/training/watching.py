@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -21,11 +20,15 @@ LOGGED = ("loss", "learning_rate", "grad_norm", "nll_loss", "log_odds_ratio", "r
 
 
 class LossLog(TrainerCallback):
-    """Writes a line to `losses.jsonl` at each optimizer step, tells the observer, stops on NaN or infinity."""
+    """Writes a line at each optimizer step, tells the observer, stops on NaN or infinity.
 
-    def __init__(self, folder: Path, observer: Observer) -> None:
-        self._observer = observer
-        self._file: TextIO = (folder / LOSSES).open("w", encoding="utf-8")
+    Args:
+        file: Gets a JSON line for each step.
+        observer: Told how far the training is.
+    """
+
+    def __init__(self, file: TextIO, observer: Observer) -> None:
+        self._file, self._observer = file, observer
         self.losses: list[float] = []
 
     def on_log(
@@ -52,10 +55,6 @@ class LossLog(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Tell how far the training is."""
         self._observer.progress(state.global_step, state.max_steps)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 class TokenCount:

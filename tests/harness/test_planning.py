@@ -1,0 +1,166 @@
+"""Planning: shared stages once, arms interleaved, seeds far apart, identity by content."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import sources
+from harness.config import Comparison
+from harness.plan import Plan
+from harness.planning import make_plan, trial_seed
+
+
+def comparison(tmp_path: Path, **changes: Any) -> Comparison:
+    data = tmp_path / "pairs.jsonl"
+    if not data.exists():
+        data.write_text(json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}) + "\n")
+    content: dict[str, Any] = {
+        "schema": 1,
+        "name": "x",
+        "model": {"name": "toy"},
+        "data": {"path": str(data)},
+        "arms": {
+            "orpo": [{"trainer": "orpo"}],
+            "sft-dpo": [{"trainer": "sft"}, {"trainer": "dpo", "arguments": {"beta": 0.1}}],
+        },
+        "device": "cpu",
+        "threads": 1,
+    }
+    return Comparison.model_validate(content | changes)
+
+
+def kinds(plan: Plan) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for stage in plan.stages:
+        found[stage.kind] = found.get(stage.kind, 0) + 1
+    return found
+
+
+def test_the_sft_control_is_the_first_stage_of_sft_dpo_and_is_trained_once(tmp_path: Path) -> None:
+    plan = make_plan(comparison(tmp_path))
+    assert kinds(plan) == {"pretrain": 1, "data": 1, "sft": 3, "dpo": 3, "orpo": 3, "evaluate": 10}
+    trials = {(trial.name, trial.seed): trial for trial in plan.trials}
+    assert trials["sft", 1].training == trials["sft-dpo", 1].training[:1]
+
+
+def test_one_sft_model_serves_every_dpo_point(tmp_path: Path) -> None:
+    arms = {
+        f"dpo-{beta}": [{"trainer": "sft"}, {"trainer": "dpo", "arguments": {"beta": beta}}]
+        for beta in (0.1, 0.2, 0.3)
+    }
+    plan = make_plan(comparison(tmp_path, arms=arms))
+    assert kinds(plan)["sft"] == 3
+    assert kinds(plan)["dpo"] == 9
+
+
+def test_inputs_come_before_what_needs_them(tmp_path: Path) -> None:
+    plan = make_plan(comparison(tmp_path))
+    seen: set[str] = set()
+    for stage in plan.stages:
+        assert {name for name in stage.inputs.model_dump().values() if name} <= seen
+        seen.add(stage.id)
+
+
+def test_arms_are_interleaved_a_b_b_a_across_seeds(tmp_path: Path) -> None:
+    plan = make_plan(comparison(tmp_path))
+    order = [(trial.name, trial.seed) for trial in plan.trials if trial.role == "arm"]
+    assert order == [
+        ("orpo", 0), ("sft-dpo", 0), ("sft-dpo", 1), ("orpo", 1), ("orpo", 2), ("sft-dpo", 2),
+    ]  # fmt: skip
+
+
+def test_planning_twice_gives_the_same_plan(tmp_path: Path) -> None:
+    assert make_plan(comparison(tmp_path)) == make_plan(comparison(tmp_path))
+
+
+def test_a_base_for_each_seed_makes_a_base_control_for_each_seed(tmp_path: Path) -> None:
+    plan = make_plan(comparison(tmp_path, base_per_seed=True))
+    assert kinds(plan)["pretrain"] == 3
+    assert [trial.seed for trial in plan.trials if trial.name == "base"] == [0, 1, 2]
+
+
+def test_seeds_are_far_apart() -> None:
+    seeds = sorted(trial_seed(number) for number in range(200))
+    assert min(second - first for first, second in itertools.pairwise(seeds)) > 100
+
+
+def ids(plan: Plan, kind: str) -> set[str]:
+    return {stage.id for stage in plan.stages if stage.kind == kind}
+
+
+@pytest.mark.parametrize(
+    ("changes", "moved", "kept"),
+    [
+        ({"name": "other"}, set(), {"pretrain", "data", "sft", "dpo", "orpo", "evaluate"}),
+        ({"decision": {"margin": 0.5}}, set(), {"pretrain", "data", "sft", "dpo", "orpo", "evaluate"}),
+        ({"price_per_hour": 3.0}, set(), {"pretrain", "data", "sft", "dpo", "orpo", "evaluate"}),
+        ({"training": {"max_length": 512}}, {"data", "sft", "dpo", "orpo", "evaluate"}, {"pretrain"}),
+        ({"training": {"effective_batch": 8}}, {"sft", "dpo", "orpo"}, {"pretrain", "data"}),
+        (
+            {"evaluations": {"preference": {"split": "validation"}}},
+            {"evaluate"},
+            {"sft", "dpo", "orpo", "data"},
+        ),
+        ({"threads": 2}, {"pretrain", "sft", "dpo", "orpo"}, set()),
+    ],
+)
+def test_only_settings_that_can_change_an_outcome_move_its_id(
+    tmp_path: Path, changes: dict[str, Any], moved: set[str], kept: set[str]
+) -> None:
+    before, after = make_plan(comparison(tmp_path)), make_plan(comparison(tmp_path, **changes))
+    for kind in moved:
+        assert not ids(before, kind) & ids(after, kind), kind
+    for kind in kept:
+        assert ids(before, kind) == ids(after, kind), kind
+
+
+def test_other_bytes_in_the_data_file_move_everything_that_rests_on_it(tmp_path: Path) -> None:
+    before = make_plan(comparison(tmp_path))
+    (tmp_path / "pairs.jsonl").write_text(json.dumps({"prompt": "a", "chosen": "b", "rejected": "d"}) + "\n")
+    after = make_plan(comparison(tmp_path))
+    assert not ids(before, "data") & ids(after, "data")
+    assert not ids(before, "orpo") & ids(after, "orpo")
+    assert ids(before, "pretrain") == ids(after, "pretrain")
+
+
+def test_the_same_bytes_under_another_name_keep_the_ids(tmp_path: Path) -> None:
+    before = make_plan(comparison(tmp_path))
+    (tmp_path / "pairs.jsonl").rename(tmp_path / "renamed.jsonl")
+    after = make_plan(comparison(tmp_path, data={"path": str(tmp_path / "renamed.jsonl")}))
+    assert ids(before, "orpo") == ids(after, "orpo")
+
+
+def test_code_counts_but_comments_and_docstrings_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "pipelines"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "first.py").write_text('"""One."""\nfrom pipelines.second import x\n')
+    (package / "second.py").write_text("x = 1\n")
+    monkeypatch.setattr(sources, "ROOT", tmp_path)
+
+    def digest() -> str:
+        for cached in (
+            sources.code_hash,
+            sources._imports,
+            sources._normalised,
+            sources._tree,
+            sources._path,
+        ):
+            cached.cache_clear()
+        return sources.code_hash("pipelines.first")
+
+    before = digest()
+    (package / "second.py").write_text('"""Two."""\n# a comment\nx = 1\n')
+    assert digest() == before
+    (package / "second.py").write_text("x = 2\n")
+    assert digest() != before
+    monkeypatch.undo()
+    for cached in (sources.code_hash, sources._imports, sources._normalised, sources._tree, sources._path):
+        cached.cache_clear()
