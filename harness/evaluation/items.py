@@ -1,0 +1,67 @@
+"""The items behind every number: which pairs are measured, their rows, and the means over them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.metrics import BENCHMARK_PREFIX, METRICS
+from pipelines.data.prepared import read_split
+from pipelines.errors import NotFinite
+from pipelines.stages import EvaluateOutcome, Split
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a group of evaluations found.
+
+    Attributes:
+        items: One row an item: `item`, its id, and numbers. A row has only the columns that it has a value for.
+        logs: Further rows to keep beside the items, by file name.
+    """
+
+    items: list[Row]
+    logs: dict[str, list[Row]] = field(default_factory=dict)
+
+
+def chosen_pairs(data: Path, split: Split, max_items: int | None) -> list[dict[str, Any]]:
+    """The first `max_items` pairs of a split in order of their uid: the same ones for every model."""
+    rows: list[dict[str, Any]] = read_split(data, split).to_list()
+    return sorted(rows, key=lambda row: row["uid"])[:max_items]
+
+
+def outcome_of(
+    group: Literal["preference", "generation", "benchmarks"], items: Iterable[Row]
+) -> EvaluateOutcome:
+    """The plain mean of every column that is a metric.
+
+    Raises:
+        NotFinite: a value is NaN or infinite.
+    """
+    columns: dict[str, list[float]] = {}
+    for row in items:
+        for name, value in row.items():
+            if name in METRICS or name.startswith(BENCHMARK_PREFIX):
+                if not math.isfinite(value):
+                    raise NotFinite(
+                        f"{name} of item {row['item']} is {value}: the model's numbers are broken"
+                    )
+                columns.setdefault(name, []).append(float(value))
+    return EvaluateOutcome(
+        group=group,
+        means={name: math.fsum(values) / len(values) for name, values in columns.items()},
+        num_items={name: len(values) for name, values in columns.items()},
+    )
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write `rows` as JSON lines."""
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")

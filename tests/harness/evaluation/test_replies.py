@@ -1,0 +1,106 @@
+"""Replies: greedy is the argmax, samples follow the softmax, and neither depends on the batch around."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from scipy.stats import chisquare
+from transformers import GenerationConfig, PreTrainedModel
+
+from harness.evaluation.replies import (
+    GumbelNoise,
+    Limits,
+    Reply,
+    greedy_replies,
+    item_seed,
+    neutral_generation,
+    sampled_replies,
+)
+from tests.harness.evaluation import tiny_models
+
+PROMPTS = tiny_models.random_ids(3, 8, 1, 12, 5, 3)
+LIMITS = Limits(
+    end_of_turn_ids=[tiny_models.EOS, 9], pad_token_id=tiny_models.PAD, max_new_tokens=12, batch_size=4
+)
+SEEDS = [item_seed(0, f"uid {number}") for number in range(len(PROMPTS))]
+
+
+@torch.no_grad()
+def argmax_reply(model: PreTrainedModel, prompt: list[int]) -> Reply:
+    """Token by token, the whole sequence anew each time: no cache, no padding, no library."""
+    ids: list[int] = []
+    while len(ids) < LIMITS.max_new_tokens:
+        token = int(model(torch.tensor([prompt + ids])).logits[0, -1].argmax())
+        if token in LIMITS.end_of_turn_ids:
+            return Reply(ids, stopped=True)
+        ids.append(token)
+    return Reply(ids, stopped=False)
+
+
+def models() -> list[PreTrainedModel]:
+    return [tiny_models.llama(seed) for seed in (3, 12)] + [tiny_models.gpt2()]
+
+
+def test_greedy_replies_are_the_argmax_at_every_place() -> None:
+    found = [(greedy_replies(model, PROMPTS, LIMITS), model) for model in models()]
+    for replies, model in found:
+        assert replies == [argmax_reply(model, prompt) for prompt in PROMPTS]
+    stopped = {reply.stopped for replies, _ in found for reply in replies}
+    assert stopped == {True, False}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 100])
+def test_a_reply_does_not_depend_on_the_batch_around_it(batch_size: int) -> None:
+    other = dataclasses.replace(LIMITS, batch_size=batch_size)
+    for model in models():
+        assert greedy_replies(model, PROMPTS, other) == greedy_replies(model, PROMPTS, LIMITS)
+        backwards = sampled_replies(model, PROMPTS[::-1], other, seeds=SEEDS[::-1])
+        assert backwards[::-1] == sampled_replies(model, PROMPTS, LIMITS, seeds=SEEDS)
+
+
+def test_sampling_repeats_with_its_seed_and_changes_with_it() -> None:
+    model = tiny_models.llama()
+    first = sampled_replies(model, PROMPTS, LIMITS, seeds=SEEDS)
+    assert sampled_replies(model, PROMPTS, LIMITS, seeds=SEEDS) == first
+    assert sampled_replies(model, PROMPTS, LIMITS, seeds=[seed + 1 for seed in SEEDS]) != first
+    assert item_seed(0, "a") != item_seed(0, "b")
+    assert item_seed(0, "a") != item_seed(1, "a")
+
+
+def test_samples_follow_the_models_softmax_at_temperature_1() -> None:
+    logits = torch.tensor([2.0, 0.0, 1.0, -1.0, 0.5])
+    count = 4000
+    noise = GumbelNoise(list(range(count)))
+    drawn = noise(torch.zeros(count, 1), logits.repeat(count, 1)).argmax(dim=1)
+    seen = torch.bincount(drawn, minlength=5).numpy()
+    expected = (logits.double().softmax(0) * count).numpy()
+    assert chisquare(seen, expected).pvalue > 0.01
+
+
+def test_the_checkpoints_own_generation_settings_do_not_reach_the_replies() -> None:
+    model = tiny_models.llama()
+    plain = greedy_replies(model, PROMPTS, LIMITS)
+    own = GenerationConfig(
+        do_sample=True, temperature=3.0, top_k=2, repetition_penalty=9.0, eos_token_id=[17]
+    )
+    model.generation_config = own
+    torch.manual_seed(1)
+    assert greedy_replies(model, PROMPTS, LIMITS) == plain
+    assert model.generation_config is own
+
+
+def test_a_models_generation_settings_come_back_after_an_error() -> None:
+    model = tiny_models.llama()
+    own = model.generation_config
+    with pytest.raises(RuntimeError, match="stop"), neutral_generation(model):
+        raise RuntimeError("stop")
+    assert model.generation_config is own
+
+
+def test_an_adapter_answers_with_its_own_weights() -> None:
+    model = tiny_models.llama_with_adapter()
+    with_adapter = greedy_replies(model, PROMPTS, LIMITS)
+    assert with_adapter == greedy_replies(model.merge_and_unload(), PROMPTS, LIMITS)
+    assert with_adapter != greedy_replies(tiny_models.llama(), PROMPTS, LIMITS)

@@ -1,0 +1,67 @@
+"""Models of a few thousand random parameters, and a tokenizer for them."""
+
+from __future__ import annotations
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+VOCABULARY = 40
+PAD, EOS = 0, 1
+SPECIAL = {"pad_token_id": PAD, "eos_token_id": EOS, "bos_token_id": EOS}
+SHAPE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.4,
+}
+
+
+def llama(seed: int = 3) -> PreTrainedModel:
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(LlamaConfig(**SHAPE, **SPECIAL)).eval()
+
+
+def gpt2() -> PreTrainedModel:
+    torch.manual_seed(4)
+    shape = {"vocab_size": VOCABULARY, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}
+    return GPT2LMHeadModel(GPT2Config(**shape, initializer_range=0.4, **SPECIAL)).eval()
+
+
+def granite() -> PreTrainedModel:
+    """Its logits are scaled after the output embedding."""
+    torch.manual_seed(5)
+    return GraniteForCausalLM(GraniteConfig(**SHAPE, **SPECIAL, logits_scaling=3.0)).eval()
+
+
+def llama_with_adapter() -> PeftModel:
+    torch.manual_seed(6)
+    config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    return get_peft_model(llama(), config).eval()
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    words = {"<pad>": PAD, "<eos>": EOS} | {f"w{i}": i for i in range(2, VOCABULARY)}
+    backend = Tokenizer(models.WordLevel(words, unk_token="w2"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="<eos>")
+
+
+def random_ids(*lengths: int, seed: int = 7) -> list[list[int]]:
+    """Random token ids without special ones, a list for each length."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(2, VOCABULARY, (length,), generator=generator).tolist() for length in lengths]
