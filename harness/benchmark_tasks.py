@@ -29,7 +29,8 @@ class TaskFile:
     Attributes:
         path: The YAML.
         content: Its keys; `!function` tags stay names.
-        sources: The YAML, what it includes, and the Python files beside it that it takes functions from.
+        sources: The YAML, what it includes, the Python files beside it that it takes functions from, and files
+            beside it that share its name, such as the data that such a function reads.
     """
 
     path: Path
@@ -163,6 +164,7 @@ def _merged(path: Path, including: tuple[Path, ...] = ()) -> tuple[dict[str, Any
         raise UserError(f"{path}: includes itself.")
     content = _load(path)
     sources = [path, *_function_files(content, path.parent)]
+    sources += (other for other in sorted(path.parent.glob(f"{path.stem}.*")) if other not in sources)
     included = content.pop("include", [])
     merged: dict[str, Any] = {}
     for name in included if isinstance(included, list) else [included]:

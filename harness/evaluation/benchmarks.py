@@ -145,7 +145,7 @@ def _logged(item: str, sample: dict[str, Any], *, metric: str) -> Row:
         "metric": metric,
         "score": float(sample[metric]),
         "prompt_hash": sample["prompt_hash"],
-        "target": sample["target"],
+        "target": str(sample["target"]),
         "choices": [argument[1] for argument in sample["arguments"] if isinstance(argument[1], str)],
         "responses": sample["filtered_resps"],
     }

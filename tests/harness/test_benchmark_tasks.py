@@ -35,6 +35,7 @@ def write_task(folder: Path, name: str = "mine") -> Path:
     (folder / "_shared.yaml").write_text("dataset_path: json\ntask: overridden\n")
     (folder / "scoring.py").write_text("def results(doc, results): return {}\n")
     (folder / "rows.jsonl").write_text('{"a": 1}\n')
+    (folder / f"{name}.txt").write_text("read by a function\n")
     path = folder / f"{name}.yaml"
     path.write_text(TASK.format(name=name))
     return path
@@ -47,11 +48,17 @@ def test_a_path_is_called_by_the_name_inside_the_file_and_a_name_by_itself(tmp_p
 
 def test_includes_functions_and_data_are_all_files_of_the_task(tmp_path: Path) -> None:
     files = task_files([str(write_task(tmp_path)), "hellaswag"])
-    assert [file.name for file in files] == ["mine.yaml", "scoring.py", "_shared.yaml", "rows.jsonl"]
+    assert [file.name for file in files] == [
+        "mine.yaml",
+        "scoring.py",
+        "mine.txt",
+        "_shared.yaml",
+        "rows.jsonl",
+    ]
     assert missing_files([str(tmp_path / "mine.yaml")]) == []
 
 
-@pytest.mark.parametrize("changed", ["mine.yaml", "_shared.yaml", "scoring.py", "rows.jsonl"])
+@pytest.mark.parametrize("changed", ["mine.yaml", "_shared.yaml", "scoring.py", "rows.jsonl", "mine.txt"])
 def test_the_content_hash_changes_with_every_file_of_the_task(tmp_path: Path, changed: str) -> None:
     task = str(write_task(tmp_path))
     before = content_hash([task])

@@ -1,0 +1,251 @@
+"""Benchmarks: lm-eval's own numbers, from local files, item by item."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lm_eval.evaluator import simple_evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from transformers import PreTrainedModel
+
+from harness.benchmark_tasks import DATA_FOLDER_VARIABLE
+from harness.evaluation.benchmarks import run_benchmarks
+from harness.evaluation.items import Measured, outcome_of
+from harness.evaluation.tasks import load_benchmarks
+from pipelines.errors import PipelineError
+from pipelines.stages import BenchmarkEvaluation
+from tests.harness.evaluation import tiny_models
+
+REPOSITORY = Path(__file__).parents[3]
+BLIMP = REPOSITORY / "configs" / "tasks" / "blimp.yaml"
+SHARED = REPOSITORY.parent / "shared" / "data"
+CHOICE = """
+task: {name}
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: rows.jsonl, train: rows.jsonl}}}}
+test_split: test
+fewshot_split: train
+output_type: multiple_choice
+doc_to_text: "{{{{question}}}}"
+doc_to_target: 0
+doc_to_choice: "{{{{[good, bad]}}}}"
+metric_list:
+  - {{metric: {metric}, aggregation: mean, higher_is_better: true}}
+"""
+GENERATE = """
+task: copy
+dataset_path: json
+dataset_kwargs: {data_files: {test: rows.jsonl}}
+test_split: test
+output_type: generate_until
+generation_kwargs: {until: ["w7"], max_gen_toks: 4}
+doc_to_text: "{{question}}"
+doc_to_target: "{{answer}}"
+filter_list:
+  - name: first
+    filter: [{function: regex, regex_pattern: "(w[0-9]+)"}, {function: take_first}]
+  - name: never
+    filter: [{function: regex, regex_pattern: "(never)"}, {function: take_first}]
+metric_list:
+  - {metric: exact_match, aggregation: mean, higher_is_better: true}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv(DATA_FOLDER_VARIABLE, raising=False)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    ids = tiny_models.random_ids(*[3, 5, 2] * 16, *[4, 1, 6] * 16)
+    words = [" ".join(f"w{i}" for i in one) for one in ids]
+    rows = [
+        {"question": words[i], "good": words[-1 - i], "bad": words[-20 - i], "answer": f"w{2 + i}"}
+        for i in range(24)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "one.yaml").write_text(CHOICE.format(name="one", metric="acc"))
+    (tmp_path / "two.yaml").write_text(CHOICE.format(name="two", metric="acc_norm"))
+    (tmp_path / "copy.yaml").write_text(GENERATE)
+    (tmp_path / "both.yaml").write_text(
+        "group: both\ntask: [one, two]\naggregate_metric_list: [{metric: acc, weight_by_size: true}]\n"
+    )
+    return tmp_path
+
+
+def run(tasks: list[Path], model: PreTrainedModel | None = None, **settings: Any) -> Measured:
+    evaluation = BenchmarkEvaluation(tasks=[str(task) for task in tasks], **settings)
+    return run_benchmarks(
+        model or tiny_models.llama(),
+        tiny_models.tokenizer(),
+        load_benchmarks(evaluation.tasks),
+        evaluation=evaluation,
+    )
+
+
+def means(measured: Measured) -> dict[str, float]:
+    return outcome_of("benchmarks", measured.items).means
+
+
+def lm_evals_own(folder: Path, name: str, *, model: PreTrainedModel, **arguments: Any) -> dict[str, Any]:
+    """The number of lm-eval's front door, run from the folder in which the task's files lie."""
+    found = simple_evaluate(
+        HFLM(pretrained=model, tokenizer=tiny_models.tokenizer(), batch_size=3),
+        tasks=[name],
+        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
+        bootstrap_iters=0,
+        **arguments,
+    )
+    assert found is not None
+    return found["results"][name]
+
+
+@pytest.mark.parametrize("num_fewshot", [None, 2])
+def test_the_mean_over_items_is_lm_evals_own_number(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, num_fewshot: int | None
+) -> None:
+    model = tiny_models.llama()
+    ours = run([folder / "one.yaml", folder / "two.yaml"], model, num_fewshot=num_fewshot)
+    monkeypatch.chdir(folder)
+    one = lm_evals_own(folder, "one", model=model, num_fewshot=num_fewshot)
+    two = lm_evals_own(folder, "two", model=model, num_fewshot=num_fewshot)
+    assert means(ours) == {"benchmark_one": one["acc,none"], "benchmark_two": two["acc_norm,none"]}
+    assert 0 < one["acc,none"] < 1
+
+
+def test_a_generative_task_is_scored_by_the_first_filter_that_it_declares(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_models.llama()
+    _answer_as_the_model_does(folder / "rows.jsonl", model)
+    monkeypatch.chdir(folder)
+    theirs = lm_evals_own(folder, "copy", model=model)
+    # A checkpoint's own sampling settings must not reach the task.
+    model.generation_config.update(repetition_penalty=9.0)
+    ours = run([folder / "copy.yaml"], model)
+    assert len(ours.items) == 24
+    assert means(ours) == {"benchmark_copy": theirs["exact_match,first"]}
+    assert theirs["exact_match,first"] > 0.4
+
+
+def _answer_as_the_model_does(path: Path, model: PreTrainedModel) -> None:
+    """Make the model's likeliest next word the right answer in every second row."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows[::2]:
+        ids = tiny_models.tokenizer()(row["question"], return_tensors="pt").input_ids
+        row["answer"] = f"w{int(model(ids).logits[0, -1].argmax())}"
+    for row in rows[1::2]:
+        row["answer"] = "none"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_every_item_has_its_id_its_own_column_and_a_sample_that_explains_it(folder: Path) -> None:
+    measured = run([folder / "one.yaml", folder / "copy.yaml"], limit=4)
+    assert [set(row) for row in measured.items] == [{"item", "benchmark_one"}] * 4 + [
+        {"item", "benchmark_copy"}
+    ] * 4
+    assert [row["item"] for row in measured.items][:4] == ["one/0", "one/1", "one/2", "one/3"]
+    samples = measured.logs["samples.jsonl"]
+    json.dumps(samples)
+    for row, sample in zip(measured.items[:4], samples, strict=False):
+        (good, _), (bad, _) = sample["responses"]
+        assert row["benchmark_one"] == float(float(good) > float(bad))
+        assert len(sample["choices"]) == 2
+
+
+def test_a_group_is_one_benchmark_over_all_its_items(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "two.yaml").write_text(CHOICE.format(name="two", metric="acc").replace("0\n", "1\n", 1))
+    measured = run([folder / "both.yaml"])
+    assert {row["item"].split("/")[0] for row in measured.items} == {"one", "two"}
+    monkeypatch.chdir(folder)
+    theirs = lm_evals_own(folder, "both", model=tiny_models.llama())
+    assert means(measured) == {"benchmark_both": pytest.approx(theirs["acc,none"])}
+
+
+def test_batch_size_does_not_change_a_score(folder: Path) -> None:
+    tasks = [folder / "one.yaml", folder / "copy.yaml"]
+    assert run(tasks, batch_size=1).items == run(tasks, batch_size=16).items
+
+
+def test_the_blimp_sample_runs_offline_with_lm_evals_own_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    if not (SHARED / "blimp_sample.jsonl").is_file():
+        pytest.skip("blimp_sample.jsonl is not on this machine")
+    monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(SHARED))
+    measured = run([BLIMP], limit=30)
+    texts = [json.loads(line) for line in (SHARED / "blimp_sample.jsonl").read_text().splitlines()[:30]]
+    samples = measured.logs["samples.jsonl"]
+    assert [sample["choices"] for sample in samples] == [
+        [f" {text['sentence_good']}", f" {text['sentence_bad']}"] for text in texts
+    ]
+    monkeypatch.chdir(SHARED)
+    theirs = lm_evals_own(BLIMP.parent, "blimp_sample", model=tiny_models.llama(), limit=30)
+    assert means(measured) == {"benchmark_blimp_sample": theirs["acc,none"]}
+
+
+def _no_mean(folder: Path) -> list[Path]:
+    path = folder / "perplexity.yaml"
+    path.write_text(
+        "task: perplexity\ndataset_path: json\ndataset_kwargs: {data_files: {test: rows.jsonl}}\ntest_split: test\n"
+        "output_type: loglikelihood_rolling\ndoc_to_text: ''\ndoc_to_target: '{{good}}'\n"
+        "metric_list: [{metric: word_perplexity}]\n"
+    )
+    return [path]
+
+
+def _no_data(folder: Path) -> list[Path]:
+    (folder / "rows.jsonl").unlink()
+    return [folder / "one.yaml"]
+
+
+def _no_function(folder: Path) -> list[Path]:
+    path = folder / "code.yaml"
+    path.write_text((folder / "one.yaml").read_text() + "process_docs: !function gone.away\n")
+    return [path]
+
+
+def _unknown_key(folder: Path) -> list[Path]:
+    path = folder / "typo.yaml"
+    path.write_text((folder / "one.yaml").read_text() + "doc_to_txt: a\n")
+    return [path]
+
+
+BAD = {
+    "no metric that is a mean over items": _no_mean,
+    "data of a benchmark task is missing": _no_data,
+    "gone.away|module 'gone'": _no_function,
+    "doc_to_txt": _unknown_key,
+    "no such task file": lambda folder: [folder / "absent.yaml"],
+    "'one' is asked for twice": lambda folder: [folder / "one.yaml", folder / "both.yaml"],
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_a_task_that_cannot_serve_is_one_clear_line(folder: Path, message: str) -> None:
+    with pytest.raises(PipelineError, match=message) as caught:
+        run(BAD[message](folder))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def _few_named_tasks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Reading all of lm-eval's own tasks takes 15 s; these stand for them."""
+    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    monkeypatch.setattr("harness.evaluation.tasks._named_tasks", lambda: manager)
+    monkeypatch.chdir(folder)
+
+
+@pytest.mark.usefixtures("_few_named_tasks")
+def test_tasks_and_groups_are_also_found_by_name() -> None:
+    names = [Path("both"), Path("copy")]
+    assert set(means(run(names, limit=3))) == {"benchmark_both", "benchmark_copy"}
+
+
+@pytest.mark.usefixtures("_few_named_tasks")
+def test_an_unknown_name_is_answered_with_the_nearest_one() -> None:
+    with pytest.raises(PipelineError, match=r"no benchmark task 'copi': did you mean 'copy'\?"):
+        load_benchmarks(["copi"])
