@@ -1,0 +1,81 @@
+"""A comparison that runs in seconds: a tiny local model with its tokenizer, and pairs in a JSONL file."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from pipelines.toy.tickets import make_pairs
+from pipelines.toy.tokenizer import make_tokenizer
+
+NUM_PAIRS = 40
+
+
+def make_model(folder: Path) -> None:
+    """An untrained two-layer Llama with the toy world's tokenizer."""
+    tokenizer = make_tokenizer()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def make_config(root: Path, **changes: Any) -> Path:
+    """Model, pairs and config below `root`; returns the config's path."""
+    make_model(root / "model")
+    rows = make_pairs(NUM_PAIRS, seed=1)
+    random.Random(0).shuffle(rows)
+    (root / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = {"learning_rate": 0.01, "num_train_epochs": 1}
+    content: dict[str, Any] = {
+        "schema": 1,
+        "name": "small",
+        "model": {"name": str(root / "model")},
+        "data": {"path": str(root / "pairs.jsonl"), "test_share": 0.3, "validation_share": 0.1},
+        "training": {"effective_batch": 8, "micro_batch": 8, "max_length": 128},
+        "arms": {
+            "orpo": [{"trainer": "orpo", "arguments": arguments}],
+            "sft-dpo": [
+                {"trainer": "sft", "arguments": arguments},
+                {"trainer": "dpo", "arguments": arguments},
+            ],
+        },
+        "seeds": 2,
+        "threads": 1,
+        "device": "cpu",
+    }
+    path = root / "small.yaml"
+    path.write_text(yaml.safe_dump(content | changes))
+    return path
+
+
+def prefduel(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would, in another process."""
+    repository = Path(__file__).resolve().parents[2]
+    return subprocess.run(
+        [sys.executable, "-m", "harness", *map(str, arguments)],
+        cwd=cwd,
+        env={"PYTHONPATH": str(repository), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -1,0 +1,208 @@
+"""A whole comparison through the command line: everything is left behind, nothing runs twice, failures are contained."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import psutil
+import pytest
+
+from tests.end_to_end.small import make_config, prefduel
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the small comparison has run once."""
+    root = tmp_path_factory.mktemp("comparison")
+    make_config(root)
+    ran = prefduel("run", "small.yaml", cwd=root)
+    assert ran.returncode == 0, ran.stderr + ran.stdout
+    return root
+
+
+def records(root: Path) -> dict[str, dict[str, Any]]:
+    return {
+        path.parent.name: json.loads(path.read_text())
+        for path in (root / "results/small").glob("*/record.json")
+    }
+
+
+def started(root: Path) -> dict[str, str]:
+    return {name: record["started_at"] for name, record in records(root).items()}
+
+
+def summary(root: Path) -> dict[str, Any]:
+    return json.loads((root / "results/small/summary.json").read_text())
+
+
+def test_every_stage_leaves_a_finished_record(done: Path) -> None:
+    found = records(done)
+    kinds = sorted(name.split("-")[0] for name in found)
+    assert kinds == sorted(["data"] + ["sft", "dpo", "orpo"] * 2 + ["evaluate"] * 7)
+    assert {record["status"] for record in found.values()} == {"done"}
+    assert not list((done / "results/small").glob(".partial-*"))
+
+
+def test_the_summary_follows_its_schema_and_has_arms_and_controls(done: Path) -> None:
+    content = summary(done)
+    jsonschema.validate(content, json.loads((REPOSITORY / "harness/summary.schema.json").read_text()))
+    assert set(content["arms"]) == {"orpo", "sft-dpo"}
+    assert set(content["controls"]) == {"base", "sft"}
+    accuracy = content["arms"]["orpo"]["metrics"]["preference_accuracy"]
+    assert len(accuracy["by_seed"]) == 2
+    assert accuracy["mean"] == pytest.approx(sum(accuracy["by_seed"]) / 2)
+    assert content["controls"]["base"]["metrics"]["preference_accuracy"]["by_seed"] == []
+
+
+def test_an_arms_time_is_the_sum_of_its_stages_and_its_peak_their_maximum(done: Path) -> None:
+    plan = json.loads((done / "results/small/comparison.json").read_text())
+    found = records(done)
+    seconds, peaks = [], []
+    for trial in plan["trials"]:
+        if trial["name"] == "sft-dpo":
+            costs = [found[stage]["cost"] for stage in trial["training"]]
+            assert len(costs) == 2
+            seconds.append(sum(cost["train_seconds"] for cost in costs))
+            peaks.append(max(cost["peak_memory_bytes"] for cost in costs))
+    cost = summary(done)["arms"]["sft-dpo"]["cost"]
+    assert cost["train_seconds"] == pytest.approx(sum(seconds) / len(seconds))
+    assert cost["peak_memory_bytes"] == max(peaks)
+
+
+def test_two_seeds_are_too_few_for_a_verdict_and_the_report_says_so(done: Path) -> None:
+    assert summary(done)["verdict"]["outcome"] == "incomplete"
+    assert (done / "reports/small.md").is_file()
+
+
+def test_a_second_run_runs_nothing_and_gives_the_same_summary_and_report(done: Path) -> None:
+    before = started(done), summary(done), (done / "reports/small.md").read_bytes()
+    ran = prefduel("run", "small.yaml", cwd=done)
+    assert ran.returncode == 0
+    assert (started(done), summary(done), (done / "reports/small.md").read_bytes()) == before
+
+
+def test_a_deleted_stage_is_remade_with_what_it_says_to_the_bit(done: Path) -> None:
+    orpo = next(path for path in (done / "results/small").glob("orpo-*"))
+    before = json.loads((orpo / "record.json").read_text())
+    others = started(done)
+    losses = (orpo / "losses.jsonl").read_bytes()
+    shutil.rmtree(orpo)
+    assert prefduel("run", "small.yaml", cwd=done).returncode == 0
+    after = json.loads((orpo / "record.json").read_text())
+    assert after["outcome"] == before["outcome"]
+    assert (orpo / "losses.jsonl").read_bytes() == losses
+    assert {name for name, at in started(done).items() if at != others[name]} <= {orpo.name}
+
+
+def test_the_report_alone_can_be_made_again_with_the_same_bytes(done: Path) -> None:
+    before = (done / "reports/small.md").read_bytes()
+    shutil.rmtree(done / "reports")
+    ran = prefduel("report", "results/small", cwd=done)
+    assert ran.returncode == 0, ran.stderr
+    assert (done / "reports/small.md").read_bytes() == before
+
+
+def test_nothing_in_report_or_records_names_this_machine(done: Path) -> None:
+    host = os.uname().nodename
+    text = (done / "reports/small.md").read_text()
+    assert str(Path.home()) not in text
+    assert str(done) not in text
+    assert host not in text
+
+
+def test_both_arms_were_given_the_same_data_and_seed(done: Path) -> None:
+    stages = [record["stage"] for record in records(done).values()]
+    trained = [stage for stage in stages if stage["settings"]["kind"] in ("sft", "dpo", "orpo")]
+    assert len({stage["inputs"]["data"] for stage in trained}) == 1
+    by_kind = {
+        kind: {stage["seed"] for stage in trained if stage["settings"]["kind"] == kind}
+        for kind in ("sft", "dpo", "orpo")
+    }
+    assert by_kind["sft"] == by_kind["dpo"] == by_kind["orpo"]
+    assert len(by_kind["sft"]) == 2
+
+
+def test_a_stage_that_fails_is_contained_and_the_exit_code_is_1(tmp_path: Path) -> None:
+    huge = {"learning_rate": 1e30, "max_grad_norm": 1e30, "num_train_epochs": 3}
+    path = make_config(
+        tmp_path,
+        seeds=1,
+        arms={
+            "orpo": [{"trainer": "orpo", "arguments": huge}],
+            "sft-dpo": [{"trainer": "sft", "arguments": {"num_train_epochs": 1}}, {"trainer": "dpo"}],
+        },
+    )
+    ran = prefduel("run", path, cwd=tmp_path)
+    assert ran.returncode == 1
+    assert "Traceback" not in ran.stderr
+    status = {name.split("-")[0]: record["status"] for name, record in records(tmp_path).items()}
+    assert status["orpo"] == "not_finite"
+    assert status["dpo"] == "done"
+    assert "not finite" in ran.stdout or "not_finite" in ran.stdout
+    assert "orpo" in (tmp_path / "reports/small.md").read_text()
+    assert summary(tmp_path)["verdict"]["outcome"] == "incomplete"
+
+
+def test_a_killed_run_leaves_no_orphan_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    make_config(tmp_path, seeds=1)
+    command = [sys.executable, "-m", "harness", "run", "small.yaml"]
+    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while not any(name.startswith("sft-") or name.startswith("orpo-") for name in records(tmp_path)):
+        assert process.poll() is None
+        time.sleep(0.05)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive
+    before = started(tmp_path)
+    ran = prefduel("run", "small.yaml", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    after = started(tmp_path)
+    assert {name: after[name] for name in before} == before
+
+
+def test_ctrl_c_exits_130_with_one_line_and_no_traceback(tmp_path: Path) -> None:
+    make_config(tmp_path, seeds=1)
+    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", "run", "small.yaml"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not list((tmp_path / "results/small").glob("data-*")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert len(errors.strip().splitlines()) == 1
+    assert "Traceback" not in errors
+
+
+def test_a_second_run_in_the_same_folder_is_refused(done: Path) -> None:
+    from filelock import FileLock
+
+    with FileLock(done / "results/small/.lock"):
+        ran = prefduel("run", "small.yaml", cwd=done)
+    assert ran.returncode == 2
+    assert "another run" in ran.stderr
+    assert len(ran.stderr.strip().splitlines()) == 1

@@ -1,0 +1,138 @@
+"""Launching: a fresh process, its end noticed, its failure a record, the same numbers however it starts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.launch import Launcher
+from harness.records import LOG, Record, read_record, write_json
+from harness.stage import STAGE, main
+from pipelines.stages import ConvertSettings, ModelSettings, Stage, TrainOutcome
+from tests.pipelines.training import tiny
+
+
+@pytest.fixture(scope="module")
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> Launcher:
+    return Launcher("forkserver", tmp_path_factory.mktemp("log"))
+
+
+def placed(root: Path, stage: Stage) -> Path:
+    folder = tiny.folder_of(root, stage)
+    write_json(folder / STAGE, stage.model_dump(mode="json", by_alias=True))
+    return folder
+
+
+def unloadable() -> Stage:
+    model = ModelSettings(name="package:there_is_no_such_package", gguf_file="x.gguf")
+    settings = ConvertSettings(kind="convert", model=model, dtype="float32")
+    return Stage(id="convert-000000000000", settings=settings, seed=0, threads=1, device="cpu")
+
+
+def record_of(folder: Path) -> Record:
+    record = read_record(folder)
+    assert record is not None
+    return record
+
+
+def test_a_stage_that_fails_leaves_a_record_with_one_clear_line(launcher: Launcher, tmp_path: Path) -> None:
+    folder = placed(tmp_path, unloadable())
+    assert launcher.run(folder / STAGE, lambda *_: None) == 0
+    record = record_of(folder)
+    assert record.status == "failed"
+    assert record.failure is not None
+    assert "'there_is_no_such_package' is not installed" in record.failure.message
+    assert "Traceback" in record.failure.evidence
+    assert str(Path.home()) + "/" not in record.failure.evidence
+    assert (folder / LOG).is_file()
+
+
+def test_a_killed_child_is_noticed_and_told_by_its_signal(launcher: Launcher, tmp_path: Path) -> None:
+    tiny.make_inputs(tmp_path)
+    folder = placed(tmp_path, tiny.stage("sft", num_train_epochs=100_000))
+    seen: list[int] = []
+
+    def kill_once(phase: str, done: int, total: int) -> None:  # noqa: ARG001
+        if phase == "train" and done == 3:
+            seen.extend(_stage_processes())
+            for child in seen:
+                os.kill(child, signal.SIGKILL)
+
+    exit_code = launcher.run(folder / STAGE, kill_once)
+    assert seen
+    assert exit_code == -signal.SIGKILL
+    assert read_record(folder) is None
+
+
+def _stage_processes() -> list[int]:
+    """Children of the fork server, which is a child of this process."""
+    return [grandchild.pid for child in psutil.Process().children() for grandchild in child.children()]
+
+
+def test_progress_arrives_while_the_stage_runs(launcher: Launcher, tmp_path: Path) -> None:
+    tiny.make_inputs(tmp_path)
+    folder = placed(tmp_path, tiny.stage("sft", num_train_epochs=1))
+    seen: list[tuple[str, int, int]] = []
+    launcher.run(folder / STAGE, lambda *moved: seen.append(moved))
+    assert ("train", 3, 3) in seen
+    assert [phase for phase, done, _ in seen if done == 0] == ["load", "data", "train", "save"]
+
+
+def test_phases_sum_to_the_stage_and_its_own_process_is_in_the_record(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    tiny.make_inputs(tmp_path)
+    folder = placed(tmp_path, tiny.stage("sft", num_train_epochs=1))
+    before = time.monotonic()
+    launcher.run(folder / STAGE, lambda *_: None)
+    elapsed = time.monotonic() - before
+    cost = record_of(folder).cost
+    assert cost is not None
+    assert sum(phase.seconds for phase in cost.phases) == pytest.approx(cost.total_seconds, rel=1e-6)
+    assert cost.total_seconds <= elapsed
+    assert cost.peak_memory_bytes == max(
+        phase.peak_resident_bytes for phase in cost.phases if isinstance(phase.peak_resident_bytes, int)
+    )
+
+
+@pytest.mark.slow
+def test_forkserver_spawn_and_the_command_line_give_the_same_weights(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    found = {}
+    for how in ("forkserver", "spawn", "command"):
+        root = tmp_path / how
+        root.mkdir()
+        tiny.make_inputs(root)
+        folder = placed(root, tiny.stage("orpo"))
+        if how == "command":
+            main([str(folder / STAGE)])
+        else:
+            (launcher if how == "forkserver" else Launcher("spawn", root)).run(
+                folder / STAGE, lambda *_: None
+            )
+        outcome = record_of(folder).outcome
+        assert isinstance(outcome, TrainOutcome)
+        found[how] = outcome.weights_hash
+    assert len(set(found.values())) == 1
+
+
+def test_an_interrupt_ends_the_child_before_it_reaches_the_caller(launcher: Launcher, tmp_path: Path) -> None:
+    tiny.make_inputs(tmp_path)
+    folder = placed(tmp_path, tiny.stage("sft", num_train_epochs=100_000))
+    running: list[int] = []
+
+    def interrupt(phase: str, done: int, total: int) -> None:  # noqa: ARG001
+        if phase == "train" and done == 3:
+            running.extend(_stage_processes())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        launcher.run(folder / STAGE, interrupt)
+    assert running
+    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in running)
