@@ -99,7 +99,8 @@ def lm_evals_own(folder: Path, name: str, *, model: PreTrainedModel, **arguments
         **arguments,
     )
     assert found is not None
-    return found["results"][name]
+    prompts = [sample["prompt_hash"] for sample in found["samples"].get(name, [])]
+    return found["results"][name] | {"prompts": prompts}
 
 
 @pytest.mark.parametrize("num_fewshot", [None, 2])
@@ -113,6 +114,18 @@ def test_the_mean_over_items_is_lm_evals_own_number(
     two = lm_evals_own(folder, "two", model=model, num_fewshot=num_fewshot)
     assert means(ours) == {"benchmark_one": one["acc,none"], "benchmark_two": two["acc_norm,none"]}
     assert 0 < one["acc,none"] < 1
+    prompts = [sample["prompt_hash"] for sample in ours.logs["samples.jsonl"]]
+    assert prompts == one["prompts"] + two["prompts"]
+
+
+def test_a_task_with_several_metrics_is_scored_by_its_accuracy(folder: Path) -> None:
+    text = CHOICE.format(name="three", metric="acc_norm")
+    (folder / "three.yaml").write_text(
+        text + "  - {metric: acc, aggregation: mean, higher_is_better: true}\n"
+    )
+    measured = run([folder / "three.yaml"])
+    assert {sample["metric"] for sample in measured.logs["samples.jsonl"]} == {"acc"}
+    assert means(measured)["benchmark_three"] == means(run([folder / "one.yaml"]))["benchmark_one"]
 
 
 def test_a_generative_task_is_scored_by_the_first_filter_that_it_declares(
