@@ -22,9 +22,12 @@ Phase = Literal["load", "data", "reference", "train", "evaluate", "save"]
 
 
 class Strict(BaseModel):
-    """A model that refuses unknown keys and does not change after it was made."""
+    """A model that refuses unknown keys and does not change after it was made.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    Built when first used: a config error then does not wait for the models of records and outcomes.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, defer_build=True)
 
 
 class ModelSettings(Strict):

@@ -1,0 +1,69 @@
+"""`--set key.path=value`: changes to a config's content before it is validated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from harness.errors import UserError
+from harness.yaml_source import parse_value
+
+
+def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Change `content` in place, in order.
+
+    A path's parts are keys and, in lists, positions from 0: `arms.orpo.0.arguments.beta=0.2`. A mapping that is
+    not there is made; whether its key is a known one, the validation says afterwards.
+
+    Args:
+        content: What the config file holds.
+        overrides: Texts of the form `key.path=value`; the value is YAML.
+
+    Raises:
+        UserError: an override has no `=`, or its path leads through something that has no keys.
+    """
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals or not path.strip("."):
+            raise UserError(f"--set {override}: must be key.path=value, such as seeds=5.")
+        _put(content, path.strip().split("."), parse_value(text, f"--set {override}"), override)
+
+
+def _put(content: dict[str, Any], parts: list[str], value: Any, override: str) -> None:
+    here: Any = content
+    walked: list[str] = []
+    while True:
+        if isinstance(here, list):
+            key: Any = _position(here, parts[0], ".".join(walked), override)
+            used = 1
+        elif isinstance(here, dict):
+            key, used = _key(here, parts)
+        else:
+            raise UserError(
+                f"--set {override}: {'.'.join(walked)} holds {here!r}, which has no key {parts[0]!r}."
+            )
+        walked.append(str(key))
+        parts = parts[used:]
+        if not parts:
+            here[key] = value
+            return
+        if isinstance(here, dict) and here.get(key) is None:
+            here[key] = {}
+        here = here[key]
+
+
+def _key(mapping: dict[str, Any], parts: list[str]) -> tuple[str, int]:
+    """The key that the path means and how many parts it takes: an arm's name may itself hold a dot."""
+    for used in range(1, len(parts) + 1):
+        if (candidate := ".".join(parts[:used])) in mapping:
+            return candidate, used
+    return parts[0], 1
+
+
+def _position(entries: list[Any], part: str, walked: str, override: str) -> int:
+    if part.isdigit() and int(part) < len(entries):
+        return int(part)
+    raise UserError(
+        f"--set {override}: {walked} is a list of {len(entries)}, so the next part must be a position from 0 "
+        f"to {len(entries) - 1}, got {part!r}."
+    )

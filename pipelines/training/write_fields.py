@@ -1,0 +1,81 @@
+"""Prints names and types of every argument of TRL's config classes as JSON; `make trainer-fields` keeps it.
+
+A config is checked against the kept file, because importing the classes takes 10 seconds.
+"""
+
+from __future__ import annotations
+
+import enum
+import importlib
+import json
+import sys
+import types
+from dataclasses import fields
+from importlib.metadata import version
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+CONFIG_CLASSES = {
+    "sft": ("trl.trainer.sft_config", "SFTConfig"),
+    "dpo": ("trl.trainer.dpo_config", "DPOConfig"),
+    "orpo": ("trl.experimental.orpo.orpo_config", "ORPOConfig"),
+}
+_PLAIN = {int: "int", float: "float", bool: "bool", str: "str", dict: "dict", types.NoneType: "null"}
+
+
+def all_fields() -> dict[str, Any]:
+    """The versions, then for each trainer its arguments with the types that each takes.
+
+    A type is `int`, `float`, `bool`, `str`, `dict`, `null`, `list`, `list[<type>]`, or a permitted value in
+    single quotes.
+    """
+    return {
+        "trl": version("trl"),
+        "transformers": version("transformers"),
+        **{trainer: _fields_of(*place) for trainer, place in CONFIG_CLASSES.items()},
+    }
+
+
+def as_text(content: dict[str, Any]) -> str:
+    """JSON with one argument a line, so that a change of version reads well as a difference."""
+    lines = [f'  "{name}": "{value}",' for name, value in content.items() if isinstance(value, str)]
+    trainers = [(name, value) for name, value in content.items() if isinstance(value, dict)]
+    for name, arguments in trainers:
+        inner = [f'    "{argument}": {json.dumps(kinds)}' for argument, kinds in sorted(arguments.items())]
+        lines.append(
+            f'  "{name}": {{\n' + ",\n".join(inner) + "\n  }" + ("," if name != trainers[-1][0] else "")
+        )
+    return "{\n" + "\n".join(lines) + "\n}\n"
+
+
+def _fields_of(module: str, name: str) -> dict[str, list[str]]:
+    config_class = getattr(importlib.import_module(module), name)
+    hints = get_type_hints(config_class)
+    return {field.name: _kinds(hints[field.name]) for field in fields(config_class) if field.init}
+
+
+def _kinds(hint: Any) -> list[str]:
+    options = list(get_args(hint)) if get_origin(hint) in (Union, types.UnionType) else [hint]
+    chosen = [option for option in options if isinstance(option, type) and issubclass(option, enum.Enum)]
+    if chosen:
+        # An enumeration stands beside `str` there: the class takes the enumeration's values and no other text.
+        options = [option for option in options if option is not str]
+    return [kind for option in options for kind in _kinds_of_one(option)]
+
+
+def _kinds_of_one(option: Any) -> list[str]:
+    if option in _PLAIN:
+        return [_PLAIN[option]]
+    if get_origin(option) is Literal:
+        return [f"'{value}'" if isinstance(value, str) else str(value).lower() for value in get_args(option)]
+    if get_origin(option) is list:
+        (inner,) = get_args(option)
+        return [f"list[{_PLAIN[inner]}]" if inner in _PLAIN else "list"]
+    if get_origin(option) is dict or option is dict:
+        return ["dict"]
+    if isinstance(option, type) and issubclass(option, enum.Enum):
+        return [f"'{member.value}'" for member in option]
+    return []  # an object that no config file can hold
+
+
+if __name__ == "__main__":
+    sys.stdout.write(as_text(all_fields()))
