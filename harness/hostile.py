@@ -1,0 +1,81 @@
+"""Makes text that others wrote (model replies, dataset rows, error messages) safe to show.
+
+On a Markdown page it can neither change the structure nor load or link anything; in a terminal it reaches the
+reader as characters, not as commands.
+"""
+
+from __future__ import annotations
+
+import re
+
+_BACKTICKS = re.compile(r"`+")
+_MARKDOWN = re.compile(r"[\\`*\[\]<>|~&$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+# A slash that begins a path: not inside a URL, a relative path or a fraction.
+_ABSOLUTE = re.compile(
+    r"(?<![\w.:/~<>-])(?:file://)?(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\:'\"`,;()\[\]{}]+)+[/\\]?"
+)
+
+
+def visible(text: str, *, limit: int) -> str:
+    """`text` with everything unprintable shown by name, cut to `limit` characters with a note.
+
+    Newlines stay. Control characters (ANSI's escape, NUL), marks that reorder text, invisible and unassigned
+    characters and lone surrogates become `␛` or `[U+202E]`.
+    """
+    shown = text[:limit].replace("\r\n", "\n")
+    shown = "".join(_shown(character) for character in shown)
+    return shown if len(text) <= limit else f"{shown} … [cut: {limit} of {len(text)} characters]"
+
+
+def terminal(text: str, *, limit: int = 2000) -> str:
+    """`text` on one line, for a terminal."""
+    return visible(text, limit=limit).replace("\n", " ⏎ ")
+
+
+def code_span(text: str, *, limit: int = 200) -> str:
+    """`text` as a code span: the one inline form in which nothing is a link, a mention, emphasis or HTML."""
+    line = terminal(text, limit=limit)
+    if not line.strip():
+        return "(empty)"
+    fence = "`" * (_longest_run(line) + 1)
+    padding = " " if line[0] in "` " or line[-1] in "` " else ""
+    return f"{fence}{padding}{line}{padding}{fence}"
+
+
+def cell(text: str, *, limit: int = 200) -> str:
+    """`text` as a code span inside a table; a pipe becomes `¦`, since parsers disagree on an escaped one."""
+    return code_span(text.replace("|", "¦"), limit=limit)
+
+
+def fenced(text: str, *, limit: int = 600, max_lines: int = 30) -> str:
+    """`text` as a code block whose fence is longer than any run of backticks inside."""
+    shown = visible(text, limit=limit)
+    lines = shown.split("\n")
+    if len(lines) > max_lines:
+        lines = [*lines[:max_lines], f"… [cut: {max_lines} of {len(lines)} lines]"]
+    block = "\n".join(lines)
+    fence = "`" * max(3, _longest_run(block) + 1)
+    return f"{fence}text\n{block}\n{fence}"
+
+
+def escaped(text: str, *, limit: int = 2000) -> str:
+    """A sentence of our own, with the names in it, as Markdown that reads as it stands."""
+    return _MARKDOWN.sub(r"\\\g<0>", terminal(text, limit=limit))
+
+
+def without_paths(text: str) -> str:
+    """`text` with every absolute path cut down to its last part: paths name users and machines."""
+    return _ABSOLUTE.sub(lambda found: re.split(r"[/\\]", found[0].rstrip("/\\"))[-1], text)
+
+
+def _shown(character: str) -> str:
+    if character.isprintable() or character == "\n":
+        return character
+    code = ord(character)
+    if code < 0x20:
+        return chr(0x2400 + code)  # Unicode's pictures of control characters
+    return "␡" if code == 0x7F else f"[U+{code:04X}]"
+
+
+def _longest_run(text: str) -> int:
+    return max((len(run) for run in _BACKTICKS.findall(text)), default=0)

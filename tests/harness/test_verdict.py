@@ -1,0 +1,282 @@
+"""The verdict's statistics: error rates by simulation, mean squares by hand, symmetry, and the procedure's outcomes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+from tests.harness.simulated_scores import SIX_CELLS, Cell
+
+from harness.verdict import (
+    Estimate,
+    Rule,
+    Scores,
+    Verdict,
+    estimate_difference,
+    judge,
+    mean_squares,
+    p_value,
+    paired,
+    seeds_needed,
+    welch,
+)
+
+FloatArray = NDArray[np.float64]
+Form = Callable[[FloatArray, FloatArray], Estimate]
+
+REPLICATIONS = 2000
+MOST_FALSE = 133  # binomial(2000, .05) stays at or below it with probability .9995
+FORMS = pytest.mark.parametrize("form", [welch, paired], ids=["welch", "paired"])
+CELLS = pytest.mark.parametrize(
+    "cell", SIX_CELLS, ids=lambda cell: f"S{cell.num_seeds}-{cell.kind}-{cell.tail}"
+)
+
+
+def arms(num_seeds: int, num_items: int = 60, *, effect: float = 0.0, seed: int = 0) -> tuple[Scores, Scores]:
+    cell = Cell(num_seeds, num_items, 0.02, 0.05, "continuous", "normal", 0.3)
+    first, second = cell.draw(1, difference=effect, seed=seed)
+    seeds = tuple(range(num_seeds))
+    return Scores("a", seeds, seeds, first[0]), Scores("b", seeds, seeds, second[0])
+
+
+def keep(scores: Scores, seeds: tuple[int, ...]) -> Scores:
+    return replace(scores, seeds=seeds, values=scores.values[list(seeds)])
+
+
+@CELLS
+@FORMS
+def test_without_a_true_difference_a_better_arm_is_found_in_at_most_5_percent(cell: Cell, form: Form) -> None:
+    estimate = form(*cell.draw(REPLICATIONS))
+    assert (np.abs(estimate.difference) > estimate.half_width(0.05)).sum() <= MOST_FALSE
+
+
+@CELLS
+@FORMS
+@pytest.mark.parametrize("shift", [0.05, 0.1, 0.2])
+def test_at_a_true_difference_of_the_margin_equivalence_is_found_in_at_most_5_percent(
+    cell: Cell, form: Form, shift: float
+) -> None:
+    first, second = cell.draw(REPLICATIONS, difference=shift, seed=1)
+    # Scores are held within [0, 1], so the true difference is smaller than the shift of the levels.
+    margin = (first - second).mean()
+    estimate = form(first, second)
+    assert (np.abs(estimate.difference) + estimate.half_width(0.1) < margin).sum() <= MOST_FALSE
+
+
+@CELLS
+def test_a_t_test_over_pooled_items_would_be_caught(cell: Cell) -> None:
+    first, second = cell.draw(REPLICATIONS)
+    pooled = (first - second).reshape(REPLICATIONS, -1)
+    assert (stats.ttest_1samp(pooled, 0, axis=1).pvalue < 0.05).sum() > MOST_FALSE
+
+
+@pytest.mark.parametrize("cell", SIX_CELLS[3:], ids=lambda cell: f"S{cell.num_seeds}-{cell.kind}")
+def test_a_t_test_over_seed_differences_would_be_caught(cell: Cell) -> None:
+    first, second = cell.draw(REPLICATIONS)
+    by_seed = (first - second).mean(-1)
+    assert (stats.ttest_1samp(by_seed, 0, axis=1).pvalue < 0.05).sum() > MOST_FALSE
+
+
+def test_equivalence_is_found_where_it_is_true_and_there_are_seeds_enough() -> None:
+    cell = Cell(8, 500, 0.02, 0.05, "continuous", "normal", 0.0)
+    estimate = paired(*cell.draw(300))
+    found = np.abs(estimate.difference) + estimate.half_width(0.1) < 0.05
+    assert found.mean() > 0.8
+
+
+def test_mean_squares_are_those_of_a_direct_computation() -> None:
+    table = np.random.default_rng(3).normal(size=(4, 7))
+    num_seeds, num_items = table.shape
+    mean = sum(table[s, i] for s in range(num_seeds) for i in range(num_items)) / (num_seeds * num_items)
+    rows = [sum(table[s, i] for i in range(num_items)) / num_items for s in range(num_seeds)]
+    columns = [sum(table[s, i] for s in range(num_seeds)) / num_seeds for i in range(num_items)]
+    residual = sum(
+        (table[s, i] - rows[s] - columns[i] + mean) ** 2 for s in range(num_seeds) for i in range(num_items)
+    )
+    found = mean_squares(table)
+    assert found.mean == pytest.approx(mean)
+    assert found.seeds == pytest.approx(num_items * sum((row - mean) ** 2 for row in rows) / 3)
+    assert found.items == pytest.approx(num_seeds * sum((column - mean) ** 2 for column in columns) / 6)
+    assert found.residual == pytest.approx(residual / 18)
+
+
+def test_the_paired_interval_is_the_formula_worked_by_hand() -> None:
+    first, second = arms(5, 40, effect=0.05)
+    difference = first.values - second.values
+    squares = mean_squares(difference)
+    from_seeds = stats.t.ppf(0.975, 4) ** 2 * squares.seeds / (5 * 40)
+    from_items = stats.t.ppf(0.975, 39) ** 2 * max(squares.items - squares.residual, 0) / (5 * 40)
+    verdict = judge(first, second, Rule(margin=0.001))
+    assert verdict.form == "paired"
+    assert verdict.difference == pytest.approx(difference.mean())
+    assert verdict.high is not None
+    assert verdict.high - difference.mean() == pytest.approx(math.sqrt(from_seeds + from_items))
+
+
+def test_without_an_item_part_the_welch_interval_is_welchs_t_test_on_the_seed_means() -> None:
+    first, second = arms(4, 50)
+    # Every item behaves alike: the item part is then 0.
+    first, second = (replace(arm, values=np.repeat(arm.values[:, :1], 50, axis=1)) for arm in (first, second))
+    test = stats.ttest_ind(first.values[:, 0], second.values[:, 0], equal_var=False)
+    interval = test.confidence_interval(0.95)
+    verdict = judge(first, second, Rule(margin=0.001))
+    assert verdict.form == "welch"
+    assert (verdict.low, verdict.high) == pytest.approx((interval.low, interval.high))
+    assert verdict.p_value == pytest.approx(test.pvalue)
+
+
+def test_welchs_item_part_takes_each_arms_own_residual_off() -> None:
+    first, second = arms(3, 30)
+    by_item = first.values.mean(0) - second.values.mean(0)
+    noise = (mean_squares(first.values).residual + mean_squares(second.values).residual) / 3
+    expected = max(0.0, by_item.var(ddof=1) - noise) / 30
+    assert welch(first.values, second.values).item_part == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("num_seeds", [3, 4, 5, 8])
+def test_the_p_value_is_below_alpha_exactly_where_the_interval_excludes_zero(num_seeds: int) -> None:
+    for effect in (0.0, 0.03, 0.1):
+        estimate = estimate_difference(*arms(num_seeds, effect=effect))
+        p = p_value(estimate)
+        assert estimate.half_width(p) == pytest.approx(abs(float(estimate.difference)), rel=1e-6)
+
+
+@pytest.mark.parametrize("num_seeds", [3, 5])
+@pytest.mark.parametrize("effect", [0.0, 0.02, 0.15])
+def test_swapping_the_arms_mirrors_the_verdict(num_seeds: int, effect: float) -> None:
+    first, second = arms(num_seeds, effect=effect)
+    one, other = (judge(*pair, Rule(margin=0.02)) for pair in ((first, second), (second, first)))
+    assert one.outcome == other.outcome
+    assert one.difference == pytest.approx(-(other.difference or 0))
+    assert (one.low, one.high) == pytest.approx((-(other.high or 0), -(other.low or 0)))
+    assert one.p_value == pytest.approx(other.p_value)
+    assert one.seeds_needed == other.seeds_needed
+
+
+@pytest.mark.parametrize("num_seeds", [3, 6])
+def test_the_order_of_seeds_and_items_changes_nothing(num_seeds: int) -> None:
+    first, second = arms(num_seeds, effect=0.04)
+    seeds = np.random.default_rng(1).permutation(num_seeds)
+    items = np.random.default_rng(2).permutation(first.values.shape[1])
+    shuffled = (
+        replace(first, seeds=tuple(int(seed) for seed in seeds), values=first.values[seeds][:, items]),
+        replace(second, values=second.values[:, items]),
+    )
+    one, other = judge(first, second, Rule(margin=0.02)), judge(*shuffled, Rule(margin=0.02))
+    assert (one.outcome, one.form, one.seeds_needed) == (other.outcome, other.form, other.seeds_needed)
+    assert (one.low, one.high, one.p_value) == pytest.approx((other.low, other.high, other.p_value))
+
+
+@pytest.mark.parametrize(("num_seeds", "form"), [(3, "welch"), (4, "welch"), (5, "paired"), (9, "paired")])
+def test_the_form_follows_from_the_number_of_seeds_alone(num_seeds: int, form: str) -> None:
+    assert judge(*arms(num_seeds), Rule(margin=0.02)).form == form
+
+
+def test_a_seed_that_both_arms_lost_makes_it_welch_and_the_verdict_stands() -> None:
+    first, second = (keep(arm, (0, 1, 3, 4, 5)) for arm in arms(6, effect=0.2))
+    verdict = judge(first, second, Rule(margin=0.02))
+    assert (verdict.form, verdict.outcome) == ("welch", "a")
+
+
+def test_a_large_difference_names_the_better_arm() -> None:
+    first, second = arms(3, effect=0.2)
+    assert judge(first, second, Rule(margin=0.02)).outcome == "a"
+    assert judge(second, first, Rule(margin=0.02)).outcome == "a"
+
+
+def test_a_difference_below_a_wide_margin_is_equivalent_even_if_detectable() -> None:
+    verdict = judge(*arms(8, 400, effect=0.1), Rule(margin=0.5))
+    assert verdict.outcome == "equivalent"
+    assert verdict.p_value is not None
+    assert verdict.p_value < 0.05
+    assert verdict.reason == "a difference is detectable, but below the margin"
+
+
+def test_failures_that_differ_between_the_arms_withhold_even_a_clear_verdict() -> None:
+    first, second = arms(5, effect=0.3)
+    verdict = judge(keep(first, (0, 1, 2, 4)), second, Rule(margin=0.02))
+    assert verdict.outcome == "incomplete"
+    assert verdict.reason == "failures differ between the arms: a lacks seed 3"
+    assert verdict.low is not None  # the interval is still shown
+    assert (verdict.form, verdict.num_seeds) == ("welch", 4)
+
+
+@pytest.mark.parametrize(("num_seeds", "has_interval"), [(1, False), (2, True)])
+def test_fewer_than_three_seeds_give_no_verdict(num_seeds: int, has_interval: bool) -> None:
+    verdict = judge(*arms(num_seeds, effect=0.4), Rule(margin=0.02))
+    assert verdict.outcome == "incomplete"
+    assert "at least 3 seeds" in (verdict.reason or "")
+    assert (verdict.low is not None) is has_interval
+
+
+def test_an_arm_without_any_finished_seed_is_incomplete_and_has_no_difference() -> None:
+    first, second = arms(3)
+    none = replace(first, seeds=(), values=np.empty((0, first.values.shape[1])))
+    verdict = judge(none, second, Rule(margin=0.02))
+    assert (verdict.outcome, verdict.difference, verdict.num_seeds) == ("incomplete", None, 0)
+
+
+@pytest.mark.parametrize("num_seeds", [3, 5])
+def test_seeds_that_do_not_differ_decide_nothing(num_seeds: int) -> None:
+    first, second = (replace(arm, values=np.tile(arm.values[0], (num_seeds, 1))) for arm in arms(num_seeds))
+    verdict = judge(first, second, Rule(margin=10.0))
+    assert (verdict.outcome, verdict.p_value) == ("undecided", None)
+    assert "do not differ" in (verdict.reason or "")
+
+
+def undecided(num_seeds: int, margin: float, num_items: int = 300) -> Verdict:
+    verdict = judge(*arms(num_seeds, num_items), Rule(margin=margin))
+    assert verdict.outcome == "undecided"
+    return verdict
+
+
+def test_undecided_says_how_many_seeds_would_decide_it() -> None:
+    verdict = undecided(3, 0.02)
+    assert verdict.seeds_needed is not None
+    low, high = verdict.seeds_needed
+    assert 3 < low < high
+
+
+def test_the_seeds_needed_are_the_first_number_that_fulfils_the_inequality() -> None:
+    first, second = arms(6, 300)
+    rule, estimate = Rule(margin=0.015), paired(first.values, second.values)
+    needed = seeds_needed(estimate, rule)
+    assert needed is not None
+    variance = (first.values - second.values).mean(1).var(ddof=1)
+    items, inflation = float(estimate.item_part), 5 / stats.chi2.ppf(0.2, 5)
+
+    def decides(seeds: int, factor: float) -> bool:
+        from_seeds = factor * variance / seeds
+        half = math.sqrt(
+            stats.t.ppf(0.975, seeds - 1) ** 2 * from_seeds + stats.t.ppf(0.975, 299) ** 2 * items
+        )
+        return half + 0.84 * math.sqrt(from_seeds + items) < rule.margin
+
+    for factor, found in zip((1.0, inflation), needed, strict=True):
+        assert [n for n in range(7, found + 1) if decides(n, factor)] == [found]
+
+
+def test_the_advice_is_more_items_where_no_number_of_seeds_would_do() -> None:
+    cell = Cell(5, 20, 0.02, 0.3, "continuous", "normal", 0.0)
+    first, second = cell.draw(1)
+    seeds = tuple(range(5))
+    verdict = judge(
+        Scores("a", seeds, seeds, first[0]), Scores("b", seeds, seeds, second[0]), Rule(margin=0.01)
+    )
+    assert (verdict.outcome, verdict.seeds_needed) == ("undecided", None)
+    assert "more items" in (verdict.reason or "")
+
+
+def test_tables_that_cannot_be_compared_are_refused() -> None:
+    first, second = arms(3)
+    with pytest.raises(ValueError, match="same items"):
+        judge(first, replace(second, values=second.values[:, 1:]), Rule(margin=0.02))
+    with pytest.raises(ValueError, match="finite"):
+        judge(first, replace(second, values=second.values * math.nan), Rule(margin=0.02))
+    with pytest.raises(ValueError, match="planned seeds"):
+        judge(first, replace(second, planned=(0, 1)), Rule(margin=0.02))
