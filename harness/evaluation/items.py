@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from harness.metrics import BENCHMARK_PREFIX, METRICS
 from pipelines.data.prepared import read_split
-from pipelines.errors import NotFinite
+from pipelines.errors import NotFinite, PipelineError
 from pipelines.stages import EvaluateOutcome, Split
 
 Row = Mapping[str, Any]
@@ -31,8 +31,14 @@ class Measured:
 
 
 def chosen_pairs(data: Path, split: Split, max_items: int | None) -> list[dict[str, Any]]:
-    """The first `max_items` pairs of a split in order of their uid: the same ones for every model."""
+    """The first `max_items` pairs of a split in order of their uid: the same ones for every model.
+
+    Raises:
+        PipelineError: the split has no pairs.
+    """
     rows: list[dict[str, Any]] = read_split(data, split).to_list()
+    if not rows:
+        raise PipelineError(f"the {split} split has no pairs: there is nothing to evaluate on")
     return sorted(rows, key=lambda row: row["uid"])[:max_items]
 
 

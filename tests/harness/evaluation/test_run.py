@@ -84,6 +84,14 @@ def test_max_items_takes_the_first_uids_however_the_rows_are_ordered(root: Path)
     assert rows(again / "items.jsonl") == rows(folder / "items.jsonl")
 
 
+@pytest.mark.parametrize("group", ["preference", "generation"])
+def test_an_empty_split_is_an_error_and_not_a_result_without_numbers(root: Path, group: str) -> None:
+    whole = Dataset.from_list(tiny.pairs())
+    whole.select([]).save_to_disk(root / tiny.DATA / "splits" / "validation")
+    with pytest.raises(PipelineError, match="the validation split has no pairs"):
+        run(root, {"group": group, "split": "validation"})
+
+
 def test_a_trained_adapter_is_what_is_measured_and_not_its_base(root: Path) -> None:
     base, _, _ = run(root, {"group": "preference"}, name="base")
     stage = tiny.stage("sft", tuning="lora")
