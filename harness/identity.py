@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipelines.data.sources import content_hash_of
-
+from harness.benchmark_tasks import benchmark_name
 from harness.benchmark_tasks import content_hash as tasks_hash
 from harness.machine import machine, versions
 from harness.sources import code_hash
+from pipelines.data.sources import content_hash_of
 from pipelines.locations import model_location
 from pipelines.stages import (
     BenchmarkEvaluation,
@@ -62,7 +62,7 @@ def identity(
     module, libraries = WORK[work]
     installed = versions()
     return {
-        "settings": settings.model_dump(mode="json"),
+        "settings": _without_names(settings),
         "content": _content(settings, inputs),
         "inputs": inputs.model_dump(mode="json"),
         "seed": seed,
@@ -76,6 +76,16 @@ def identity(
 def canonical_hash(content: Any) -> str:
     """SHA-256 of `content` as JSON with sorted keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _without_names(settings: StageSettings) -> dict[str, Any]:
+    """The settings less the names of files: what they hold is in `content`, so a moved file changes nothing."""
+    dumped = settings.model_dump(mode="json")
+    for section, name in (("data", "path"), ("model", "name")):
+        dumped.get(section, {}).pop(name, None)
+    if "tasks" in dumped.get("evaluation", {}):
+        dumped["evaluation"]["tasks"] = [benchmark_name(task) for task in dumped["evaluation"]["tasks"]]
+    return dumped
 
 
 def _content(settings: StageSettings, inputs: StageInputs) -> dict[str, str]:
