@@ -127,7 +127,7 @@ def _as_text(data_files: Any) -> Any:
         return {split: _as_text(files) for split, files in data_files.items()}
     if isinstance(data_files, list):
         return [_as_text(file) for file in data_files]
-    return str(data_files)
+    return str(data_files.resolve()) if isinstance(data_files, Path) else str(data_files)
 
 
 def _build(config: dict[str, Any]) -> Task:

@@ -177,6 +177,23 @@ def test_a_group_is_one_benchmark_over_all_its_items(folder: Path, monkeypatch: 
     assert means(measured) == {"benchmark_both": pytest.approx(theirs["acc,none"])}
 
 
+def test_a_tasks_own_function_is_given_paths_that_hold_from_any_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "reading.py").write_text(
+        "from pathlib import Path\nfrom datasets import Dataset\n\n"
+        "def load(*, data_files, **_):\n"
+        "    files = {split: Path(__file__).parent / name for split, name in data_files.items()}\n"
+        "    return {split: Dataset.from_json(str(file)) for split, file in files.items()}\n"
+    )
+    (folder / "own.yaml").write_text(
+        CHOICE.format(name="own", metric="acc") + "custom_dataset: !function reading.load\n"
+    )
+    monkeypatch.chdir(folder.parent)
+    measured = run([Path(folder.name) / "own.yaml"])
+    assert means(measured)["benchmark_own"] == means(run([folder / "one.yaml"]))["benchmark_one"]
+
+
 def test_batch_size_does_not_change_a_score(folder: Path) -> None:
     tasks = [folder / "one.yaml", folder / "copy.yaml"]
     assert run(tasks, batch_size=1).items == run(tasks, batch_size=16).items

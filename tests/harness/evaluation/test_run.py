@@ -86,8 +86,11 @@ def test_max_items_takes_the_first_uids_however_the_rows_are_ordered(root: Path)
 
 @pytest.mark.parametrize("group", ["preference", "generation"])
 def test_an_empty_split_is_an_error_and_not_a_result_without_numbers(root: Path, group: str) -> None:
-    whole = Dataset.from_list(tiny.pairs())
-    whole.select([]).save_to_disk(root / tiny.DATA / "splits" / "validation")
+    splits = root / tiny.DATA / "splits"
+    Dataset.from_list(tiny.pairs()).select([]).save_to_disk(splits / "validation")
+    prepared = json.loads((root / tiny.DATA / "data.json").read_text())
+    prepared["splits"]["validation"]["num_pairs"] = 0
+    (root / tiny.DATA / "data.json").write_text(json.dumps(prepared))
     with pytest.raises(PipelineError, match="the validation split has no pairs"):
         run(root, {"group": group, "split": "validation"})
 
