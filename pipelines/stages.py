@@ -271,6 +271,12 @@ class DataOutcome(Strict):
     form: str
     num_rows: int
     dropped: list[DroppedRows]
+    num_truncated: int = Field(0, description="Pairs whose prompt was cut to fit the window.")
+    num_system_merged: int = Field(
+        0,
+        description="Pairs whose system text was put before the first user turn's, because the chat template has no "
+        "system role.",
+    )
     splits: dict[Split, SplitCount]
     content_hash: str = Field(description="Hash over every id of every split, in order.")
     chat_template_source: Literal["tokenizer", "config", "default"]

@@ -1,0 +1,1 @@
+"""The shared loader: preference pairs are read, rendered, tokenized, filtered and split once, for every arm."""

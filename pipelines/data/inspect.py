@@ -1,0 +1,45 @@
+"""What a source holds, found out without a tokenizer: what `check` shows of local data. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+
+from pipelines.data.drops import Drop, Tally
+from pipelines.data.forms import Form
+from pipelines.data.reading import read_pairs
+from pipelines.stages import DataSettings, DroppedRows
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A look at a source's rows; rows that are too long are not known before they are tokenized."""
+
+    form: Form
+    columns: list[str]
+    num_rows: int
+    dropped: list[DroppedRows]
+
+    @property
+    def num_usable(self) -> int:
+        """Rows that can serve, as far as their text tells."""
+        return self.num_rows - sum(group.num_rows for group in self.dropped)
+
+
+def inspect_rows(data: DataSettings, *, max_rows: int | None = None) -> Inspection:
+    """Read a source as the loader will, and count.
+
+    Args:
+        data: Which source.
+        max_rows: Look at the first so many rows only.
+
+    Raises:
+        PipelineError: the source is malformed: file, row, column, what is there.
+    """
+    reading = read_pairs(data)
+    tally = Tally()
+    for number, found in islice(reading.pairs, max_rows):
+        tally.num_rows += 1
+        if isinstance(found, Drop):
+            tally.drop(number, found)
+    return Inspection(reading.form, reading.columns, tally.num_rows, tally.dropped())

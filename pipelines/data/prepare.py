@@ -1,0 +1,176 @@
+"""The data stage: read, render, tokenize, filter and split the pairs once, for every arm and every evaluation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset
+
+from pipelines.data.drops import Drop, Tally
+from pipelines.data.forms import Message, Pair
+from pipelines.data.prepared import OUTCOME, SPLITS_FOLDER, TOKENIZER_FOLDER
+from pipelines.data.reading import Reading, read_pairs, uid_of
+from pipelines.data.render import Renderer, TokenizedPair
+from pipelines.data.splitting import SPLITS, rows_of_splits, split_of
+from pipelines.data.tokenizers import load_tokenizer, template_source
+from pipelines.data.window import fit
+from pipelines.errors import PipelineError
+from pipelines.stages import DataOutcome, DataSettings, Observer, PrepareSettings, Split, SplitCount, Stage
+
+BATCH = 256
+IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
+TEXTS = ("prompt_text", "chosen_text", "rejected_text")
+SCHEMA = pa.schema(
+    [("uid", pa.string()), ("source_row", pa.int64())]
+    + [(name, pa.list_(pa.int32())) for name in IDS]
+    + [(name, pa.string()) for name in TEXTS]
+)
+
+
+def prepare(stage: Stage, folder: Path, observer: Observer) -> DataOutcome:
+    """Write `splits/`, `tokenizer/` and `data.json` into `folder`. Memory does not grow with the length of the rows.
+
+    Args:
+        stage: With `PrepareSettings`.
+        folder: The stage's folder.
+        observer: Told of phases.
+
+    Raises:
+        PipelineError: the source is malformed, too many rows cannot serve, or a split that is needed is empty.
+    """
+    settings = stage.settings
+    assert isinstance(settings, PrepareSettings)
+    with observer.phase("load"):
+        tokenizer = load_tokenizer(settings.model)
+        renderer = Renderer(tokenizer)
+    with observer.phase("data"), TemporaryDirectory(dir=folder) as scratch:
+        reading = read_pairs(settings.data)
+        writer = _Writer(Path(scratch) / "rows.arrow", settings, renderer)
+        writer.write(reading)
+        _refuse_too_many_drops(writer.tally, settings.data)
+        positions = rows_of_splits(writer.uids, writer.splits, data=settings.data)
+        counts, content_hash = _save_splits(writer.path, positions, folder)
+    with observer.phase("save"):
+        tokenizer.save_pretrained(folder / TOKENIZER_FOLDER)
+        outcome = DataOutcome(
+            form=reading.form,
+            num_rows=writer.tally.num_rows,
+            dropped=writer.tally.dropped(),
+            num_truncated=writer.num_truncated,
+            num_system_merged=writer.num_system_merged,
+            splits=counts,
+            content_hash=content_hash,
+            chat_template_source=template_source(tokenizer, settings.model),
+            adds_bos=renderer.adds_bos,
+            end_of_turn_ids=renderer.end_of_turn_ids,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        (folder / OUTCOME).write_text(outcome.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return outcome
+
+
+class _Writer:
+    """Writes every pair that can serve into one Arrow file, and remembers its uid and its split."""
+
+    def __init__(self, path: Path, settings: PrepareSettings, renderer: Renderer) -> None:
+        self.path = path
+        self.tally = Tally()
+        self.uids: list[str] = []
+        self.splits: list[Split] = []
+        self.num_truncated = 0
+        self.num_system_merged = 0
+        self._settings = settings
+        self._renderer = renderer
+
+    def write(self, reading: Reading) -> None:
+        """Read `reading` to its end."""
+        with pa.OSFile(str(self.path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as stream:
+            pairs = self._usable(reading)
+            while batch := list(islice(pairs, BATCH)):
+                tokenized = self._renderer.tokenize([pair for _, pair in batch])
+                rows = [
+                    row
+                    for (number, pair), made in zip(batch, tokenized, strict=True)
+                    if (row := self._row(number, pair, made)) is not None
+                ]
+                stream.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
+
+    def _usable(self, reading: Reading) -> Iterator[tuple[int, Pair]]:
+        for number, found in reading.pairs:
+            self.tally.num_rows += 1
+            if isinstance(found, Drop):
+                self.tally.drop(number, found)
+            else:
+                yield number, found
+
+    def _row(self, number: int, pair: Pair, made: TokenizedPair | Drop) -> dict[str, Any] | None:
+        settings = self._settings
+        fitted = made
+        if isinstance(made, TokenizedPair):
+            fitted = fit(
+                made, settings.max_length, truncation=settings.data.truncation, renderer=self._renderer
+            )
+        if isinstance(fitted, Drop):
+            self.tally.drop(number, fitted)
+            return None
+        self.num_truncated += fitted is not made
+        self.num_system_merged += fitted.system_merged
+        uid = uid_of(pair)
+        self.uids.append(uid)
+        self.splits.append(split_of(pair.prompt, settings.data))
+        return {
+            "uid": uid,
+            "source_row": number,
+            **{name: getattr(fitted, name) for name in IDS},
+            **dict(zip(TEXTS, (_readable(pair.prompt), pair.chosen, pair.rejected), strict=True)),
+        }
+
+
+def _readable(prompt: list[Message]) -> str:
+    """A prompt for people and judges: a single user turn exactly as it is, else every turn with its role."""
+    if len(prompt) == 1:
+        return prompt[0]["content"]
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
+
+
+def _refuse_too_many_drops(tally: Tally, data: DataSettings) -> None:
+    if tally.num_dropped > data.max_dropped * tally.num_rows:
+        raise PipelineError(
+            f"{data.path}: {tally.num_dropped} of {tally.num_rows} rows cannot serve, more than data.max_dropped "
+            f"({data.max_dropped:g}) allows: {tally.sentence()}."
+        )
+
+
+def _save_splits(
+    path: Path, positions: dict[Split, list[int]], folder: Path
+) -> tuple[dict[Split, SplitCount], str]:
+    """Save every split; returns their sizes and the hash over all their ids."""
+    for split in ("train", "test"):
+        if not positions[split]:
+            raise PipelineError(
+                f"no pair is left for the {split} split. Use more rows, other shares, or a larger training.max_length."
+            )
+    pairs = Dataset.from_file(str(path))
+    digest = hashlib.sha256()
+    counts: dict[Split, SplitCount] = {}
+    for split in SPLITS:
+        chosen = pairs.select(positions[split])
+        chosen.save_to_disk(folder / SPLITS_FOLDER / split)
+        digest.update(split.encode())
+        num_tokens = dict.fromkeys(IDS, 0)
+        for pair in chosen.select_columns(list(IDS)):
+            for name in IDS:
+                num_tokens[name] += len(pair[name])
+                digest.update(np.asarray([len(pair[name]), *pair[name]], dtype="<i4").tobytes())
+        prompt, won, lost = num_tokens.values()
+        counts[split] = SplitCount(
+            num_pairs=len(chosen), num_prompt_tokens=prompt, num_chosen_tokens=won, num_rejected_tokens=lost
+        )
+    return counts, digest.hexdigest()

@@ -1,0 +1,66 @@
+"""From a source to pairs: rows opened, form found, columns renamed, duplicates recognised. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+
+from pipelines.data.drops import Drop
+from pipelines.data.files import Row
+from pipelines.data.forms import Form, Pair, find_form, pair_of, renamed
+from pipelines.data.sources import open_rows
+from pipelines.stages import DataSettings
+
+_ROWS_TO_LOOK_AT = 100  # the form is found from so many
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A source that has been opened.
+
+    Attributes:
+        form: How its rows hold their pairs.
+        columns: Names in the data, before renaming.
+        pairs: Each row's number, counted from 0, with its pair or the reason why it cannot serve. Read once.
+    """
+
+    form: Form
+    columns: list[str]
+    pairs: Iterator[tuple[int, Pair | Drop]]
+
+
+def read_pairs(data: DataSettings) -> Reading:
+    """Open a source and find its form; rows are read as `pairs` is.
+
+    Raises:
+        PipelineError: the source is malformed, at once or while `pairs` is read; says where.
+    """
+    rows = open_rows(data)
+    first = list(islice(rows, _ROWS_TO_LOOK_AT))
+    form = find_form([row for _, row in first], data)
+    columns = list(dict.fromkeys(name for _, row in first for name in row))
+    return Reading(form, columns, _pairs(chain(first, rows), form, data))
+
+
+def uid_of(pair: Pair) -> str:
+    """A pair's name, the same for every model: 16 hex digits of the hash of prompt, chosen and rejected."""
+    content = json.dumps([pair.prompt, pair.chosen, pair.rejected], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _pairs(
+    rows: Iterator[tuple[int, Row]], form: Form, data: DataSettings
+) -> Iterator[tuple[int, Pair | Drop]]:
+    seen: set[str] = set()
+    for number, row in rows:
+        found = pair_of(renamed(row, data.columns), form)
+        if isinstance(found, Pair):
+            uid = uid_of(found)
+            if uid in seen:
+                yield number, Drop.DUPLICATE
+                continue
+            seen.add(uid)
+        yield number, found

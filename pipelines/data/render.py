@@ -1,0 +1,176 @@
+"""From pairs to token ids: rendered by the chat template, tokenized once, the same for every arm."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from jinja2 import TemplateError
+
+from pipelines.data.drops import Drop
+from pipelines.data.forms import Message, Pair
+from pipelines.data.template import ChatTemplate
+from pipelines.data.tokenizers import adds_bos
+from pipelines.errors import PipelineError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Private characters that nobody writes; one breaks up a control token's name and its ids are taken out again.
+_BREAKERS = tuple(chr(code) for code in range(0x10FFFD, 0x10FFED, -1))
+
+
+@dataclass(frozen=True)
+class TokenizedPair:
+    """A pair's token ids, without padding; both replies end in exactly one end-of-turn token."""
+
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+    system_merged: bool
+
+
+@dataclass(frozen=True)
+class _Texts:
+    prompt: str
+    chosen: str
+    rejected: str
+    breaker: str | None
+    system_merged: bool
+
+
+class Renderer:
+    """Turns pairs into token ids.
+
+    Attributes:
+        adds_bos: Whether every prompt begins with the tokenizer's BOS token.
+        end_of_turn_ids: Ids at which a reply ends: the template's own, which replies carry, then EOS if another.
+        frame_start_ids: What a prompt that is cut keeps at its start: BOS, or nothing.
+        frame_end_ids: What a prompt that is cut keeps at its end: the end of the user's turn, the reply's header.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self._template = ChatTemplate(tokenizer)
+        added = tokenizer.added_tokens_decoder.values()
+        special = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
+        names = sorted((name for name in special if len(name) > 1), key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, names)) or "(?!)")
+        start = self._template.prompt_text([{"role": "user", "content": "a"}])
+        writes_bos = tokenizer.bos_token is not None and start.startswith(tokenizer.bos_token)
+        self._extra_ids = [tokenizer.bos_token_id] if adds_bos(tokenizer) and not writes_bos else []
+        self.adds_bos = writes_bos or bool(self._extra_ids)
+        self._appended_ids, self.end_of_turn_ids = self._ends()
+        self.frame_start_ids = [tokenizer.bos_token_id] if self.adds_bos else []
+        self.frame_end_ids = self._ids([self._template.prompt_tail])[0]
+
+    def tokenize(self, pairs: Sequence[Pair]) -> list[TokenizedPair | Drop]:
+        """The ids of each pair, or `Drop.REFUSED` for one that the template does not render."""
+        texts = [self._texts(pair) for pair in pairs]
+        rendered = [text for text in texts if text is not None]
+        ids = iter(self._tokenized(rendered))
+        return [Drop.REFUSED if text is None else next(ids) for text in texts]
+
+    def _texts(self, pair: Pair) -> _Texts | None:
+        pair, breaker = self._broken_up(pair)
+        prompt, system_merged = self._merged(pair.prompt)
+        try:
+            prompt_text = self._template.prompt_text(prompt)
+            chosen, rejected = (
+                self._template.reply_text(prompt, reply, prompt_text=prompt_text)
+                for reply in (pair.chosen, pair.rejected)
+            )
+        except TemplateError:
+            return None
+        if chosen is None or rejected is None:
+            return None
+        return _Texts(prompt_text, chosen, rejected, breaker, system_merged)
+
+    def _tokenized(self, texts: Sequence[_Texts]) -> list[TokenizedPair]:
+        """Prompts alone, then each reply in its place after the prompt.
+
+        A reply alone would get a space before it from tokenizers that put one before every text. Where the boundary
+        does not fall between tokens, the reply is tokenized alone: prompt ids are those of generation in any case.
+        """
+        breakers = [text.breaker for text in texts]
+        prompts = self._ids([text.prompt for text in texts], breakers)
+        replies = [
+            self._after(
+                prompts, [text.prompt for text in texts], [getattr(text, side) for text in texts], breakers
+            )
+            for side in ("chosen", "rejected")
+        ]
+        return [
+            TokenizedPair(
+                prompt_ids=self._extra_ids + prompt,
+                chosen_ids=chosen + self._appended_ids,
+                rejected_ids=rejected + self._appended_ids,
+                system_merged=text.system_merged,
+            )
+            for text, prompt, chosen, rejected in zip(texts, prompts, *replies, strict=True)
+        ]
+
+    def _after(
+        self, prompts: list[list[int]], before: list[str], replies: list[str], breakers: list[str | None]
+    ) -> list[list[int]]:
+        wholes = self._ids([text + reply for text, reply in zip(before, replies, strict=True)], breakers)
+        return [
+            whole[len(prompt) :] if whole[: len(prompt)] == prompt else self._ids([reply], [breaker])[0]
+            for whole, prompt, reply, breaker in zip(wholes, prompts, replies, breakers, strict=True)
+        ]
+
+    def _ids(self, texts: list[str], breakers: Sequence[str | None] = ()) -> list[list[int]]:
+        if not texts:
+            return []
+        found: list[list[int]] = self._tokenizer(texts, add_special_tokens=False, verbose=False).input_ids
+        for position, breaker in enumerate(breakers):
+            if breaker is not None:
+                found[position] = self._ids_without(breaker, texts[position])
+        return found
+
+    def _ids_without(self, breaker: str, text: str) -> list[int]:
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        spans = zip(encoded.input_ids, encoded.offset_mapping, strict=True)
+        return [token for token, (start, end) in spans if text[start:end] != breaker]
+
+    def _broken_up(self, pair: Pair) -> tuple[Pair, str | None]:
+        """The pair with the names of control tokens broken up where the data's own text has them written out."""
+        texts = [message["content"] for message in pair.prompt] + [pair.chosen, pair.rejected]
+        if not any(map(self._special.search, texts)):
+            return pair, None
+        unused = [breaker for breaker in _BREAKERS if not any(breaker in text for text in texts)]
+        if not unused:
+            raise PipelineError(
+                "a row holds every private character that could break up a control token in its text"
+            )
+
+        def broken(text: str) -> str:
+            while self._special.search(text):
+                text = self._special.sub(lambda match: match[0][0] + unused[0] + match[0][1:], text)
+            return text
+
+        prompt = [message | {"content": broken(message["content"])} for message in pair.prompt]
+        return replace(
+            pair, prompt=prompt, chosen=broken(pair.chosen), rejected=broken(pair.rejected)
+        ), unused[0]
+
+    def _merged(self, prompt: list[Message]) -> tuple[list[Message], bool]:
+        """The system's text put before the first user turn's, where the template has no system role."""
+        if self._template.has_system_role or prompt[0]["role"] != "system":
+            return prompt, False
+        system, first, *rest = prompt
+        if first["role"] != "user":
+            return prompt, False
+        return [first | {"content": f"{system['content']}\n\n{first['content']}"}, *rest], True
+
+    def _ends(self) -> tuple[list[int], list[int]]:
+        """Ids to append to every reply, and the ids at which a reply ends."""
+        eos = [] if self._tokenizer.eos_token_id is None else [self._tokenizer.eos_token_id]
+        if self._template.end_of_turn is not None:
+            own = self._tokenizer.convert_tokens_to_ids(self._template.end_of_turn)
+            return [], list(dict.fromkeys([own, *eos]))
+        if not eos:
+            raise PipelineError("neither the chat template nor the tokenizer has a token that ends a reply")
+        return eos, eos

@@ -1,0 +1,43 @@
+"""Which split a prompt belongs to, by its hash alone: adding rows moves no other. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from pipelines.data.forms import Message
+from pipelines.stages import DataSettings, Split
+
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+_HASH_BITS = 64
+
+
+def split_of(prompt: Sequence[Message], data: DataSettings) -> Split:
+    """The split of every pair with this prompt."""
+    canonical = json.dumps(list(prompt), sort_keys=True).encode()
+    position = int(hashlib.sha256(canonical).hexdigest()[: _HASH_BITS // 4], 16) / 2**_HASH_BITS
+    if position < data.test_share:
+        return "test"
+    return "validation" if position < data.test_share + data.validation_share else "train"
+
+
+def rows_of_splits(
+    uids: Sequence[str], splits: Sequence[Split], *, data: DataSettings
+) -> dict[Split, list[int]]:
+    """Positions of each split's pairs, in the order given.
+
+    A split larger than its cap keeps the pairs with the smallest uids: a choice by hash, which a larger cap adds to.
+    """
+    caps: dict[Split, int | None] = {
+        "train": data.max_train_pairs,
+        "validation": data.max_validation_pairs,
+        "test": data.max_test_pairs,
+    }
+    found: dict[Split, list[int]] = {split: [] for split in SPLITS}
+    for position, split in enumerate(splits):
+        found[split].append(position)
+    return {
+        split: sorted(sorted(positions, key=lambda position: uids[position])[: caps[split]])
+        for split, positions in found.items()
+    }

@@ -1,0 +1,104 @@
+"""What a chat template does, found by rendering a short conversation with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from jinja2 import TemplateError
+
+from pipelines.data.forms import Message
+from pipelines.errors import PipelineError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Some templates write today's date into the prompt: a comparison must not depend on the day of its run.
+TODAY = datetime(2026, 1, 1)
+_SYSTEM, _QUESTION, _ANSWER = "qzsystem", "qzquestion", "qzanswer"
+
+
+class ChatTemplate:
+    """A tokenizer's chat template.
+
+    Attributes:
+        has_system_role: Whether a system message reaches the prompt.
+        prompt_tail: What follows the last user message in a prompt: its end, and the header of the reply.
+        reply_tail: What follows a reply.
+        kept_tail: The part of `reply_tail` that belongs to the reply: up to and with its end-of-turn token.
+        end_of_turn: The token that ends a reply; None if the template writes none.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self._header = ""
+        asked: list[Message] = [{"role": "user", "content": _QUESTION}]
+        answered = [*asked, {"role": "assistant", "content": _ANSWER}]
+        try:
+            bare, prompt, whole = (
+                self._render(asked, False),
+                self._render(asked, True),
+                self._render(answered, False),
+            )
+        except TemplateError as error:
+            raise PipelineError(
+                f"the chat template does not render a question and its answer: {error}"
+            ) from error
+        if not whole.startswith(prompt) or _ANSWER not in whole[len(prompt) :] or _QUESTION not in prompt:
+            raise PipelineError(
+                "the chat template does not begin a whole conversation as it begins the prompt alone (with "
+                "add_generation_prompt), so a reply cannot be told from its prompt. Use a tokenizer whose template does."
+            )
+        before, _, self.reply_tail = whole[len(prompt) :].rpartition(_ANSWER)
+        if bare == prompt and before.strip():
+            self._header = (
+                before  # the template ignores add_generation_prompt: the reply's header is the prompt's
+            )
+        self.prompt_tail = (prompt + self._header).rpartition(_QUESTION)[2]
+        self.end_of_turn, self.kept_tail = self._end()
+        self.has_system_role = self._renders_system()
+
+    def prompt_text(self, prompt: Sequence[Message]) -> str:
+        """The prompt up to where the reply begins.
+
+        Raises:
+            jinja2.TemplateError: the template refuses these messages.
+        """
+        return self._render(prompt, True) + self._header
+
+    def reply_text(self, prompt: Sequence[Message], reply: str, *, prompt_text: str) -> str | None:
+        """What the template makes of a reply, to its end of turn; None if it changes the prompt on the way."""
+        whole = self._render([*prompt, {"role": "assistant", "content": reply}], False)
+        if not whole.startswith(prompt_text) or not whole.endswith(self.reply_tail):
+            return None
+        return whole[len(prompt_text) : len(whole) - len(self.reply_tail)] + self.kept_tail
+
+    def _render(self, messages: Sequence[Message], generation: bool) -> str:
+        return str(
+            self._tokenizer.apply_chat_template(
+                list(messages),
+                tokenize=False,
+                add_generation_prompt=generation,
+                date_string=TODAY.strftime("%d %b %Y"),
+                strftime_now=TODAY.strftime,
+            )
+        )
+
+    def _end(self) -> tuple[str | None, str]:
+        tokens = [token for token in self._tokenizer.added_tokens_encoder if token.strip()]
+        longest_first = sorted(tokens, key=len, reverse=True)
+        found = re.search("|".join(map(re.escape, longest_first)) or "(?!)", self.reply_tail)
+        if found is None:
+            return None, self.reply_tail.rstrip()
+        return found.group(), self.reply_tail[: found.end()]
+
+    def _renders_system(self) -> bool:
+        try:
+            text = self._render(
+                [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _QUESTION}], True
+            )
+        except TemplateError:
+            return False
+        return _SYSTEM in text
