@@ -241,7 +241,8 @@ def _messages(value: object) -> list[Message]:
 def _message(value: object) -> Message:
     if not isinstance(value, dict):
         raise Unusable(Drop.WRONG_TYPES)
-    role = _ROLES.get(value.get("role") or value.get("from") or "")
+    name = value.get("role") or value.get("from")
+    role = _ROLES.get(name) if isinstance(name, str) else None
     content = value.get("content", value.get("value"))
     if role is None or not isinstance(content, str):
         raise Unusable(Drop.WRONG_TYPES)

@@ -162,7 +162,8 @@ def _save_splits(
     counts: dict[Split, SplitCount] = {}
     for split in SPLITS:
         chosen = pairs.select(positions[split])
-        chosen.save_to_disk(folder / SPLITS_FOLDER / split)
+        # datasets 5.2 writes no file for an empty dataset unless told to, and then cannot load it.
+        chosen.save_to_disk(folder / SPLITS_FOLDER / split, num_shards=None if len(chosen) else 1)
         digest.update(split.encode())
         num_tokens = dict.fromkeys(IDS, 0)
         for pair in chosen.select_columns(list(IDS)):

@@ -47,8 +47,9 @@ class Renderer:
     Attributes:
         adds_bos: Whether every prompt begins with the tokenizer's BOS token.
         end_of_turn_ids: Ids at which a reply ends: the template's own, which replies carry, then EOS if another.
-        frame_start_ids: What a prompt that is cut keeps at its start: BOS, or nothing.
-        frame_end_ids: What a prompt that is cut keeps at its end: the end of the user's turn, the reply's header.
+        bos_ids: BOS if every prompt begins with it, else nothing.
+        prompt_head_ids: What stands before a first user message: BOS, a default system text, the turn's header.
+        prompt_tail_ids: What stands after a last user message: the end of its turn, the reply's header.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -63,8 +64,9 @@ class Renderer:
         self._extra_ids = [tokenizer.bos_token_id] if adds_bos(tokenizer) and not writes_bos else []
         self.adds_bos = writes_bos or bool(self._extra_ids)
         self._appended_ids, self.end_of_turn_ids = self._ends()
-        self.frame_start_ids = [tokenizer.bos_token_id] if self.adds_bos else []
-        self.frame_end_ids = self._ids([self._template.prompt_tail])[0]
+        self.bos_ids = [tokenizer.bos_token_id] if self.adds_bos else []
+        head, tail = self._ids([self._template.prompt_head, self._template.prompt_tail])
+        self.prompt_head_ids, self.prompt_tail_ids = self._extra_ids + head, tail
 
     def tokenize(self, pairs: Sequence[Pair]) -> list[TokenizedPair | Drop]:
         """The ids of each pair, or `Drop.REFUSED` for one that the template does not render."""

@@ -20,11 +20,16 @@ TODAY = datetime(2026, 1, 1)
 _SYSTEM, _QUESTION, _ANSWER = "qzsystem", "qzquestion", "qzanswer"
 
 
+def _today(form: str) -> str:
+    return TODAY.strftime(form)
+
+
 class ChatTemplate:
     """A tokenizer's chat template.
 
     Attributes:
         has_system_role: Whether a system message reaches the prompt.
+        prompt_head: What stands before the first user message in a prompt without a system message.
         prompt_tail: What follows the last user message in a prompt: its end, and the header of the reply.
         reply_tail: What follows a reply.
         kept_tail: The part of `reply_tail` that belongs to the reply: up to and with its end-of-turn token.
@@ -56,7 +61,7 @@ class ChatTemplate:
             self._header = (
                 before  # the template ignores add_generation_prompt: the reply's header is the prompt's
             )
-        self.prompt_tail = (prompt + self._header).rpartition(_QUESTION)[2]
+        self.prompt_head, _, self.prompt_tail = (prompt + self._header).rpartition(_QUESTION)
         self.end_of_turn, self.kept_tail = self._end()
         self.has_system_role = self._renders_system()
 
@@ -76,15 +81,20 @@ class ChatTemplate:
         return whole[len(prompt_text) : len(whole) - len(self.reply_tail)] + self.kept_tail
 
     def _render(self, messages: Sequence[Message], generation: bool) -> str:
-        return str(
-            self._tokenizer.apply_chat_template(
+        try:
+            text = self._tokenizer.apply_chat_template(
                 list(messages),
                 tokenize=False,
                 add_generation_prompt=generation,
-                date_string=TODAY.strftime("%d %b %Y"),
-                strftime_now=TODAY.strftime,
+                date_string=_today("%d %b %Y"),
+                strftime_now=_today,
             )
-        )
+        except (
+            TypeError,
+            ValueError,
+        ) as error:  # a template is a program: it can fail in more ways than refusing
+            raise TemplateError(str(error)) from error
+        return str(text)
 
     def _end(self) -> tuple[str | None, str]:
         tokens = [token for token in self._tokenizer.added_tokens_encoder if token.strip()]

@@ -19,9 +19,10 @@ def fit(
     Args:
         pair: A pair of any length.
         max_length: Tokens of prompt and reply together, at most.
-        truncation: Leave a longer pair out, or keep the start or the end of its prompt. A cut prompt still begins with
-            BOS and still ends with the header of the reply, so that it remains one.
-        renderer: Knows BOS and that header.
+        truncation: Leave a longer pair out, or keep the start or the end of its prompt's text. What the template
+            writes before the first and after the last user message is kept, so that it remains a prompt; of another
+            beginning (a system text of its own) only BOS is.
+        renderer: Knows what the template writes.
     """
     room = max_length - max(len(pair.chosen_ids), len(pair.rejected_ids))
     prompt = pair.prompt_ids
@@ -29,14 +30,19 @@ def fit(
         return pair
     if truncation == "drop":
         return Drop.PROMPT_TOO_LONG if len(prompt) >= max_length else Drop.PAIR_TOO_LONG
-    start, end = renderer.frame_start_ids, renderer.frame_end_ids
-    if (
-        end and prompt[-len(end) :] != end
-    ):  # the header's first characters belong to a token of the text before it
-        end = []
-    room -= len(start) + len(end)
+    head = renderer.prompt_head_ids if _starts_with(prompt, renderer.prompt_head_ids) else renderer.bos_ids
+    tail = renderer.prompt_tail_ids if _ends_with(prompt, renderer.prompt_tail_ids) else []
+    room -= len(head) + len(tail)
     if room < 1:
         return Drop.REPLY_TOO_LONG
-    text = prompt[len(start) : len(prompt) - len(end)]
+    text = prompt[len(head) : len(prompt) - len(tail)]
     kept = text[:room] if truncation == "keep_start" else text[-room:]
-    return replace(pair, prompt_ids=[*start, *kept, *end])
+    return replace(pair, prompt_ids=[*head, *kept, *tail])
+
+
+def _starts_with(ids: list[int], head: list[int]) -> bool:
+    return ids[: len(head)] == head
+
+
+def _ends_with(ids: list[int], tail: list[int]) -> bool:
+    return not tail or ids[-len(tail) :] == tail

@@ -1,0 +1,278 @@
+"""The data stage from source to folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from pipelines.data.prepare import prepare
+from pipelines.data.prepared import read_outcome, read_split, read_tokenizer
+from pipelines.errors import PipelineError
+from pipelines.stages import DataOutcome, DataSettings, ModelSettings, PrepareSettings, Split, Stage
+from tests.pipelines.data import tiny_tokenizers as tiny
+from tests.pipelines.training.tiny import Silent
+
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+REAL = Path(__file__).parents[4] / "shared" / "data" / "dpo_en_demo.json"
+
+
+def rows_of(count: int) -> list[dict[str, str]]:
+    return [{"prompt": f"what is {n}?", "chosen": f"yes {n}", "rejected": f"no {n}"} for n in range(count)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny.saved(tiny.make(template=tiny.CHATML), tmp_path_factory.mktemp("tokenizer"))
+
+
+class Prepared:
+    """Runs data stages below one folder."""
+
+    def __init__(self, root: Path, tokenizer: str) -> None:
+        self.root = root
+        self.tokenizer = tokenizer
+        self.folder = root
+        self._runs = 0
+
+    def __call__(self, rows: list[dict[str, Any]] | str, *, max_length: int = 64, **data: Any) -> DataOutcome:
+        self._runs += 1
+        self.folder = self.root / f"run{self._runs}"
+        self.folder.mkdir()
+        path = rows
+        if not isinstance(rows, str):
+            path = str(self.root / f"rows{self._runs}.jsonl")
+            Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        model = ModelSettings(name="toy" if path == "toy" else self.tokenizer)
+        settings = PrepareSettings(
+            kind="data", model=model, data=DataSettings(path=path, **data), max_length=max_length
+        )
+        stage = Stage(id="data-000000000000", settings=settings, seed=0, threads=1, device="cpu")
+        return prepare(stage, self.folder, Silent())
+
+    def all_rows(self) -> list[dict[str, Any]]:
+        return [row for split in SPLITS for row in read_split(self.folder, split)]
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, tokenizer_folder: str) -> Prepared:
+    return Prepared(tmp_path, tokenizer_folder)
+
+
+def test_the_folder_holds_splits_tokenizer_and_outcome_and_nothing_else(prepared: Prepared) -> None:
+    outcome = prepared(rows_of(40))
+    assert sorted(path.name for path in prepared.folder.iterdir()) == ["data.json", "splits", "tokenizer"]
+    assert read_outcome(prepared.folder) == outcome
+    assert read_split(prepared.folder, "train").column_names == [
+        "uid", "source_row", "prompt_ids", "chosen_ids", "rejected_ids", "prompt_text", "chosen_text", "rejected_text",
+    ]  # fmt: skip
+    tokenizer = read_tokenizer(prepared.folder)
+    assert tokenizer.chat_template == tiny.CHATML
+    assert tokenizer.pad_token_id == outcome.pad_token_id
+    assert outcome.end_of_turn_ids[0] == tokenizer.convert_tokens_to_ids(tiny.END)
+
+
+def test_every_row_keeps_its_texts_its_number_and_its_tokens(prepared: Prepared) -> None:
+    source = rows_of(40)
+    outcome = prepared(source)
+    tokenizer = read_tokenizer(prepared.folder)
+    rows = prepared.all_rows()
+    assert len(rows) == 40
+    for row in rows:
+        texts = {"prompt": row["prompt_text"], "chosen": row["chosen_text"], "rejected": row["rejected_text"]}
+        assert texts == source[row["source_row"]]
+        assert row["prompt_text"] in tokenizer.decode(row["prompt_ids"])
+        assert tokenizer.decode(row["chosen_ids"]) == row["chosen_text"] + tiny.END
+    for split in SPLITS:
+        pairs = read_split(prepared.folder, split).to_list()
+        count = outcome.splits[split]
+        assert count.num_pairs == len(pairs)
+        assert count.num_prompt_tokens == sum(len(pair["prompt_ids"]) for pair in pairs)
+        assert count.num_chosen_tokens == sum(len(pair["chosen_ids"]) for pair in pairs)
+        assert count.num_rejected_tokens == sum(len(pair["rejected_ids"]) for pair in pairs)
+
+
+def test_no_prompt_is_on_two_sides(prepared: Prepared) -> None:
+    rows = rows_of(60)
+    prepared(rows + [row | {"chosen": "the fox"} for row in rows])
+    sides: dict[str, set[str]] = {}
+    for split in SPLITS:
+        for row in read_split(prepared.folder, split):
+            sides.setdefault(row["prompt_text"], set()).add(split)
+    assert len(sides) == 60
+    assert all(len(found) == 1 for found in sides.values())
+
+
+def test_the_split_does_not_move_when_rows_are_added(prepared: Prepared) -> None:
+    def test_uids(rows: list[dict[str, str]]) -> list[str]:
+        prepared(rows)
+        return list(read_split(prepared.folder, "test")["uid"])
+
+    few, many = test_uids(rows_of(50)), test_uids(rows_of(90))
+    assert [uid for uid in many if uid in set(few)] == few
+    assert len(many) > len(few)
+
+
+def test_the_same_source_gives_the_same_ids_to_the_bit_and_another_does_not(prepared: Prepared) -> None:
+    first = prepared(rows_of(30))
+    again = prepared(rows_of(30))
+    other = prepared([*rows_of(29), {"prompt": "what is 29?", "chosen": "yes 29", "rejected": "no 28"}])
+    assert first == again
+    assert first.content_hash != other.content_hash
+
+
+def test_a_pair_has_one_uid_whatever_the_model_or_its_place(prepared: Prepared, tmp_path: Path) -> None:
+    prepared(rows_of(30))
+    uids = {row["prompt_text"]: row["uid"] for row in prepared.all_rows()}
+    another = Prepared(tmp_path / "other", tiny.saved(tiny.make(template=tiny.INST), tmp_path / "other"))
+    another(rows_of(30)[::-1])
+    assert {row["prompt_text"]: row["uid"] for row in another.all_rows()} == uids
+    assert len(set(uids.values())) == 30
+
+
+def test_caps_keep_so_many_pairs_in_the_order_of_the_source(prepared: Prepared) -> None:
+    outcome = prepared(rows_of(90), max_train_pairs=10, max_validation_pairs=2, max_test_pairs=5)
+    assert [outcome.splits[split].num_pairs for split in SPLITS] == [10, 2, 5]
+    numbers = read_split(prepared.folder, "train")["source_row"]
+    assert list(numbers) == sorted(numbers)
+
+
+def test_rows_that_cannot_serve_are_counted_by_reason(prepared: Prepared) -> None:
+    good = rows_of(40)
+    bad = [
+        good[0],
+        {"prompt": "", "chosen": "a", "rejected": "b"},
+        {"prompt": "?", "chosen": "a", "rejected": "a "},
+    ]
+    long = [
+        {"prompt": "x" * 500, "chosen": "a", "rejected": "b"},
+        {"prompt": "fits", "chosen": "a", "rejected": "y" * 500},
+    ]
+    outcome = prepared(good + bad + long, max_dropped=0.5)
+    assert {group.reason: group.first_rows for group in outcome.dropped} == {
+        "duplicate": [40],
+        "empty prompt": [41],
+        "equal chosen and rejected": [42],
+        "prompt too long": [43],
+        "pair too long": [44],
+    }
+    assert outcome.num_rows == 45
+    assert sum(count.num_pairs for count in outcome.splits.values()) == 40
+
+
+def test_too_many_dropped_rows_stop_the_run_with_their_reasons(prepared: Prepared) -> None:
+    rows = [*rows_of(8), *rows_of(2)]
+    with pytest.raises(
+        PipelineError, match=r"2 of 10 rows cannot serve.*\(0\.1\) allows: 2 duplicate \(rows 8, 9\)"
+    ):
+        prepared(rows)
+    assert not (prepared.folder / "data.json").exists()
+    prepared(rows_of(40) + rows_of(40)[:4])  # 4 of 44 are within a tenth
+
+
+def test_a_pair_exactly_as_long_as_the_window_stays_and_one_token_less_drops_it(prepared: Prepared) -> None:
+    prepared(rows_of(40))
+    lengths = {
+        row["uid"]: len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+        for row in prepared.all_rows()
+    }
+    longest = max(lengths.values())
+    assert prepared(rows_of(40), max_length=longest).dropped == []
+    outcome = prepared(rows_of(40), max_length=longest - 1, max_dropped=1)
+    assert {row["uid"] for row in prepared.all_rows()} == {uid for uid in lengths if lengths[uid] < longest}
+    assert outcome.dropped[0].reason == "pair too long"
+
+
+LONG_WORDS = " ".join(f"w{n}" for n in range(200))
+
+
+@pytest.mark.parametrize("side", ["keep_start", "keep_end"])
+def test_truncation_cuts_the_prompt_alone_and_it_remains_a_prompt(prepared: Prepared, side: str) -> None:
+    rows = [{"prompt": f"{n} {LONG_WORDS}", "chosen": f"yes {n}", "rejected": "no no no"} for n in range(40)]
+    outcome = prepared(rows, truncation=side, max_length=120)
+    assert outcome.num_truncated == 40
+    tokenizer = read_tokenizer(prepared.folder)
+    for row in prepared.all_rows():
+        reply = max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+        assert len(row["prompt_ids"]) + reply == 120
+        text = tokenizer.decode(row["prompt_ids"])
+        assert text.endswith("<|im_end|>\n<|im_start|>assistant\n")
+        assert tokenizer.decode(row["chosen_ids"]) == row["chosen_text"] + tiny.END
+        if side == "keep_start":
+            assert text.startswith(
+                f"<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n{row['source_row']} w0 w1"
+            )
+        else:
+            assert text.startswith("<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n")
+            assert "w198 w199<|im_end|>" in text
+
+
+def test_a_cut_prompt_keeps_its_bos(prepared: Prepared, tmp_path: Path) -> None:
+    prepared.tokenizer = tiny.saved(tiny.make(post="bos", template=tiny.TRIMMED), tmp_path / "bos")
+    rows = [{"prompt": f"{n} {LONG_WORDS}", "chosen": "yes", "rejected": "no"} for n in range(20)]
+    prepared(rows, truncation="keep_end", max_length=60)
+    bos = read_tokenizer(prepared.folder).bos_token_id
+    assert all(
+        row["prompt_ids"].count(bos) == 1 and row["prompt_ids"][0] == bos for row in prepared.all_rows()
+    )
+
+
+def test_a_reply_that_leaves_no_room_drops_the_pair_rather_than_being_cut(prepared: Prepared) -> None:
+    rows = [*rows_of(40), {"prompt": "short", "chosen": "z" * 100, "rejected": "no"}]
+    outcome = prepared(rows, truncation="keep_start", max_length=64)
+    assert [(group.reason, group.first_rows) for group in outcome.dropped] == [
+        ("reply leaves no room for the prompt", [40])
+    ]
+
+
+def test_an_empty_split_that_is_needed_stops_the_run(prepared: Prepared) -> None:
+    with pytest.raises(PipelineError, match=r"no pair is left for the (train|test) split"):
+        prepared(rows_of(1))
+
+
+def test_an_empty_validation_split_can_be_read(prepared: Prepared) -> None:
+    outcome = prepared(rows_of(30), validation_share=0.0)
+    assert outcome.splits["validation"].num_pairs == 0
+    assert len(read_split(prepared.folder, "validation")) == 0
+
+
+def test_a_split_that_was_never_made_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="has no prepared test split"):
+        read_split(tmp_path, "test")
+
+
+def test_several_turns_are_shown_to_people_with_their_roles(prepared: Prepared) -> None:
+    turns = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
+    rows = [
+        {"prompt": [*turns, {"role": "user", "content": f"{n}"}], "chosen": [{"role": "assistant", "content": "yes"}],
+         "rejected": [{"role": "assistant", "content": "no"}]}
+        for n in range(30)
+    ]  # fmt: skip
+    assert prepared(rows).form == "messages"
+    row = prepared.all_rows()[0]
+    assert row["prompt_text"] == f"user: 1\n\nassistant: 2\n\nuser: {row['source_row']}"
+
+
+def test_the_toy_world_is_prepared_without_losing_a_row_or_an_unknown_token(prepared: Prepared) -> None:
+    outcome = prepared("toy", max_length=128, num_pairs=100)
+    assert (outcome.dropped, outcome.adds_bos) == ([], True)
+    unknown = read_tokenizer(prepared.folder).unk_token_id
+    assert all(unknown not in row["prompt_ids"] + row["chosen_ids"] for row in prepared.all_rows())
+
+
+def test_a_saved_dataset_is_prepared_as_its_rows_are(prepared: Prepared, tmp_path: Path) -> None:
+    Dataset.from_list(rows_of(30)).save_to_disk(tmp_path / "saved")
+    assert prepared(str(tmp_path / "saved")).content_hash == prepared(rows_of(30)).content_hash
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason=f"needs {REAL.name} in ../shared/data")
+def test_real_sharegpt_pairs_are_prepared(prepared: Prepared) -> None:
+    outcome = prepared(str(REAL), max_length=20_000)
+    assert (outcome.form, outcome.num_rows) == ("sharegpt", 300)
+    assert {group.reason: group.num_rows for group in outcome.dropped} == {"duplicate": 5}
+    source = json.loads(REAL.read_text(encoding="utf-8"))
+    for row in prepared.all_rows():
+        assert row["chosen_text"] == source[row["source_row"]]["chosen"]["value"]

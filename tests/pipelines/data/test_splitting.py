@@ -1,0 +1,48 @@
+"""Splits go by the prompt's hash alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipelines.data.splitting import rows_of_splits, split_of
+from pipelines.stages import DataSettings
+
+DATA = DataSettings(path="rows", validation_share=0.1, test_share=0.2)
+
+
+def prompt(number: int) -> list[dict[str, str]]:
+    return [{"role": "user", "content": f"question {number}"}]
+
+
+def test_the_shares_of_many_prompts_are_as_asked() -> None:
+    splits = [split_of(prompt(number), DATA) for number in range(5000)]
+    # Five standard deviations of a binomial share.
+    assert splits.count("test") / 5000 == pytest.approx(0.2, abs=0.03)
+    assert splits.count("validation") / 5000 == pytest.approx(0.1, abs=0.022)
+
+
+def test_the_order_of_keys_in_a_message_does_not_move_its_prompt() -> None:
+    for number in range(50):
+        turned = [dict(reversed(message.items())) for message in prompt(number)]
+        assert split_of(turned, DATA) == split_of(prompt(number), DATA)
+
+
+def test_a_larger_test_share_only_adds_to_the_test_split() -> None:
+    more = DATA.model_copy(update={"test_share": 0.4})
+    for number in range(300):
+        if split_of(prompt(number), DATA) == "test":
+            assert split_of(prompt(number), more) == "test"
+
+
+def test_a_larger_cap_adds_to_a_smaller_one_and_rows_keep_their_order() -> None:
+    uids = [f"{(number * 7919) % 1000:04d}" for number in range(100)]
+    splits = ["train"] * 100
+
+    def kept(cap: int | None) -> list[int]:
+        return rows_of_splits(uids, splits, data=DATA.model_copy(update={"max_train_pairs": cap}))["train"]
+
+    assert len(kept(10)) == 10
+    assert set(kept(10)) < set(kept(30)) < set(kept(None))
+    assert kept(30) == sorted(kept(30))
+    assert kept(None) == list(range(100))
+    assert kept(500) == kept(None)
