@@ -15,13 +15,16 @@ from pipelines.errors import PipelineError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Some templates write today's date into the prompt: a comparison must not depend on the day of its run.
-TODAY = datetime(2026, 1, 1)
+# Some templates write today's date into the prompt: a comparison must not depend on the day of its run. A template is
+# handed no function (transformers 5.23 lets only plain data through), so its clock is replaced in its own language.
+_TODAY = datetime(2026, 1, 1)
+_DATE = _TODAY.strftime("%d %b %Y")
+_FIXED_CLOCK = (
+    "{% macro strftime_now(form) %}{{ form"
+    + "".join(f" | replace('%{code}', '{_TODAY.strftime('%' + code)}')" for code in "aAbBdmyYHIpMSj")
+    + " }}{% endmacro %}"
+)
 _SYSTEM, _QUESTION, _ANSWER = "qzsystem", "qzquestion", "qzanswer"
-
-
-def _today(form: str) -> str:
-    return TODAY.strftime(form)
 
 
 class ChatTemplate:
@@ -38,6 +41,8 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
+        own = tokenizer.get_chat_template()
+        self._text = (_FIXED_CLOCK if "strftime_now" in own else "") + own
         self._header = ""
         asked: list[Message] = [{"role": "user", "content": _QUESTION}]
         answered = [*asked, {"role": "assistant", "content": _ANSWER}]
@@ -84,15 +89,13 @@ class ChatTemplate:
         try:
             text = self._tokenizer.apply_chat_template(
                 list(messages),
+                chat_template=self._text,
                 tokenize=False,
                 add_generation_prompt=generation,
-                date_string=_today("%d %b %Y"),
-                strftime_now=_today,
+                date_string=_DATE,
             )
-        except (
-            TypeError,
-            ValueError,
-        ) as error:  # a template is a program: it can fail in more ways than refusing
+        except (TypeError, ValueError) as error:
+            # A template is a program: it can fail in more ways than by refusing.
             raise TemplateError(str(error)) from error
         return str(text)
 

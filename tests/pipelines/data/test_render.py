@@ -203,4 +203,5 @@ def test_a_pair_that_the_template_refuses_is_dropped_alone() -> None:
 
 def test_a_template_that_writes_the_date_writes_the_same_one_every_day() -> None:
     tokenizer = tiny.make(template=tiny.DATED)
+    assert "01 Jan 2026" not in tokenizer.apply_chat_template([user("x")], tokenize=False)
     assert tokenizer.decode(render(tokenizer, PAIRS[0]).prompt_ids).startswith("01 Jan 2026 ")
