@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.config import ArmStage, Comparison
 from harness.errors import UserError
+from harness.hostile import terminal
 from harness.requirements import requirements, requirements_not_met
 from harness.rules import TOY, smallest_train_split
 from pipelines.errors import PipelineError
@@ -70,7 +71,14 @@ def look_at_data(comparison: Comparison) -> Inspection | None:
         found = inspect_rows(data)
     except PipelineError as error:
         raise UserError(str(error)) from error
-    usable = found.num_rows - sum(dropped.num_rows for dropped in found.dropped)
+    usable = found.num_usable
+    if usable < found.num_rows * (1 - data.max_dropped):
+        worst = max(found.dropped, key=lambda dropped: dropped.num_rows)
+        raise UserError(
+            f"{data.path}: at most {data.max_dropped:.0%} of the rows may drop out (data.max_dropped), got "
+            f"{found.num_rows - usable} of {found.num_rows}, most of them for: {worst.reason} (row "
+            f"{worst.first_rows[0]} first)."
+        )
     if (expected := smallest_train_split(comparison, usable)) < comparison.training.effective_batch:
         raise UserError(
             f"{data.path}: training.effective_batch must be at most the number of training pairs (about "
@@ -102,4 +110,4 @@ def _stage_words(stage: ArmStage) -> str:
 
 
 def _line(head: str, text: str) -> str:
-    return f"{head:<12}{text}"
+    return terminal(f"{head:<12}{text}")

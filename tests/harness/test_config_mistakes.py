@@ -23,7 +23,7 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "only a comment": ("# nothing\n", ["is empty"]),
     "a list": ("- a\n", ["must be keys with values, got a list"]),
     "a word": ("hello\n", ["must be keys with values", "hello"]),
-    "a tab": (replaced("    - trainer: orpo", "\t- trainer: orpo"), ["line 7, column 1", "tab"]),
+    "a tab": (replaced("    - trainer: orpo", "\t- trainer: orpo"), ["line 8, column 1", "tab"]),
     "an open bracket": (replaced("{name: toy}", "{name: toy"), ["line", "column", "not YAML"]),
     "a key given twice": (VALID + "name: again\n", ["line 16: key 'name'", "line 2"]),
     "an argument given twice": (
@@ -53,6 +53,9 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     ),
     "a key in the wrong place": (
         replaced("name: small", "name: small\nmax_length: 64"), ["Did you mean training.max_length?"],
+    ),
+    "a key that would command the terminal": (
+        VALID + '"a\\e[31m\\r\\nb": 1\n', ["is not a key of the config", "a␛[31m b"],
     ),
     "text for a number": (VALID + "seeds: three\n", ["seeds must be a whole number, got 'three'"]),
     "a number in quotes": (VALID + 'seeds: "3"\n', ["seeds must be a whole number, got '3'"]),
@@ -165,7 +168,7 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "true for an argument's number": (replaced("beta: 0.1", "beta: true"), ["beta must be a number, got true"]),
     "a beta of 0": (replaced("beta: 0.1", "beta: 0"), ["beta must be more than 0, got 0", "0.05 to 0.2"]),
     "an unknown schedule": (
-        replaced("beta: 0.1", "lr_scheduler_type: cosin"), ["lr_scheduler_type must be", "'cosine'", "got 'cosin'"],
+        replaced("beta: 0.1", "lr_scheduler_type: cosin"), ["lr_scheduler_type must be", "got 'cosin'. Did you mean cosine?"],
     ),
     "no steps": (replaced("beta: 0.1", "max_steps: 0"), ["max_steps must be at least 1"]),
     "a seed of one's own": (replaced("beta: 0.1", "seed: 7"), ["arguments.seed must not be set here", "first_seed"]),

@@ -88,11 +88,16 @@ def test_heavy_libraries_are_imported_at_the_top_only_where_stages_run() -> None
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["run", "--help"], ["run", "wrong.yaml"], ["check", "config.yaml"]]
+    "arguments",
+    [["--help"], ["run", "--help"], ["run", "wrong.yaml"], ["check", "config.yaml"], ["check", "local.yaml"]],
 )
 def test_the_command_line_loads_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
     write(tmp_path)
     (tmp_path / "wrong.yaml").write_text(VALID + "sed: 1\n")
+    local = VALID.replace("{path: toy, num_pairs: 100}", "{path: pairs.csv}").replace("judges: [gold]", "")
+    (tmp_path / "local.yaml").write_text(local)
+    rows = [f"p{number},good {number},bad {number}\n" for number in range(40)]
+    (tmp_path / "pairs.csv").write_text("prompt,chosen,rejected\n" + "".join(rows))
     program = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); from harness.cli import main; main({arguments!r});"
         f"sys.stderr.write('loaded: ' + ' '.join(m for m in {HEAVY!r} if m in sys.modules))"
@@ -101,3 +106,15 @@ def test_the_command_line_loads_nothing_heavy(tmp_path: Path, arguments: list[st
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True
     )
     assert done.stderr.splitlines()[-1] == "loaded: "
+    assert "not checked here" not in done.stdout
+
+
+def test_the_process_that_runs_a_comparison_loads_no_torch(tmp_path: Path) -> None:
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import harness.run;"
+        f"print('loaded: ' + ' '.join(m for m in {HEAVY!r} if m in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert done.stdout == "loaded: \n"

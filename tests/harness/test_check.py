@@ -1,0 +1,195 @@
+"""`prefduel check`: what it finds in local data, what it refuses, what it leaves to the machine."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import requirements
+from harness.cli import main
+from harness.load_config import load_comparison
+from tests.harness.configs import VALID, write
+
+Row = dict[str, Any]
+
+
+def rows(count: int = 40) -> list[Row]:
+    return [{"prompt": f"p{i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(count)]
+
+
+def lines(some: list[Row]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in some)
+
+
+def config(folder: Path, data: str, *, more: str = "", text: str = VALID) -> Path:
+    text = text.replace("{path: toy, num_pairs: 100}", f"{{path: {data}{more}}}")
+    return write(folder, text.replace("judges: [gold]", ""))
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+def test_it_shows_form_columns_rows_and_drops(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    some = rows()
+    some[3] = some[1]
+    some[7] = {**some[7], "rejected": some[7]["chosen"]}
+    (tmp_path / "pairs.jsonl").write_text(lines(some))
+    assert main(["check", str(config(tmp_path, "pairs.jsonl"))]) == 0
+    shown = capsys.readouterr().out
+    assert "data        pairs.jsonl: form prompt, 40 rows" in shown
+    assert "columns prompt, chosen, rejected" in shown
+    assert "1 rows drop out: duplicate (rows 3)" in shown
+    assert "1 rows drop out: equal chosen and rejected (rows 7)" in shown
+    assert "arm         sft-dpo: sft, then dpo (reference copy)" in shown
+    assert "seeds       3 (0 to 2)" in shown
+
+
+def _write(name: str, content: bytes | str) -> Callable[[Path], str]:
+    def make(folder: Path) -> str:
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return name
+
+    return make
+
+
+def _folder(folder: Path) -> str:
+    (folder / "saved").mkdir()
+    return "saved"
+
+
+GOOD = lines(rows())
+# name of the case: (makes the data and returns its path, more keys of `data`, every piece that the line must hold)
+MALFORMED: dict[str, tuple[Callable[[Path], str], str, list[str]]] = {
+    "an empty file": (_write("a.jsonl", ""), "", ["a.jsonl", "at least 1 row"]),
+    "broken JSON in a line": (
+        _write("a.jsonl", GOOD + '{"prompt": "x", \n'), "", ["a.jsonl", "40", "line 41", "column"],
+    ),
+    "a line that is no object": (_write("a.jsonl", GOOD + "[1, 2]\n"), "", ["a.jsonl", "40", "object"]),
+    "JSON that is no list": (_write("a.json", '"text"'), "", ["a.json"]),
+    "JSON cut short": (_write("a.json", json.dumps(rows())[:-40]), "", ["a.json", "broken JSON"]),
+    "a row of CSV with a column more": (
+        _write("a.csv", "prompt,chosen,rejected\na,b,c\na,b,c,d\n"), "", ["a.csv, row 1 (line 3)", "got 4"],
+    ),
+    "bytes that are no text": (_write("a.jsonl", b'{"prompt": "\xff"}\n'), "", ["a.jsonl, line 1", "UTF-8"]),
+    "no gzip": (_write("a.jsonl.gz", b"plain"), "", ["a.jsonl.gz", "gzip"]),
+    "gzip cut short": (_write("a.jsonl.gz", gzip.compress(GOOD.encode())[:-30]), "", ["a.jsonl.gz", "gzip"]),
+    "no Parquet": (_write("a.parquet", b"not parquet at all"), "", ["a.parquet", "broken Parquet"]),
+    "a folder of something else": (_folder, "", ["saved", "save_to_disk"]),
+    "a missing column": (
+        _write("a.jsonl", lines([{"prompt": "a", "chosen": "b"}])), "", ["a.jsonl", "rejected", "It has: prompt, chosen"],
+    ),
+    "a renamed column that is not there": (
+        _write("a.jsonl", GOOD), ", columns: {prompt: question}", ["data.columns.prompt", "'question'", "It has: prompt"],
+    ),
+    "a form that the columns do not have": (
+        _write("a.jsonl", GOOD), ", form: sharegpt", ["form sharegpt needs", "conversations"],
+    ),
+    "too many rows that cannot serve": (
+        _write("a.jsonl", lines(rows() + rows()[:10])), "", ["a.jsonl", "max_dropped", "10 of 50", "duplicate"],
+    ),
+    "rows of the wrong types": (
+        _write("a.jsonl", lines([{**row, "chosen": 3} for row in rows()])), "", ["a.jsonl", "40 of 40", "wrong types"],
+    ),
+    "fewer rows than a batch": (
+        _write("a.jsonl", lines(rows(9))), "", ["training.effective_batch must be at most", "9 usable rows", "got 8"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+@pytest.mark.parametrize("case", MALFORMED)
+def test_malformed_data_is_one_line_that_says_where_and_nothing_is_written(
+    case: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make, more, pieces = MALFORMED[case]
+    config(tmp_path, make(tmp_path), more=more)
+    before = sorted(tmp_path.rglob("*"))
+    assert main([command, "config.yaml"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert "Traceback" not in shown
+    assert [piece for piece in pieces if piece not in shown] == [], shown
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+# name of the case: (what the config says otherwise, what is then missing here)
+MISSING: dict[str, tuple[list[str], str]] = {
+    "a file": (["data={path: absent.jsonl}"], "data.path: there is no file 'absent.jsonl'"),
+    "a hub dataset": (["data={path: some/pairs}"], "data.path: some/pairs is not downloaded"),
+    "a hub model": (["model.name=some/model"], "model.name: some/model is not downloaded"),
+    "a folder of a model": (["model.name=./weights"], "model.name: there is no folder './weights'"),
+    "a package": (
+        ["model.name=package:no_such_package"],
+        "the Python package 'no_such_package' is not installed",
+    ),
+    "a CUDA device": (["device=cuda"], "device: cuda needs a CUDA device"),
+    "CUDA for QLoRA": (["training.tuning=qlora"], "training.tuning: qlora needs a CUDA device"),
+    "a tracker": (["training.arguments.report_to=mlflow"], "report_to: mlflow needs the package mlflow"),
+    "a benchmark's file": (["evaluations.benchmarks.tasks=[absent.yaml]"], "absent.yaml"),
+}
+
+
+@pytest.mark.parametrize("case", MISSING)
+def test_what_is_not_here_is_said_by_check_and_refused_by_run(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes, said = MISSING[case]
+    write(tmp_path, VALID.replace("judges: [gold]", ""))
+    options = [option for change in changes for option in ("--set", change)]
+    assert main(["check", "config.yaml", *options]) == 0
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith("not checked here: ")]
+    assert said in line
+    assert main(["run", "config.yaml", *options]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("config.yaml: cannot run here: ")
+    assert said in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_a_model_that_only_the_hub_has_does_not_stop_a_run_when_the_hub_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comparison = load_comparison(write(tmp_path), overrides=["model.name=some/model"])
+    monkeypatch.setattr(requirements, "why_unreachable", lambda: None)
+    assert requirements.requirements_not_met(comparison) == []
+    monkeypatch.setattr(requirements, "why_unreachable", lambda: "no route")
+    assert "no route" in requirements.requirements_not_met(comparison)[0]
+
+
+def test_a_task_of_lm_evals_own_is_for_the_run_to_find(tmp_path: Path) -> None:
+    comparison = load_comparison(write(tmp_path), overrides=["evaluations.benchmarks.tasks=[arc_easy]"])
+    assert [found.of for found in requirements.requirements(comparison)] == ["later"]
+    assert requirements.requirements_not_met(comparison) == []
+
+
+@pytest.mark.parametrize(
+    ("capability", "refused"), [((7, 5), True), ((8, 0), False), ((9, 0), False), (None, False)]
+)
+def test_bfloat16_needs_a_device_that_has_it(
+    capability: tuple[int, int] | None, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requirements, "choose_device", lambda _: "cuda")
+    monkeypatch.setattr(requirements, "_capability", lambda: capability)
+    comparison = load_comparison(write(tmp_path), overrides=["training.dtype=bfloat16"])
+    assert any("bfloat16" in text for text in requirements.requirements_not_met(comparison)) is refused
+
+
+def test_deep_opens_the_tokenizer_and_the_first_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path)
+    assert main(["check", "config.yaml", "--deep"]) == 0
+    shown = capsys.readouterr().out
+    assert "chat template from: tokenizer" in shown
+    assert "first 100 rows: median" in shown
+    assert main(["check", "config.yaml", "--deep", "--set", "training.max_length=8"]) == 2
+    assert "training.max_length must leave room for pairs, got 8" in capsys.readouterr().err
