@@ -16,6 +16,9 @@ HEAVY = (
     "lm_eval.models.huggingface",
     "pipelines.training.train",
     "harness.evaluation.run",
+    "harness.evaluation.preference",
+    "harness.evaluation.generation",
+    "harness.evaluation.benchmarks",
     "trl.experimental.orpo.orpo_trainer",
 )
 

@@ -113,7 +113,7 @@ def _prepare_torch(stage: Stage) -> None:
     torch.use_deterministic_algorithms(stage.device == "cpu")
     # Otherwise torch fills every new tensor with NaN: TRL's fused head in SFT and DPO allocates large ones, and DPO
     # took three times as long, which would be charged to its arm.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _meters(stage: Stage, launched_at: float, report: Report) -> tuple[Meter, DeviceSampler]:
