@@ -218,6 +218,12 @@ def mean_squares(table: FloatArray) -> MeanSquares:
     )
 
 
+def item_interval(scores: FloatArray, alpha: float) -> tuple[float, float]:
+    """Student's interval for one model's mean over other items; `scores` is (items,), at least 2."""
+    half = float(stats.t.isf(alpha / 2, len(scores) - 1)) * float(scores.std(ddof=1)) / math.sqrt(len(scores))
+    return float(scores.mean()) - half, float(scores.mean()) + half
+
+
 def p_value(estimate: Estimate) -> float:
     """The alpha at which the interval just reaches 0, found by bisection."""
     distance = abs(float(estimate.difference))

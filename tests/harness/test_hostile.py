@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.harness.hostile_texts import PAYLOADS
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from harness.hostile import cell, code_span, escaped, fenced, terminal, visible, without_paths
+from tests.harness.hostile_texts import PAYLOADS
 
 EACH = pytest.mark.parametrize("payload", PAYLOADS, ids=range(len(PAYLOADS)))
 # What a code host renders: tables, strikethrough, raw HTML, bare links. (Bare links need linkify-it-py: not used;

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
-from tests.harness.simulated_scores import SIX_CELLS, Cell
 
 from harness.verdict import (
     Estimate,
@@ -25,6 +24,7 @@ from harness.verdict import (
     seeds_needed,
     welch,
 )
+from tests.harness.simulated_scores import SIX_CELLS, Cell
 
 FloatArray = NDArray[np.float64]
 Form = Callable[[FloatArray, FloatArray], Estimate]

@@ -1,0 +1,132 @@
+"""What training each model cost: sums over its stages, maxima of peaks, means over seeds, ratios between arms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy import stats
+
+from harness.plan import Trial
+from harness.records import Cost, Missing
+from harness.results import Results
+from harness.summary_schema import CostQuantity, CostRatio, CostSummary, KindCost, SeedCost
+from pipelines.stages import TrainOutcome
+
+SECONDS_PER_HOUR = 3600
+
+
+def cost_of(results: Results, trials: list[Trial]) -> CostSummary:
+    """The cost of one model's training; of the base, which is not trained, nothing."""
+    by_seed = [cost for trial in trials if (cost := _cost_of_trial(results, trial)) is not None]
+    untrained = not any(trial.training for trial in trials)
+    price = results.plan.comparison.price_per_hour
+    total = _mean([cost.total_seconds for cost in by_seed], untrained=untrained)
+    return CostSummary(
+        train_seconds=_mean([cost.train_seconds for cost in by_seed], untrained=untrained),
+        total_seconds=total,
+        peak_memory_bytes=max((cost.peak_memory_bytes for cost in by_seed), default=None),
+        peak_memory_kind=next((cost.peak_memory_kind for cost in _costs(results, trials)), None),
+        peak_device_memory_bytes=_device_peak(_costs(results, trials)),
+        num_pairs_seen=_mean([cost.num_pairs_seen for cost in by_seed], untrained=untrained),
+        num_policy_tokens=_mean([cost.num_policy_tokens for cost in by_seed], untrained=untrained),
+        num_reference_tokens=_mean([cost.num_reference_tokens for cost in by_seed], untrained=untrained),
+        money=None if price is None or total is None else total / SECONDS_PER_HOUR * price,
+        currency=results.plan.comparison.currency,
+        by_seed=by_seed,
+    )
+
+
+def cost_ratios(results: Results, first: CostSummary, second: CostSummary) -> list[CostRatio]:
+    """First over second in each cost, with a t interval over seeds on the log scale; money only where it has a price.
+
+    Returns:
+        Nothing where no seed finished in both arms.
+    """
+    alpha = results.plan.comparison.decision.alpha
+    fields: dict[CostQuantity, str] = {
+        "train_seconds": "train_seconds",
+        "peak_memory_bytes": "peak_memory_bytes",
+    }
+    if results.plan.comparison.price_per_hour:
+        # Both are paid by the same hour, so their ratio is that of the seconds paid for.
+        fields["money"] = "total_seconds"
+    found = (_ratio(quantity, field, first, second, alpha) for quantity, field in fields.items())
+    return [ratio for ratio in found if ratio is not None]
+
+
+def _ratio(
+    quantity: CostQuantity, field: str, first: CostSummary, second: CostSummary, alpha: float
+) -> CostRatio | None:
+    of_first, of_second = (
+        {cost.seed: float(getattr(cost, field)) for cost in model.by_seed} for model in (first, second)
+    )
+    common = sorted(set(of_first) & set(of_second))
+    if not common or min(*of_first.values(), *of_second.values()) <= 0:
+        return None
+    logs = np.log([of_first[seed] / of_second[seed] for seed in common])
+    middle, half = float(logs.mean()), None
+    if len(common) >= 2:
+        quantile = float(stats.t.isf(alpha / 2, len(common) - 1))
+        half = quantile * float(logs.std(ddof=1)) / math.sqrt(len(common))
+    return CostRatio(
+        quantity=quantity,
+        ratio=math.exp(middle),
+        low=None if half is None else math.exp(middle - half),
+        high=None if half is None else math.exp(middle + half),
+        num_seeds=len(common),
+    )
+
+
+def spent(results: Results) -> list[KindCost]:
+    """What the whole run took by kind of stage, each distinct stage counted once, failed ones too."""
+    found: dict[str, list[float]] = {}
+    for stage in results.plan.stages:
+        record = results.records.get(stage.id)
+        if record is not None and record.cost is not None:
+            found.setdefault(stage.kind, []).append(record.cost.total_seconds)
+    return [
+        KindCost(kind=kind, num_stages=len(seconds), total_seconds=math.fsum(seconds))
+        for kind, seconds in found.items()
+    ]
+
+
+def _cost_of_trial(results: Results, trial: Trial) -> SeedCost | None:
+    """None where a training stage is not done: half a trial has no cost to compare."""
+    records = [results.done(stage_id) for stage_id in trial.training]
+    if trial.seed is None or not records:
+        return None
+    costs, outcomes = [], []
+    for record in records:
+        if record is None or record.cost is None or not isinstance(record.outcome, TrainOutcome):
+            return None
+        costs.append(record.cost)
+        outcomes.append(record.outcome)
+    return SeedCost(
+        seed=trial.seed,
+        train_seconds=math.fsum(cost.train_seconds for cost in costs),
+        total_seconds=math.fsum(cost.total_seconds for cost in costs),
+        peak_memory_bytes=max(cost.peak_memory_bytes for cost in costs),
+        num_pairs_seen=sum(outcome.num_pairs_seen for outcome in outcomes),
+        num_policy_tokens=sum(outcome.num_policy_tokens for outcome in outcomes),
+        num_reference_tokens=sum(outcome.num_reference_tokens for outcome in outcomes),
+    )
+
+
+def _costs(results: Results, trials: list[Trial]) -> list[Cost]:
+    records = (results.done(stage_id) for trial in trials for stage_id in trial.training)
+    return [record.cost for record in records if record is not None and record.cost is not None]
+
+
+def _device_peak(costs: list[Cost]) -> int | Missing:
+    peaks = [cost.peak_device_memory_bytes for cost in costs]
+    missing = next((peak for peak in peaks if isinstance(peak, Missing)), None)
+    if missing is not None or not peaks:
+        return missing or Missing(reason="no training stage finished")
+    return max(peak for peak in peaks if isinstance(peak, int))
+
+
+def _mean(values: list[float], *, untrained: bool) -> float | None:
+    if not values:
+        return 0.0 if untrained else None
+    return math.fsum(values) / len(values)

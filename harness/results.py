@@ -1,0 +1,104 @@
+"""Reads a results folder: the plan, the record of each stage, the rows of its files. Nothing else reads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.errors import UserError
+from harness.plan import COMPARISON, Plan, Trial, read_plan
+from harness.records import RECORD, Record, read_record
+from pipelines.stages import DataOutcome, EvaluateSettings, Stage
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a run left.
+
+    Attributes:
+        records: By stage id; a stage that was never run has none.
+    """
+
+    folder: Path
+    plan: Plan
+    records: dict[str, Record]
+
+    def stage(self, stage_id: str) -> Stage:
+        """The planned stage of this id."""
+        return next(stage for stage in self.plan.stages if stage.id == stage_id)
+
+    def done(self, stage_id: str) -> Record | None:
+        """The record of the stage if it succeeded."""
+        record = self.records.get(stage_id)
+        return record if record is not None and record.status == "done" else None
+
+    def models(self) -> dict[str, list[Trial]]:
+        """The trials of each model, controls first, in the order of the config, by seed."""
+        declared = ["base", "sft", *self.plan.comparison.arms]
+        found = {
+            name: sorted((t for t in self.plan.trials if t.name == name), key=lambda t: t.seed or 0)
+            for name in declared
+        }
+        return {name: trials for name, trials in found.items() if trials}
+
+    def rows(self, stage_id: str, name: str) -> Iterator[dict[str, Any]]:
+        """The rows of a JSON-lines file of a stage; none where there is no such file."""
+        path = self.folder / stage_id / name
+        if not path.is_file():
+            return
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    yield json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise UserError(
+                        f"{path}: line {number} is not JSON. Delete the folder {stage_id} and run again."
+                    ) from error
+
+    def evaluations(self, trial: Trial, group: str) -> list[str]:
+        """Ids of the finished evaluations of a group on the trial's model."""
+        found = []
+        for stage_id in trial.evaluations:
+            settings = self.stage(stage_id).settings
+            assert isinstance(settings, EvaluateSettings)
+            if settings.evaluation.group == group and self.done(stage_id):
+                found.append(stage_id)
+        return found
+
+    def data(self) -> DataOutcome | None:
+        """What the shared loader made of the data."""
+        outcomes = (record.outcome for record in self.records.values() if record.status == "done")
+        return next((outcome for outcome in outcomes if isinstance(outcome, DataOutcome)), None)
+
+
+def read_results(folder: Path) -> Results:
+    """Read plan and records of a results folder.
+
+    Raises:
+        UserError: it is not a results folder, or a file in it is damaged.
+    """
+    if not (folder / COMPARISON).is_file():
+        raise UserError(f"{folder}: must be a folder that `prefduel run` made, it has no {COMPARISON}.")
+    try:
+        plan = read_plan(folder)
+    except ValidationError as error:
+        raise UserError(
+            f"{folder / COMPARISON}: does not have the form of this version ({error.error_count()} problems). "
+            "Read it with the version that wrote it, or run again."
+        ) from error
+    records = {}
+    for stage in plan.stages:
+        try:
+            record = read_record(folder / stage.id)
+        except ValidationError as error:
+            raise UserError(
+                f"{folder / stage.id / RECORD}: is damaged. Delete the folder {stage.id} and run again."
+            ) from error
+        if record is not None:
+            records[stage.id] = record
+    return Results(folder, plan, records)

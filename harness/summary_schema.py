@@ -1,0 +1,157 @@
+"""The form of `summary.json`, which other tools read. `python -m harness.summary_schema` writes its JSON schema anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from harness.metrics import Direction
+from harness.records import Missing, Status, write_json
+from pipelines.stages import DataOutcome, Strict
+
+SUMMARY = "summary.json"
+SCHEMA_FILE = Path(__file__).parent / "summary.schema.json"
+
+
+class MetricSummary(Strict):
+    """One metric of one model."""
+
+    by_seed: list[float] = Field(
+        description="The mean over items for each seed; empty where all seeds share the model."
+    )
+    seeds: list[int] = Field(description="The seeds of `by_seed`, in its order.")
+    mean: float = Field(description="Mean over seeds and items.")
+    low: float | None = Field(
+        description="95 % interval of the mean, for other seeds and other items; a base that all seeds share: for "
+        "other items. null with a single seed."
+    )
+    high: float | None
+    direction: Direction = Field(description="Which values are better.")
+    unit: str
+    num_items: int = Field(description="Items that every seed was measured on.")
+
+
+class SeedCost(Strict):
+    """What the training of one trial cost, all its stages."""
+
+    seed: int
+    train_seconds: float = Field(description="Training loops, and reference log-probs computed before them.")
+    total_seconds: float = Field(description="The same stages from process start to record.")
+    peak_memory_bytes: int = Field(description="The largest peak of its stages.")
+    num_pairs_seen: int
+    num_policy_tokens: int
+    num_reference_tokens: int
+
+
+class CostSummary(Strict):
+    """What training a model costs: means over seeds of sums over stages, peaks as maxima. Evaluation is not in it."""
+
+    train_seconds: float | None = Field(description="null where no seed finished its training.")
+    total_seconds: float | None
+    peak_memory_bytes: int | None = Field(description="The largest over seeds and stages.")
+    peak_memory_kind: Literal["cuda_reserved", "resident"] | None
+    peak_device_memory_bytes: int | Missing
+    num_pairs_seen: float | None
+    num_policy_tokens: float | None
+    num_reference_tokens: float | None
+    money: float | None = Field(description="`total_seconds` at the config's `price_per_hour`.")
+    currency: str
+    by_seed: list[SeedCost]
+
+
+class ModelSummary(Strict):
+    """One arm, or one control."""
+
+    metrics: dict[str, MetricSummary]
+    cost: CostSummary
+
+
+CostQuantity = Literal["train_seconds", "peak_memory_bytes", "money"]
+
+
+class CostRatio(Strict):
+    """The cost of the first arm of the verdict over that of the second, paired by seed."""
+
+    quantity: CostQuantity
+    ratio: float = Field(description="Geometric mean over seeds.")
+    low: float | None = Field(description="Interval with the verdict's confidence; null with a single seed.")
+    high: float | None
+    num_seeds: int
+
+
+class VerdictSummary(Strict):
+    """The verdict on the declared primary metric, and the rule by which it was reached."""
+
+    outcome: str = Field(description="The better arm's name, `equivalent`, `undecided` or `incomplete`.")
+    metric: str
+    difference: float | None = Field(description="First arm minus second, turned so that more is better.")
+    low: float | None
+    high: float | None
+    p_value: float | None
+    num_seeds: int = Field(description="Finished seeds of the arm that has fewer.")
+    num_items: int
+    seeds_needed: tuple[int, int] | None = Field(description="Seeds that would decide it, from and to.")
+    recommendation: str
+    reason: str | None = Field(description="Why there is no verdict, or what limits it.")
+    compare: tuple[str, str]
+    margin: float
+    alpha: float
+    form: Literal["welch", "paired"] | None = Field(description="Form of the interval.")
+    decision_hash: str = Field(description="Hash of the declared decision rule.")
+    cost_ratio: CostRatio | None = Field(description="In the declared cost, `decision.cost`.")
+
+
+class FailureSummary(Strict):
+    """A stage that did not finish."""
+
+    stage: str
+    status: Status | Literal["not_run"]
+    message: str
+    trials: list[str] = Field(description="What it was needed for, such as `orpo seed 1`.")
+
+
+class KindCost(Strict):
+    """What all distinct stages of one kind took together: what was paid, each stage counted once."""
+
+    kind: str
+    num_stages: int
+    total_seconds: float
+
+
+class Summary(Strict):
+    """The content of `summary.json`: derived from the plan, the records and the items, and from nothing else."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    comparison: str = Field(description="The comparison's name.")
+    arms: dict[str, ModelSummary]
+    controls: dict[str, ModelSummary]
+    verdict: VerdictSummary
+    cost_ratios: list[CostRatio] = Field(
+        description="Of the verdict's two arms, in every cost that was measured."
+    )
+    doubts: list[str] = Field(description="Reasons to doubt the verdict, the strongest first.")
+    failures: list[FailureSummary]
+    data: DataOutcome | None
+    spent: list[KindCost]
+
+    def models(self) -> dict[str, ModelSummary]:
+        """Controls, then arms."""
+        return self.controls | self.arms
+
+    def metric_names(self) -> list[str]:
+        """Metrics that any model has, the primary one first."""
+        found = dict.fromkeys(name for model in self.models().values() for name in model.metrics)
+        primary = self.verdict.metric
+        return [primary] * (primary in found) + [name for name in found if name != primary]
+
+
+def json_schema() -> dict[str, object]:
+    """The JSON schema of `summary.json`."""
+    schema = Summary.model_json_schema(by_alias=True, mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+if __name__ == "__main__":
+    write_json(SCHEMA_FILE, json_schema())

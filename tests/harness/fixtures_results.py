@@ -1,0 +1,280 @@
+"""Makes results folders that look like a run's, through the project's own models, without running anything."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.config import Comparison
+from harness.plan import COMPARISON, Plan, Trial
+from harness.planning import make_plan
+from harness.records import (
+    ITEMS,
+    LOSSES,
+    REPLIES,
+    Cost,
+    Failure,
+    Machine,
+    Missing,
+    PhaseCost,
+    Record,
+    Status,
+    write_json,
+    write_record,
+)
+from pipelines.stages import (
+    DataOutcome,
+    DroppedRows,
+    EvaluateOutcome,
+    EvaluateSettings,
+    PretrainOutcome,
+    SplitCount,
+    Stage,
+    TrainOutcome,
+    TrainSettings,
+)
+
+MIB = 2**20
+LEVELS = {"base": 0.45, "sft": 0.7, "orpo": 0.76, "sft-dpo": 0.75}
+NUM_STEPS = 12
+NO_GPU = Missing(reason="the stage ran on the CPU")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is made up.
+
+    Attributes:
+        levels: Mean score of each model.
+        failed: (model, seed) to (status, message): the last training stage of that trial failed.
+        unfinished: (model, seed) that were never trained: no record.
+        groups: Groups of evaluations that the config has.
+        replies: Texts that stand in for replies, in turn.
+        changes: Further keys of the config.
+    """
+
+    seeds: int = 3
+    num_items: int = 60
+    levels: dict[str, float] = field(default_factory=lambda: dict(LEVELS))
+    failed: dict[tuple[str, int], tuple[Status, str]] = field(default_factory=dict)
+    unfinished: frozenset[tuple[str, int]] = frozenset()
+    groups: tuple[str, ...] = ("preference", "generation", "benchmarks")
+    replies: tuple[str, ...] = ("Hello Ada, I understand. The billing team looks into C-72.",)
+    arms: list[str] | None = None
+    decision: dict[str, Any] = field(default_factory=lambda: {"metric": "gold_score", "margin": 0.02})
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    def comparison(self) -> Comparison:
+        evaluations: dict[str, Any] = {
+            "preference": {} if "preference" in self.groups else None,
+            "generation": {"judges": ["gold"]} if "generation" in self.groups else None,
+            "benchmarks": {"tasks": ["toy_task"]} if "benchmarks" in self.groups else None,
+        }
+        content: dict[str, Any] = {
+            "schema": 1,
+            "name": "made-up",
+            "model": {"name": "toy"},
+            "data": {"path": "toy", "num_pairs": 500},
+            "training": {"effective_batch": 16, "micro_batch": 8, "max_length": 128},
+            "arms": {
+                "orpo": [{"trainer": "orpo", "arguments": {"beta": 0.1, "learning_rate": 1e-3}}],
+                "sft-dpo": [
+                    {"trainer": "sft", "arguments": {"learning_rate": 1e-3}},
+                    {"trainer": "dpo", "arguments": {"beta": 0.1, "learning_rate": 5e-4}},
+                ],
+            },
+            "seeds": self.seeds,
+            "device": "cpu",
+            "threads": 1,
+            "evaluations": evaluations,
+            "decision": self.decision,
+        }
+        return Comparison.model_validate(content | self.changes)
+
+
+def make_results(parent: Path, run: Run | None = None) -> Path:
+    """Write a results folder below `parent` and return it."""
+    run = run or Run()
+    plan = make_plan(run.comparison(), arms=run.arms)
+    folder = parent / "made-up"
+    folder.mkdir(parents=True)
+    write_json(folder / COMPARISON, plan.model_dump(mode="json", by_alias=True))
+    broken, absent = _broken(plan, run)
+    for stage in plan.stages:
+        if stage.id in absent:
+            continue
+        (folder / stage.id).mkdir()
+        if stage.id in broken:
+            status, message = broken[stage.id]
+            _write(folder, stage, None, status=status, message=message)
+        else:
+            _write(folder, stage, _outcome(plan, stage, folder, run))
+    return folder
+
+
+def _broken(plan: Plan, run: Run) -> tuple[dict[str, tuple[Status, str]], set[str]]:
+    """Stages that failed, and those that were not run because of it."""
+    broken = {
+        trial.training[-1]: run.failed[trial.name, trial.seed]
+        for trial in plan.trials
+        if trial.seed is not None and (trial.name, trial.seed) in run.failed
+    }
+    absent = {
+        stage_id
+        for trial in plan.trials
+        if trial.seed is not None and (trial.name, trial.seed) in run.unfinished
+        for stage_id in [trial.training[-1], *trial.evaluations]
+    }
+    for stage in plan.stages:
+        if any(name in broken or name in absent for name in stage.inputs.model_dump().values() if name):
+            absent.add(stage.id)
+    return broken, absent
+
+
+def _outcome(plan: Plan, stage: Stage, folder: Path, run: Run) -> Any:
+    settings = stage.settings
+    if isinstance(settings, TrainSettings):
+        return _train(stage, settings, folder / stage.id)
+    if isinstance(settings, EvaluateSettings):
+        trial = next(trial for trial in plan.trials if stage.id in trial.evaluations)
+        return _evaluate(trial, settings, folder / stage.id, run)
+    if settings.kind == "data":
+        split = SplitCount(
+            num_pairs=100, num_prompt_tokens=2500, num_chosen_tokens=3500, num_rejected_tokens=3600
+        )
+        dropped = DroppedRows(reason="chosen and rejected are equal", num_rows=2, first_rows=[4, 17])
+        return DataOutcome(
+            form="prompt",
+            num_rows=302,
+            dropped=[dropped],
+            splits={"train": split, "validation": split, "test": split},
+            content_hash="0123456789abcdef",
+            chat_template_source="default",
+            adds_bos=False,
+            end_of_turn_ids=[1],
+            pad_token_id=0,
+        )
+    return PretrainOutcome(
+        num_parameters=250_000, num_steps=560, num_tokens=500_000, final_loss=1.2, weights_hash="ab"
+    )
+
+
+def _train(stage: Stage, settings: TrainSettings, folder: Path) -> TrainOutcome:
+    random = np.random.default_rng(stage.seed)
+    start = {"sft": 2.0, "dpo": 0.693, "orpo": 2.2}[settings.kind]
+    losses = start * np.exp(-np.arange(NUM_STEPS) / 10) + random.normal(0, 0.02, NUM_STEPS)
+    rows = [
+        {"step": step, "loss": float(loss), "learning_rate": 1e-3}
+        for step, loss in enumerate(losses, start=1)
+    ]
+    _write_rows(folder / LOSSES, rows)
+    return TrainOutcome(
+        num_steps=NUM_STEPS,
+        num_pairs_seen=NUM_STEPS * 16,
+        num_policy_tokens=NUM_STEPS * 16 * (60 if settings.kind == "sft" else 120),
+        num_reference_tokens=NUM_STEPS * 16 * 120 if settings.kind == "dpo" else 0,
+        num_parameters=250_000,
+        num_trainable_parameters=250_000,
+        first_loss=float(losses[0]),
+        final_loss=float(losses[-1]),
+        effective_arguments={
+            **settings.arguments,
+            "seed": stage.seed,
+            "num_train_epochs": 3 if settings.kind == "dpo" else 2,
+            "report_to": ["none"],
+        },
+        weights_hash="cd",
+    )
+
+
+def _evaluate(trial: Trial, settings: EvaluateSettings, folder: Path, run: Run) -> EvaluateOutcome:
+    group = settings.evaluation.group
+    random = np.random.default_rng([sum(map(ord, trial.name)), 0 if trial.seed is None else trial.seed + 1])
+    difficulty = np.random.default_rng(5).normal(0, 0.1, run.num_items)
+    level = run.levels[trial.name] + random.normal(0, 0.01)
+    scores = np.clip(level + difficulty + random.normal(0, 0.05, run.num_items), 0, 1)
+    rows: list[dict[str, Any]] = []
+    for place, score in enumerate(scores):
+        values: dict[str, float] = {
+            "preference": {"preference_accuracy": float(score > 0.5), "chosen_nll": 2 - float(score)},
+            "generation": {"gold_score": float(score), "reply_length_tokens": 30.0, "stopped_share": 1.0},
+            "benchmarks": {"benchmark_toy_task": float(score > 0.6)},
+        }[group]
+        rows.append({"item": f"item-{place:04d}", **values})
+    _write_rows(folder / ITEMS, rows)
+    if group == "generation":
+        _write_rows(folder / REPLIES, [_reply(row["item"], place, run) for place, row in enumerate(rows)])
+    names = [name for name in rows[0] if name != "item"]
+    return EvaluateOutcome(
+        group=group,
+        means={name: sum(row[name] for row in rows) / len(rows) for name in names},
+        num_items={name: len(rows) for name in names},
+    )
+
+
+def _reply(item: str, place: int, run: Run) -> dict[str, Any]:
+    text = run.replies[place % len(run.replies)]
+    return {
+        "item": item,
+        "prompt": f"{text} (asked)",
+        "reply": text,
+        "temperature": 0,
+        "num_tokens": 12,
+        "stopped": True,
+        "gold": {"team": 1.0, "code": 0.5},
+    }
+
+
+def _write(
+    folder: Path, stage: Stage, outcome: Any, *, status: Status = "done", message: str | None = None
+) -> None:
+    train = {"sft": 4.0, "dpo": 9.0, "orpo": 7.0}.get(stage.kind, 0.0) * (
+        1 + stage.seed % 97 * len(stage.kind) % 10 / 200
+    )
+    peak = {"sft": 500, "dpo": 700, "orpo": 600}.get(stage.kind, 400) * MIB
+    phases = [("start", 1.5), ("train", train), ("other", 0.1)]
+    cost = Cost(
+        total_seconds=sum(seconds for _, seconds in phases),
+        train_seconds=train,
+        phases=[
+            PhaseCost(
+                name=name,  # type: ignore[arg-type]
+                seconds=seconds,
+                peak_resident_bytes=peak,
+                peak_cuda_allocated_bytes=NO_GPU,
+                peak_cuda_reserved_bytes=NO_GPU,
+            )
+            for name, seconds in phases
+        ],
+        peak_memory_bytes=peak,
+        peak_memory_kind="resident",
+        peak_device_memory_bytes=NO_GPU,
+        sample_seconds=0.05,
+    )
+    record = Record(
+        stage=stage,
+        status=status,
+        outcome=outcome,
+        failure=None if message is None else Failure(message=message, evidence="the log's end"),
+        cost=cost,
+        machine=Machine(
+            processor="Test CPU @ 2 GHz",
+            num_cores=2,
+            memory_bytes=8 * 2**30,
+            accelerator=None,
+            accelerator_memory_bytes=None,
+            driver=None,
+        ),
+        versions={"python": "3.11.0", "torch": "2.13.0", "trl": "1.16.0"},
+        git_commit="0123456789ab",
+        started_at="2026-11-24T01:00:00+00:00",
+    )
+    write_record(folder / stage.id, record)
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -1,0 +1,212 @@
+"""The report: what stands where, the same bytes each time, hostile text kept in its place, nothing private."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import re
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+import yaml
+from markdown_it import MarkdownIt
+
+from harness import replies
+from harness.config import Comparison
+from harness.metrics import METRICS
+from harness.numbers import bytes_text, interval, number, with_interval
+from harness.plan import read_plan
+from harness.report import verdict_lines, write_report
+from harness.summary import summarise
+from tests.harness.fixtures_results import Run, make_results
+from tests.harness.hostile_texts import PAYLOADS
+
+DOCS = Path(__file__).parents[2] / "docs"
+SECTIONS = (
+    "What it costs", "Quality", "Learning", "Replies", "Data", "Settings", "Failures", "Environment",
+    "Where the numbers are", "How to reproduce", "Words",
+)  # fmt: skip
+
+
+def headings(page: str) -> list[str]:
+    tokens = MarkdownIt("commonmark").enable("table").parse(page)
+    return [tokens[place + 1].content for place, token in enumerate(tokens) if token.type == "heading_open"]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of five seeds without failures."""
+    parent = tmp_path_factory.mktemp("five")
+    return write_report(make_results(parent, Run(seeds=5)), parent / "reports").read_text()
+
+
+def test_the_verdict_stands_in_the_first_three_lines(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run(seeds=5))
+    lines = write_report(folder, tmp_path / "reports").read_text().splitlines()[:3]
+    assert [re.sub(r"^- |\*\*|\\", "", line) for line in lines] == verdict_lines(summarise(folder))
+    assert lines[0].startswith("- **Verdict:** undecided between orpo and sft-dpo on gold_score")
+    assert "95 % interval" in lines[0]
+    assert "(5 seeds, 60 items)" in lines[0]
+    assert "times" in lines[0]
+
+
+def test_every_section_is_there(page: str) -> None:
+    assert [heading for heading in headings(page) if not heading.startswith("Prompt")] == [
+        "made-up: orpo against sft-dpo",
+        *SECTIONS,
+    ]
+
+
+def test_tables_stand_in_columns_in_plain_text(page: str) -> None:
+    blocks = re.findall(r"(?:^\|.*\|\n)+", page, flags=re.M)
+    assert len(blocks) > 8
+    for block in blocks:
+        assert len({len(line) for line in block.splitlines()}) == 1
+
+
+def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
+    folder = make_results(tmp_path)
+    first, second = tmp_path / "one", tmp_path / "two"
+    write_report(folder, first)
+    shutil.copytree(folder, tmp_path / "elsewhere" / "made-up")
+    write_report(tmp_path / "elsewhere" / "made-up", second)
+    files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
+    assert [str(path) for path in files] == [
+        "made-up/losses.png", "made-up/losses.svg", "made-up/quality.png", "made-up/quality.svg", "made-up.md",
+    ]  # fmt: skip
+    for path in files:
+        assert (first / path).read_bytes() == (second / path).read_bytes()
+
+
+def test_writing_a_report_leaves_the_results_alone(tmp_path: Path) -> None:
+    folder = make_results(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    write_report(folder, tmp_path / "reports")
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_hostile_replies_prompts_and_messages_change_nothing_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies, "NUM_PROMPTS", len(PAYLOADS))  # every payload is on the page
+
+    def shape(name: str, message: str, texts: tuple[str, ...]) -> list[str]:
+        failed = {("orpo", 0): ("failed", message)}
+        run = Run(num_items=len(PAYLOADS), failed=failed, replies=texts)  # type: ignore[arg-type]
+        text = write_report(make_results(tmp_path / name, run), tmp_path / name / "reports").read_text()
+        tokens = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(text)
+        return [
+            kind for token in tokens for kind in (token.type, *(child.type for child in token.children or []))
+        ]
+
+    hostile = shape("hostile", "\n".join(PAYLOADS[:12]), PAYLOADS)
+    assert hostile == shape("harmless", "message", ("x",))
+    assert not {"html_inline", "html_block", "link_open"} & set(hostile)
+    assert hostile.count("image") == 2  # our own two figures
+
+
+def test_nothing_private_is_on_the_page(tmp_path: Path) -> None:
+    run = Run(
+        failed={("orpo", 0): ("failed", f"cannot open {tmp_path}/secret/weights.bin")},
+        changes={"data": {"path": str(tmp_path / "pairs.jsonl")}, "model": {"name": "/models/ada/base"}},
+        groups=("preference",),
+        decision={"metric": "preference_accuracy"},
+    )
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    text = write_report(make_results(tmp_path, run), tmp_path / "reports").read_text()
+    assert str(tmp_path) not in text
+    assert "/models/ada" not in text
+    assert str(Path.home()) not in text.replace("/root-", "")
+    assert socket.gethostname() not in text
+    assert f"/{getpass.getuser()}/" not in text
+    assert "weights.bin" in text
+    assert "path: pairs.jsonl" in text
+
+
+def test_the_config_on_the_page_is_the_one_that_ran(tmp_path: Path, page: str) -> None:
+    block = re.search(r"```yaml\n(.*?)\n```", page, flags=re.S)
+    assert block is not None
+    shown = Comparison.model_validate(yaml.safe_load(block[1]))
+    assert shown == read_plan(make_results(tmp_path, Run(seeds=5))).comparison
+
+
+def test_settings_stand_side_by_side_with_differences_marked(page: str) -> None:
+    rows = {
+        row[2]: row for line in page.splitlines() if len(row := [c.strip() for c in line.split("|")]) == 7
+    }
+    assert rows["lambda (TRL: beta)"][1:6] == ["≠", "lambda (TRL: beta)", "`0.1`", "`not set`", "`not set`"]
+    assert rows["beta"][3:6] == ["`not set`", "`not set`", "`0.1`"]
+    assert rows["learning_rate"][1] == "≠"
+    assert rows["max_length"][1] == ""
+    assert "ORPO's covers prompt and completion, SFT's covers the completion alone" in page
+
+
+def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
+    run = Run(groups=("preference",), decision={"metric": "preference_accuracy"})
+    text = write_report(make_results(tmp_path, run), tmp_path / "reports").read_text()
+    for line in (
+        "- device memory: the stage ran on the CPU",
+        "- energy: ",
+        "- money: the config gives no `price_per_hour`",
+        "- generation: the config has no `evaluations.generation`",
+        "Not measured: no replies were generated.",
+    ):
+        assert line in text
+
+
+def test_a_night_in_which_everything_failed_still_gives_a_report(tmp_path: Path) -> None:
+    failed = {(name, seed): ("killed", "gone") for name in ("orpo", "sft-dpo", "sft") for seed in range(3)}
+    folder = make_results(tmp_path, Run(failed=failed))  # type: ignore[arg-type]
+    page = write_report(folder, tmp_path / "reports")
+    text = page.read_text()
+    assert text.startswith("- **Verdict:** incomplete, so no verdict on orpo against sft-dpo")
+    assert "Not measured: no training stage left a loss." in text
+    assert not (page.parent / "made-up" / "losses.svg").exists()
+
+
+def test_nobody_is_called_the_same(page: str) -> None:
+    assert "the same as" not in page
+    assert "no difference" not in page
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (number(0.71234), "0.712"),
+        (number(12345.6), "12,346"),
+        (number(0.00001234), "1.23e-05"),
+        (number(0), "0"),
+        (number(None), "not measured"),
+        (with_interval(0.0123, -0.0041, 0.0287, signed=True), "+0.012"),
+        (interval(-0.0041, 0.0287, signed=True), "-0.004 to +0.029"),
+        (interval(-0.0004, 0.9, signed=True), "0.00 to +0.90"),
+        (interval(30, 30), "no spread"),
+        (bytes_text(700 * 2**20), "700 MiB"),
+        (bytes_text(5 * 2**29), "2.50 GiB"),
+    ],
+)
+def test_numbers_have_the_digits_that_they_deserve(text: str, expected: str) -> None:
+    assert text == expected
+
+
+def test_the_page_of_metrics_lists_each_metric_as_the_code_has_it() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| (.*?) \| (higher|lower|none) \| (.*?) \|$", (DOCS / "metrics.md").read_text(), re.M
+    )
+    assert {name: (unit, direction, formula) for name, unit, direction, formula in rows} == {
+        name: tuple(metric) for name, metric in METRICS.items()
+    }
+
+
+def test_the_page_of_results_recomputes_a_mean_with_pandas(tmp_path: Path) -> None:
+    import pandas
+
+    folder = make_results(tmp_path)
+    (line,) = re.findall(r"^pandas\..*$", (DOCS / "results.md").read_text(), re.M)
+    trial = next(t for t in read_plan(folder).trials if (t.name, t.seed) == ("orpo", 0))
+    items = folder / trial.evaluations[1] / "items.jsonl"
+    code = re.sub(r'"results/.*?"', json.dumps(str(items)), line)
+    mean = eval(code, {"pandas": pandas})
+    assert mean == pytest.approx(summarise(folder).arms["orpo"].metrics["gold_score"].by_seed[0])
