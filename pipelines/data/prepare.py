@@ -141,7 +141,7 @@ def _readable(prompt: list[Message]) -> str:
 
 
 def _refuse_too_many_drops(tally: Tally, data: DataSettings) -> None:
-    if tally.num_dropped > data.max_dropped * tally.num_rows:
+    if tally.num_dropped / tally.num_rows > data.max_dropped:
         raise PipelineError(
             f"{data.path}: {tally.num_dropped} of {tally.num_rows} rows cannot serve, more than data.max_dropped "
             f"({data.max_dropped:g}) allows: {tally.sentence()}."

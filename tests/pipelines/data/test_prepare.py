@@ -170,7 +170,17 @@ def test_too_many_dropped_rows_stop_the_run_with_their_reasons(prepared: Prepare
     ):
         prepared(rows)
     assert not (prepared.folder / "data.json").exists()
-    prepared(rows_of(40) + rows_of(40)[:4])  # 4 of 44 are within a tenth
+
+
+def test_exactly_the_share_that_may_be_dropped_is_allowed(prepared: Prepared) -> None:
+    # 0.29 * 100 is a little less than 29 in floating point.
+    assert prepared(rows_of(71) + rows_of(29), max_dropped=0.29).dropped[0].num_rows == 29
+
+
+def test_pairs_that_differ_in_the_rejected_reply_alone_are_no_duplicates(prepared: Prepared) -> None:
+    rows = rows_of(30)
+    assert prepared(rows + [row | {"rejected": "the fox"} for row in rows]).dropped == []
+    assert len({row["uid"] for row in prepared.all_rows()}) == 60
 
 
 def test_a_pair_exactly_as_long_as_the_window_stays_and_one_token_less_drops_it(prepared: Prepared) -> None:
@@ -226,6 +236,21 @@ def test_a_reply_that_leaves_no_room_drops_the_pair_rather_than_being_cut(prepar
     assert [(group.reason, group.first_rows) for group in outcome.dropped] == [
         ("reply leaves no room for the prompt", [40])
     ]
+
+
+@pytest.mark.parametrize("side", ["keep_start", "keep_end"])
+def test_one_token_of_the_prompts_text_is_enough_and_none_is_not(prepared: Prepared, side: str) -> None:
+    text = "hello " * 50
+    rows = [{"prompt": f"{text}{n}", "chosen": "yes", "rejected": "no"} for n in range(20)]
+    prepared([row | {"prompt": "?"} for row in rows[:1]] + rows)
+    row = next(row for row in prepared.all_rows() if row["prompt_text"] == "?")
+    # "?" is one token, so this window leaves room for one.
+    window = len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+    outcome = prepared(rows, truncation=side, max_length=window)
+    assert outcome.num_truncated == 20
+    assert all(len(made["prompt_ids"]) == len(row["prompt_ids"]) for made in prepared.all_rows())
+    with pytest.raises(PipelineError, match="20 reply leaves no room for the prompt"):
+        prepared(rows, truncation=side, max_length=window - 1)
 
 
 def test_an_empty_split_that_is_needed_stops_the_run(prepared: Prepared) -> None:

@@ -72,6 +72,13 @@ def test_prompt_and_reply_are_the_tokenizers_own_ids_to_the_end_of_the_turn(
         assert ids.count(end) == 1
 
 
+def test_the_replys_header_belongs_to_the_prompt_though_the_template_ignores_the_generation_prompt() -> None:
+    tokenizer = tiny.make(template=tiny.NO_GENERATION_PROMPT)
+    found = render(tokenizer, PAIRS[0])
+    assert tokenizer.decode(found.prompt_ids).endswith("<|im_end|>\n<|im_start|>assistant\n")
+    assert tokenizer.decode(found.chosen_ids) == "The quick brown fox<|im_end|>"
+
+
 @pytest.mark.parametrize("pair", PAIRS)
 def test_prompt_ids_are_those_that_a_generation_starts_from(pair: Pair) -> None:
     tokenizer = tiny.make(template=tiny.CHATML)

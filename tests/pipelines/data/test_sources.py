@@ -67,6 +67,12 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path: Path, name: str) -> No
     assert read(tmp_path / name) == list(enumerate(ROWS))
 
 
+def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("prompt,chosen\n\nx,y\n\n")
+    (tmp_path / "a.jsonl").write_text('\n{"prompt": "x", "chosen": "y"}\n  \n')
+    assert read(tmp_path / "a.csv") == read(tmp_path / "a.jsonl") == [(0, {"prompt": "x", "chosen": "y"})]
+
+
 def test_a_saved_dataset_and_a_split_of_a_saved_dict_give_the_same_rows(tmp_path: Path) -> None:
     Dataset.from_list(ROWS).save_to_disk(tmp_path / "one")
     DatasetDict({"pairs": Dataset.from_list(ROWS)}).save_to_disk(tmp_path / "many")
