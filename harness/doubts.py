@@ -48,7 +48,7 @@ def _failures(summary: Summary) -> Iterator[str]:
 def _few(summary: Summary) -> Iterator[str]:
     verdict = summary.verdict
     if verdict.num_seeds < PAIRED_FROM:
-        yield f"only {_many(verdict.num_seeds, 'seed')} in each arm; {PAIRED_FROM} are the advised minimum"
+        yield f"only {_many(verdict.num_seeds, 'seed')} behind the interval; {PAIRED_FROM} are the advised minimum"
     if verdict.num_items < FEW_ITEMS:
         yield f"only {_many(verdict.num_items, 'item')} behind the primary metric; 500 are advised"
 

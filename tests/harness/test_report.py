@@ -166,6 +166,19 @@ def test_a_night_in_which_everything_failed_still_gives_a_report(tmp_path: Path)
     assert not (page.parent / "made-up" / "losses.svg").exists()
 
 
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        (Run(arms=["orpo"]), "prefduel run made-up.yaml --arm orpo"),
+        (Run(seeds=1), "a verdict needs at least 3 seeds in each arm, there are 1"),
+        (Run(changes={"controls": [], "price_per_hour": 2.5}), "took 0.5"),
+    ],
+    ids=["one arm", "one seed", "priced, without controls"],
+)
+def test_a_part_of_a_comparison_has_a_report_too(tmp_path: Path, run: Run, expected: str) -> None:
+    assert expected in write_report(make_results(tmp_path, run), tmp_path / "reports").read_text()
+
+
 def test_nobody_is_called_the_same(page: str) -> None:
     assert "the same as" not in page
     assert "no difference" not in page

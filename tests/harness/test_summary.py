@@ -47,8 +47,9 @@ def test_the_committed_schema_is_the_models() -> None:
         Run(failed={(name, seed): ("failed", "x") for name in ("orpo", "sft-dpo") for seed in range(3)}),
         Run(arms=["orpo"]),
         Run(changes={"controls": [], "price_per_hour": 2.5}),
+        Run(changes={"base_per_seed": True}),
     ],
-    ids=["3", "5", "1", "preference", "failed", "all failed", "one arm", "priced"],
+    ids=["3", "5", "1", "preference", "failed", "all failed", "one arm", "priced", "bases"],
 )
 def test_every_summary_follows_the_schema(tmp_path: Path, run: Run) -> None:
     folder = make_results(tmp_path, run)
@@ -83,6 +84,12 @@ def test_a_base_that_all_seeds_share_has_no_seeds_but_a_mean(tmp_path: Path) -> 
     assert base.metrics["gold_score"].mean == pytest.approx(scores.mean())
     assert base.cost.train_seconds == 0
     assert base.cost.peak_memory_bytes is None
+
+
+def test_a_base_of_its_own_for_each_seed_has_its_seeds(tmp_path: Path) -> None:
+    base = summarise(make_results(tmp_path, Run(changes={"base_per_seed": True}))).controls["base"]
+    assert base.metrics["gold_score"].seeds == [0, 1, 2]
+    assert base.cost.by_seed == []
 
 
 def test_the_costs_are_sums_over_stages_maxima_of_peaks_and_means_over_seeds(tmp_path: Path) -> None:

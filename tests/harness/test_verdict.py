@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from scipy import stats
 
 from harness.verdict import (
-    Estimate,
     Rule,
     Scores,
     Verdict,
@@ -26,12 +23,9 @@ from harness.verdict import (
 )
 from tests.harness.simulated_scores import SIX_CELLS, Cell
 
-FloatArray = NDArray[np.float64]
-Form = Callable[[FloatArray, FloatArray], Estimate]
-
 REPLICATIONS = 2000
 MOST_FALSE = 133  # binomial(2000, .05) stays at or below it with probability .9995
-FORMS = pytest.mark.parametrize("form", [welch, paired], ids=["welch", "paired"])
+FORMS = (welch, paired)
 CELLS = pytest.mark.parametrize(
     "cell", SIX_CELLS, ids=lambda cell: f"S{cell.num_seeds}-{cell.kind}-{cell.tail}"
 )
@@ -49,23 +43,24 @@ def keep(scores: Scores, seeds: tuple[int, ...]) -> Scores:
 
 
 @CELLS
-@FORMS
-def test_without_a_true_difference_a_better_arm_is_found_in_at_most_5_percent(cell: Cell, form: Form) -> None:
-    estimate = form(*cell.draw(REPLICATIONS))
-    assert (np.abs(estimate.difference) > estimate.half_width(0.05)).sum() <= MOST_FALSE
+def test_without_a_true_difference_a_better_arm_is_found_in_at_most_5_percent(cell: Cell) -> None:
+    first, second = cell.draw(REPLICATIONS)
+    for form in FORMS:
+        estimate = form(first, second)
+        assert (np.abs(estimate.difference) > estimate.half_width(0.05)).sum() <= MOST_FALSE, form
 
 
 @CELLS
-@FORMS
 @pytest.mark.parametrize("shift", [0.05, 0.1, 0.2])
 def test_at_a_true_difference_of_the_margin_equivalence_is_found_in_at_most_5_percent(
-    cell: Cell, form: Form, shift: float
+    cell: Cell, shift: float
 ) -> None:
     first, second = cell.draw(REPLICATIONS, difference=shift, seed=1)
     # Scores are held within [0, 1], so the true difference is smaller than the shift of the levels.
     margin = (first - second).mean()
-    estimate = form(first, second)
-    assert (np.abs(estimate.difference) + estimate.half_width(0.1) < margin).sum() <= MOST_FALSE
+    for form in FORMS:
+        estimate = form(first, second)
+        assert (np.abs(estimate.difference) + estimate.half_width(0.1) < margin).sum() <= MOST_FALSE, form
 
 
 @CELLS
@@ -195,6 +190,17 @@ def test_a_difference_below_a_wide_margin_is_equivalent_even_if_detectable() -> 
     assert verdict.p_value is not None
     assert verdict.p_value < 0.05
     assert verdict.reason == "a difference is detectable, but below the margin"
+
+
+@pytest.mark.parametrize("num_seeds", [3, 6])
+@pytest.mark.parametrize(("reach", "outcome"), [(1.001, "equivalent"), (0.999, "undecided")])
+def test_equivalent_begins_where_the_90_percent_interval_fits_into_the_margin(
+    num_seeds: int, reach: float, outcome: str
+) -> None:
+    first, second = arms(num_seeds, effect=0.01)
+    estimate = estimate_difference(first, second)
+    margin = abs(float(estimate.difference)) + float(estimate.half_width(0.1))
+    assert judge(first, second, Rule(margin=reach * margin)).outcome == outcome
 
 
 def test_failures_that_differ_between_the_arms_withhold_even_a_clear_verdict() -> None:
