@@ -23,6 +23,7 @@ __all__ = ["verdict_lines", "write_report"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 TEMPLATE = "report.md.j2"
+DIRTY = "-dirty"  # what harness.machine puts after a commit with changes
 CONFIG_CHARACTERS, CONFIG_LINES = 20_000, 400
 
 
@@ -64,8 +65,10 @@ def _render(results: Results, summary: Summary, *, quality: str | None, losses: 
         autoescape=False,  # Markdown: every value is made safe by harness.hostile before it comes here
     )
     config = fenced(
-        report_settings.config_text(results), limit=CONFIG_CHARACTERS, max_lines=CONFIG_LINES
+        report_settings.config_text(results), limit=DIRTY = "-dirty"  # what harness.machine puts after a commit with changes
+CONFIG_CHARACTERS, max_lines=CONFIG_LINES
     ).replace("text\n", "yaml\n", 1)
+    commits = [record.git_commit for record in results.records.values() if record.git_commit]
     return environment.get_template(TEMPLATE).render(
         summary=summary,
         name=summary.comparison,
@@ -82,7 +85,8 @@ def _render(results: Results, summary: Summary, *, quality: str | None, losses: 
         replies=replies_text(results),
         reply_rule=RULE,
         config=config,
-        commits=sorted({record.git_commit for record in results.records.values() if record.git_commit}),
+        commits=sorted({commit.removesuffix(DIRTY) for commit in commits}),
+        uncommitted=any(commit.endswith(DIRTY) for commit in commits),
     )
 
 

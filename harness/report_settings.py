@@ -93,7 +93,7 @@ def _columns(results: Results) -> dict[str, Column]:
             column |= {
                 _setting(settings.kind, name): without_paths(str(value))
                 for name, value in arguments.items()
-                if name not in SEEDS
+                if value is not None and not _is_hidden(name)
             }
             found[f"{arm}: {place + 1}. {settings.kind}"] = column
     return found
@@ -106,6 +106,11 @@ def _declared(results: Results) -> set[str]:
         for stage in stages
         for name in stage.arguments
     }
+
+
+def _is_hidden(argument: str) -> bool:
+    """Arguments that vary with the seed, that a row of their own shows, or that TRL blanks out (tokens)."""
+    return argument in SEEDS or argument in SHAPE or argument.endswith("_token")
 
 
 def _shape(settings: TrainSettings, name: str) -> str:

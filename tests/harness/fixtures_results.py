@@ -186,6 +186,8 @@ def _train(stage: Stage, settings: TrainSettings, folder: Path) -> TrainOutcome:
             "seed": stage.seed,
             "num_train_epochs": 3 if settings.kind == "dpo" else 2,
             "report_to": ["none"],
+            "max_length": None,  # TRL's own: the loader has done the cutting
+            "pad_token": "<PAD_TOKEN>" if settings.kind == "dpo" else None,
         },
         weights_hash="cd",
     )

@@ -139,7 +139,8 @@ def test_settings_stand_side_by_side_with_differences_marked(page: str) -> None:
     assert rows["lambda (TRL: beta)"][1:6] == ["≠", "lambda (TRL: beta)", "`0.1`", "`not set`", "`not set`"]
     assert rows["beta"][3:6] == ["`not set`", "`not set`", "`0.1`"]
     assert rows["learning_rate"][1] == "≠"
-    assert rows["max_length"][1] == ""
+    assert rows["max_length"][1:6] == ["", "max_length", "`128`", "`128`", "`128`"]
+    assert "pad_token" not in rows
     assert "ORPO's covers prompt and completion, SFT's covers the completion alone" in page
 
 
