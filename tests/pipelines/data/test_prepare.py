@@ -242,7 +242,7 @@ def test_a_reply_that_leaves_no_room_drops_the_pair_rather_than_being_cut(prepar
 def test_one_token_of_the_prompts_text_is_enough_and_none_is_not(prepared: Prepared, side: str) -> None:
     text = "hello " * 50
     rows = [{"prompt": f"{text}{n}", "chosen": "yes", "rejected": "no"} for n in range(20)]
-    prepared([row | {"prompt": "?"} for row in rows[:1]] + rows)
+    prepared([rows[0] | {"prompt": "?"}, *rows], max_length=1000)
     row = next(row for row in prepared.all_rows() if row["prompt_text"] == "?")
     # "?" is one token, so this window leaves room for one.
     window = len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
