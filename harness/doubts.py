@@ -47,6 +47,8 @@ def _failures(summary: Summary) -> Iterator[str]:
 
 def _few(summary: Summary) -> Iterator[str]:
     verdict = summary.verdict
+    if verdict.num_seeds == 0:
+        return
     if verdict.num_seeds < PAIRED_FROM:
         yield f"only {_many(verdict.num_seeds, 'seed')} behind the interval; {PAIRED_FROM} are the advised minimum"
     if verdict.num_items < FEW_ITEMS:

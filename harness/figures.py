@@ -40,10 +40,12 @@ class LossCurve:
     """The training loss of one stage of one trial.
 
     Attributes:
+        style: Place of its model among all models, which gives it its colour in every figure.
         panel: What it is drawn with: curves of different losses do not share axes.
         pairs: Pairs seen, at each point.
     """
 
+    style: int
     panel: str
     pairs: list[float]
     losses: list[float]
@@ -81,8 +83,8 @@ def draw_losses(curves: Iterable[LossCurve], folder: Path) -> str | None:
     if not by_panel:
         return None
     figure, panels = _panels(len(by_panel))
-    for number, (axes, (name, found)) in enumerate(zip(panels, by_panel.items(), strict=True)):
-        colour = COLOURS[1:][number % (len(COLOURS) - 1)]
+    for axes, (name, found) in zip(panels, by_panel.items(), strict=True):
+        colour = COLOURS[found[0].style % len(COLOURS)]
         for curve in found:
             axes.plot(curve.pairs, curve.losses, color=colour, linewidth=0.7, alpha=0.45)
         shortest = min(found, key=lambda curve: len(curve.losses))

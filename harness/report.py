@@ -65,8 +65,7 @@ def _render(results: Results, summary: Summary, *, quality: str | None, losses: 
         autoescape=False,  # Markdown: every value is made safe by harness.hostile before it comes here
     )
     config = fenced(
-        report_settings.config_text(results), limit=DIRTY = "-dirty"  # what harness.machine puts after a commit with changes
-CONFIG_CHARACTERS, max_lines=CONFIG_LINES
+        report_settings.config_text(results), limit=CONFIG_CHARACTERS, max_lines=CONFIG_LINES
     ).replace("text\n", "yaml\n", 1)
     commits = [record.git_commit for record in results.records.values() if record.git_commit]
     return environment.get_template(TEMPLATE).render(
@@ -96,7 +95,7 @@ def _has(summary: Summary, name: str) -> bool:
 
 def _loss_curves(results: Results) -> Iterator[LossCurve]:
     """A curve for each training stage of each arm and seed that left losses, also where it failed later."""
-    for arm, trials in results.models().items():
+    for style, (arm, trials) in enumerate(results.models().items()):
         if trials[0].role != "arm":
             continue
         for trial in trials:
@@ -105,6 +104,7 @@ def _loss_curves(results: Results) -> Iterator[LossCurve]:
                 assert isinstance(settings, TrainSettings)
                 rows = [row for row in results.rows(stage_id, LOSSES) if row.get("loss") is not None]
                 yield LossCurve(
+                    style=style,
                     panel=f"{arm}: {place}. {settings.kind}",
                     pairs=[float(row["step"] * settings.effective_batch) for row in rows],
                     losses=[float(row["loss"]) for row in rows],

@@ -97,6 +97,8 @@ def stages_table(results: Results) -> str:
                     count(sum(outcome.num_reference_tokens for outcome in outcomes) / len(outcomes)),
                 )
             )
+    if not rows:
+        return "Not measured: no training stage finished."
     head = ["arm", "stage", "train s", "peak memory", "steps", "policy tokens", "reference tokens"]
     return table(head, rows, align="llrrrrr")
 
