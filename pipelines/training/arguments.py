@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
 from pipelines.stages import Stage, TrainSettings
 
-# Set here for every trainer, so a config may not set them (harness/trainer_fields.py says what to set instead).
-PATHS_AND_NOISE = ("output_dir", "logging_dir", "run_name", "hub_token", "push_to_hub_token", "hub_model_id")
+# Names of this machine or run; `max_length`, which is the loader's (the trainers are told to cut nothing); and two that
+# the trainers set themselves and that change no number.
+LEFT_OUT = (
+    "output_dir",
+    "logging_dir",
+    "run_name",
+    "hub_model_id",
+    "max_length",
+    "debug",
+    "pad_to_multiple_of",
+)
 
 
 def shared_arguments(stage: Stage, folder: Path) -> dict[str, Any]:
@@ -53,12 +62,18 @@ def effective_arguments(arguments: Any) -> dict[str, Any]:
     Args:
         arguments: An instance of a TRL config class.
     """
-    defaults = {field.name: field.default for field in fields(arguments)}
     return {
-        name: value
-        for name, value in arguments.to_dict().items()
-        if name not in PATHS_AND_NOISE and value != defaults.get(name) and _is_plain(value)
+        field.name: value
+        for field in fields(arguments)
+        if (value := getattr(arguments, field.name)) != _default(field)
+        and not field.name.endswith("_token")
+        and field.name not in LEFT_OUT
+        and _is_plain(value)
     }
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _is_plain(value: Any) -> bool:
