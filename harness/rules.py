@@ -12,6 +12,8 @@ from harness.metrics import BENCHMARK_PREFIX, METRICS, metric
 from harness.trainer_fields import objections
 
 CONTROLS = ("base", "sft")
+# An arm's name is an outcome of the verdict, beside these.
+OUTCOMES = ("equivalent", "undecided", "incomplete", "unfair")
 TOY = "toy"
 
 Broken = Iterator[tuple[str, str]]
@@ -98,6 +100,8 @@ def _arms(comparison: Comparison) -> Broken:
     for name, stages in comparison.arms.items():
         if name in CONTROLS:
             yield f"arms.{name}", f"must not be called {name}: that is the name of a control."
+        if name in OUTCOMES:
+            yield f"arms.{name}", f"must not be called {name}: that is an outcome of the verdict."
         if not stages:
             yield f"arms.{name}", "must have at least 1 stage, got an empty list."
         for index, stage in enumerate(stages):

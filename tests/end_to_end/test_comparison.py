@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -207,3 +208,29 @@ def test_a_second_run_in_the_same_folder_is_refused(done: Path) -> None:
     assert ran.returncode == 2
     assert "another run" in ran.stderr
     assert len(ran.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_change_no_number(done: Path, tmp_path: Path) -> None:
+    """The same comparison, killed eight times on its way, ends with the outcomes of the one that ran through."""
+    shutil.copytree(done / "model", tmp_path / "model")
+    shutil.copy(done / "pairs.jsonl", tmp_path)
+    config = (done / "small.yaml").read_text().replace(str(done), str(tmp_path))
+    (tmp_path / "small.yaml").write_text(config)
+    moments = random.Random(0)
+    for _ in range(8):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "harness", "run", "small.yaml"],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(moments.uniform(4, 14))
+        process.kill()
+        process.wait()
+    assert prefduel("run", "small.yaml", cwd=tmp_path).returncode == 0
+    through, killed = (
+        {name: record["outcome"] for name, record in records(root).items()} for root in (done, tmp_path)
+    )
+    assert killed == through

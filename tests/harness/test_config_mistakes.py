@@ -81,6 +81,7 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "no arms": (VALID[: VALID.index("arms:")] + "arms: {}\n", ["arms must have at least 1 entry, got 0"]),
     "an empty arm": (VALID + "", []),  # replaced below: needs another cut of the text
     "an arm called like a control": (replaced("  orpo:\n", "  base:\n"), ["arms.base must not be called base"]),
+    "an arm called like an outcome": (replaced("  orpo:\n", "  undecided:\n"), ["arms.undecided must not be called undecided"]),
     "one arm to compare": (VALID + "decision: {compare: [orpo]}\n", ["decision.compare must have 2 entries"]),
     "three arms to compare": (
         VALID + "decision: {compare: [orpo, sft-dpo, orpo]}\n", ["decision.compare", "2 entries"],
