@@ -15,6 +15,8 @@ from harness.cli import main
 from harness.load_config import load_comparison
 from tests.harness.configs import VALID, write
 
+pytestmark = pytest.mark.usefixtures("never_trains")
+
 Row = dict[str, Any]
 
 

@@ -13,6 +13,8 @@ from harness.cli import main
 from harness.load_config import load_comparison
 from tests.harness.configs import VALID, write
 
+pytestmark = pytest.mark.usefixtures("never_trains")
+
 COMMANDS = ("run", "check", "report", "doctor", "init")
 ROOT = Path(__file__).parents[2]
 

@@ -9,6 +9,8 @@ import pytest
 from harness.cli import main
 from tests.harness.configs import VALID, write
 
+pytestmark = pytest.mark.usefixtures("never_trains")
+
 ORPO = "      arguments: {learning_rate: 1e-3, beta: 0.1}"
 
 
