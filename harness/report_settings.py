@@ -50,10 +50,15 @@ def named_differences(results: Results) -> list[str]:
             "ORPO was measured in TRL's stock implementation, which holds the logits of the whole vocabulary; TRL's "
             "SFT and DPO do not. Peak memory compares implementations, not methods alone."
         )
-    if any(stage.kind == "orpo" and stage.effective_batch > stage.micro_batch for stage in settings):
+    accumulating = {stage.kind for stage in settings if stage.effective_batch > stage.micro_batch}
+    if "orpo" in accumulating:
         found.append(
             "Gradients are accumulated: stock ORPO averages its negative log-likelihood over the tokens of each "
             "micro-batch, SFT over those of the whole batch, so the effective batch weighs tokens differently."
+        )
+    if "dpo" in accumulating:
+        found.append(
+            "Gradients are accumulated: DPO averages over each micro-batch, so the pairs of a last, smaller one weigh more."
         )
     for stage in settings:
         if stage.reference is not None:
