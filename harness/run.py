@@ -9,6 +9,7 @@ from filelock import FileLock, Timeout
 
 from harness.config import Comparison
 from harness.errors import UserError
+from harness.interrupts import StopRequest
 from harness.launch import Launcher
 from harness.machine import git_commit, machine, versions
 from harness.plan import COMPARISON, Plan
@@ -55,7 +56,8 @@ def run_comparison(
         write_json(folder / COMPARISON, plan.model_dump(mode="json", by_alias=True))
         progress = make_progress(quiet=quiet)
         try:
-            failed = _run_stages(plan, folder, progress)
+            with StopRequest() as stop:
+                failed = _run_stages(plan, folder, progress, stop)
         finally:
             progress.close()
         _conclude(folder, reports)
@@ -68,7 +70,7 @@ def is_done(folder: Path) -> bool:
     return record is not None and record.status == "done"
 
 
-def _run_stages(plan: Plan, folder: Path, progress: Progress) -> set[str]:
+def _run_stages(plan: Plan, folder: Path, progress: Progress, stop: StopRequest) -> set[str]:
     """Run the stages in order; return the ids of those that failed or lack an input."""
     todo = [stage for stage in plan.stages if not is_done(folder / stage.id)]
     progress.message(f"{len(plan.stages)} stages, {len(plan.stages) - len(todo)} already done")
@@ -78,6 +80,7 @@ def _run_stages(plan: Plan, folder: Path, progress: Progress) -> set[str]:
     labels = _labels(plan)
     failed: set[str] = set()
     for number, stage in enumerate(todo, start=1):
+        stop.check()
         inputs = {name for name in stage.inputs.model_dump().values() if name}
         if inputs & failed:
             failed.add(stage.id)
@@ -86,21 +89,29 @@ def _run_stages(plan: Plan, folder: Path, progress: Progress) -> set[str]:
             )
             continue
         progress.started(stage, labels[stage.id], number, len(todo))
-        record = _run_stage(stage, folder, launcher, progress)
+        record = _run_stage(stage, folder, launcher, progress, stop)
         progress.finished(stage, record)
         if record.status != "done":
             failed.add(stage.id)
     return failed
 
 
-def _run_stage(stage: Stage, folder: Path, launcher: Launcher, progress: Progress) -> Record:
+def _run_stage(
+    stage: Stage, folder: Path, launcher: Launcher, progress: Progress, stop: StopRequest
+) -> Record:
     """Run one stage in a folder of its own that gets the stage's name only when it has ended."""
     partial, final = folder / f".partial-{stage.id}", folder / stage.id
     for leftover in (partial, final):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir()
     write_json(partial / STAGE, stage.model_dump(mode="json", by_alias=True))
-    exit_code = launcher.run(partial / STAGE, progress.moved)
+
+    def moved(phase: str, done: int, total: int) -> None:
+        stop.check()
+        progress.moved(phase, done, total)
+
+    exit_code = launcher.run(partial / STAGE, moved)
+    stop.check()
     record = read_record(partial)
     if record is None:
         record = _record_of_dead(stage, partial, exit_code)

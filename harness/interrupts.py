@@ -1,0 +1,45 @@
+"""Ctrl-C and a request to terminate, remembered until the run has heard them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """Turns both signals into `KeyboardInterrupt` while the context is open, and remembers that one came.
+
+    Python drops an exception that a signal raises inside a finalizer (seen: a run that went on after Ctrl-C). So the
+    run asks `check` again wherever it can stop.
+    """
+
+    def __init__(self) -> None:
+        self._came = False
+        self._before: dict[signal.Signals, Callable[..., Any] | int | None] = {}
+
+    def __enter__(self) -> StopRequest:
+        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Stop if a signal came.
+
+        Raises:
+            KeyboardInterrupt: one came.
+        """
+        if self._came:
+            raise KeyboardInterrupt
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._came = True
+        raise KeyboardInterrupt
