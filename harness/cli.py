@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -189,6 +190,11 @@ def _explained(error: Exception) -> tuple[int, str]:
         message = getattr(error, "format_message", error.__str__)().rstrip(".") + "."
         command = getattr(getattr(error, "ctx", None), "command_path", "prefduel")
         return USERS_MISTAKE, f"{message} `{command} --help` shows an example."
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return (
+            SOME_FAILED,
+            "no space is left on the disk. Free some: the same command goes on where it stopped.",
+        )
     if isinstance(error, OSError) and error.filename is not None:
         return USERS_MISTAKE, f"{error.filename}: {error.strerror}."
     what = f"{type(error).__name__}: {error}"

@@ -6,10 +6,13 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from harness.records import Record
 from pipelines.stages import Stage
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Progress(Protocol):
@@ -80,9 +83,13 @@ class Lines:
 
 
 class Bar:
-    """One line in a terminal that shows the running stage; finished stages scroll up."""
+    """One line in a terminal that shows the running stage; finished stages scroll up.
 
-    def __init__(self) -> None:
+    Args:
+        console: Where to draw; standard output if None.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as RichProgress
 
@@ -93,6 +100,7 @@ class Bar:
             TextColumn("{task.fields[detail]}", markup=False),
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
+            console=console,
         )
         self._task = self._bar.add_task("", total=None, position="", detail="", left="")
         self._bar.start()
@@ -105,10 +113,15 @@ class Bar:
         """Show what runs."""
         self._label, self._started_at = label, time.monotonic()
         self._stages_left = total - number + 1
+        # A reset replaces all fields and draws at once.
         self._bar.reset(
-            self._task, total=None, description=label, position=f"{number}/{total}", detail="start"
+            self._task,
+            total=None,
+            description=label,
+            position=f"{number}/{total}",
+            detail="start",
+            left=self._left(),
         )
-        self._bar.update(self._task, left=self._left())
 
     def moved(self, phase: str, done: int, total: int) -> None:
         """Show how far the stage is."""

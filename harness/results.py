@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.errors import UserError
+from harness.integrity import damage
 from harness.plan import COMPARISON, Plan, Trial, read_plan
 from harness.records import RECORD, Record, read_record
 from pipelines.stages import DataOutcome, EvaluateSettings, Stage
@@ -99,6 +100,9 @@ def read_results(folder: Path) -> Results:
             raise UserError(
                 f"{folder / stage.id / RECORD}: is damaged. Delete the folder {stage.id} and run again."
             ) from error
-        if record is not None:
-            records[stage.id] = record
+        if record is None:
+            continue
+        if record.status == "done" and (problem := damage(folder / stage.id, record)):
+            raise UserError(f"{problem}. Delete the folder {stage.id} and run again.")
+        records[stage.id] = record
     return Results(folder, plan, records)

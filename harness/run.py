@@ -9,6 +9,7 @@ from filelock import FileLock, Timeout
 
 from harness.config import Comparison
 from harness.errors import UserError
+from harness.integrity import is_done
 from harness.interrupts import StopRequest
 from harness.launch import Launcher
 from harness.machine import git_commit, machine, versions
@@ -44,6 +45,7 @@ def run_comparison(
     plan = make_plan(comparison, arms=arms)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        reports.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK)
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -51,7 +53,9 @@ def run_comparison(
             f"{folder}: another run is working in this folder. Wait for it, or use --results."
         ) from error
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}). Use --results.") from error
+        raise UserError(
+            f"{error.filename}: cannot be written ({error.strerror}). Use --results and --reports."
+        ) from error
     with lock:
         write_json(folder / COMPARISON, plan.model_dump(mode="json", by_alias=True))
         progress = make_progress(quiet=quiet)
@@ -62,12 +66,6 @@ def run_comparison(
             progress.close()
         _conclude(folder, reports)
     return 1 if failed else 0
-
-
-def is_done(folder: Path) -> bool:
-    """Whether the stage in `folder` has left the record of a success."""
-    record = read_record(folder)
-    return record is not None and record.status == "done"
 
 
 def _run_stages(plan: Plan, folder: Path, progress: Progress, stop: StopRequest) -> set[str]:

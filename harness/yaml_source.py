@@ -99,13 +99,15 @@ def parse_config(text: str, where: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{where}: must be keys with values, got {_kind(content)}.")
     try:
-        json.dumps(content)
+        # Through text: what an alias names twice becomes two values, so that a change of one is not one of both.
+        content = json.loads(json.dumps(content))
     except TypeError as error:
         raise UserError(f"{where}: must hold text, numbers, lists and mappings only ({error}).") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: an alias refers to a mapping that contains it.") from error
     refuse_unfit_numbers(content, where)
-    return content
+    plain: dict[str, Any] = content
+    return plain
 
 
 def parse_value(text: str, where: str) -> Any:

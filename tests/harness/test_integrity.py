@@ -1,0 +1,65 @@
+"""A finished stage counts only while its files say what its record says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.integrity import is_done
+from harness.records import ITEMS, RECORD
+from harness.results import read_results
+from tests.harness.fixtures_results import Run, make_results
+
+
+def evaluation(folder: Path) -> Path:
+    return next(path for path in sorted(folder.glob("evaluate-*")) if (path / ITEMS).is_file())
+
+
+def change_lines(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
+    def apply(path: Path) -> None:
+        path.write_text("".join(line + "\n" for line in change(path.read_text().splitlines())))
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(change_lines(lambda lines: lines[:-1]), id="a line less"),
+        pytest.param(change_lines(lambda lines: [*lines, lines[0]]), id="a line twice"),
+        pytest.param(change_lines(lambda lines: [lines[0][:-5], *lines[1:]]), id="a broken line"),
+        pytest.param(change_lines(lambda _: []), id="empty"),
+        pytest.param(Path.unlink, id="gone"),
+    ],
+)
+def test_changed_items_are_not_judged_and_are_measured_again(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    folder = make_results(tmp_path, Run())
+    stage = evaluation(folder)
+    assert is_done(stage)
+    damage(stage / ITEMS)
+    assert not is_done(stage)
+    with pytest.raises(UserError, match=rf"{ITEMS}: .*Delete the folder {stage.name} and run again"):
+        read_results(folder)
+
+
+def test_another_value_with_the_same_number_of_items_is_noticed(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run())
+    items = evaluation(folder) / ITEMS
+    first, *others = items.read_text().splitlines()
+    name = next(part.split('"')[1] for part in first.split(",")[1:])
+    value = first.split(f'"{name}": ')[1].split(",")[0].rstrip("}")
+    items.write_text("\n".join([first.replace(f'"{name}": {value}', f'"{name}": NaN'), *others]) + "\n")
+    assert not is_done(items.parent)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"schema": 1}'])
+def test_a_damaged_record_is_a_stage_to_run_again(tmp_path: Path, text: str) -> None:
+    folder = make_results(tmp_path, Run())
+    stage = evaluation(folder)
+    (stage / RECORD).write_text(text)
+    assert not is_done(stage)
