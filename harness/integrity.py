@@ -50,12 +50,10 @@ def _columns(path: Path) -> dict[str, list[float]]:
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"line {number} is not JSON") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"line {number} is not an object")
-            for name, value in row.items():
+                row = json.loads(line).items()
+            except (json.JSONDecodeError, AttributeError) as error:
+                raise ValueError(f"line {number} is not JSON with a value for each metric") from error
+            for name, value in row:
                 if isinstance(value, int | float):
                     found.setdefault(name, []).append(value)
     return found

@@ -83,7 +83,12 @@ def _of_model(comparison: Comparison) -> Iterator[Requirement]:
     model = comparison.model
     if model.gguf_file is not None and not _installed("gguf"):
         yield Requirement("model.gguf_file needs the package gguf. Install it: pip install 'prefduel[gguf]'.")
-    if model.name == TOY or Path(model.name).is_dir():
+    if model.name == TOY:
+        return
+    if Path(model.name).is_dir():
+        needed = model.gguf_file or "config.json"
+        if not (Path(model.name) / needed).is_file():
+            yield Requirement(f"model.name: the folder {model.name!r} holds no {needed}.")
         return
     if model.name.startswith(PACKAGE_PREFIX):
         package = model.name.removeprefix(PACKAGE_PREFIX)

@@ -161,7 +161,10 @@ def _evaluations(comparison: Comparison) -> Broken:
 def _decision(comparison: Comparison) -> Broken:
     decision = comparison.decision
     arms = list(comparison.arms)
-    for index, name in enumerate(decision.compare):
+    chosen = "compare" in decision.model_fields_set
+    if not chosen and len(arms) > 1 and not set(decision.compare) <= set(arms):
+        yield "decision.compare", f"must name the two arms that the verdict is about, of {', '.join(arms)}."
+    for index, name in enumerate(decision.compare if chosen else ()):
         if name not in arms:
             yield (
                 f"decision.compare.{index}",

@@ -129,6 +129,11 @@ MISSING: dict[str, tuple[list[str], str]] = {
     "a hub dataset": (["data={path: some/pairs}"], "data.path: some/pairs is not downloaded"),
     "a hub model": (["model.name=some/model"], "model.name: some/model is not downloaded"),
     "a folder of a model": (["model.name=./weights"], "model.name: there is no folder './weights'"),
+    "a folder without a model": (["model.name=."], "model.name: the folder '.' holds no config.json"),
+    "a GGUF file that is not there": (
+        ["model.name=.", "model.gguf_file=x.gguf"],
+        "model.name: the folder '.' holds no x.gguf",
+    ),
     "a package": (
         ["model.name=package:no_such_package"],
         "the Python package 'no_such_package' is not installed",

@@ -97,3 +97,23 @@ def test_chosen_arms_keep_the_configs_order_and_must_exist(tmp_path: Path) -> No
     assert chosen_arms(comparison, ["sft-dpo", "orpo"]) == ["orpo", "sft-dpo"]
     with pytest.raises(UserError, match="Did you mean orpo"):
         chosen_arms(comparison, ["orpa"])
+
+
+def test_a_single_arm_needs_no_decision(tmp_path: Path) -> None:
+    path = tmp_path / "one.yaml"
+    path.write_text(
+        "schema: 1\nname: one\nmodel: {name: toy}\ndata: {path: toy}\narms: {mine: [{trainer: dpo}]}\ncontrols: [base]\n"
+    )
+    assert list(load_comparison(path).arms) == ["mine"]
+
+
+def test_a_change_of_what_an_alias_names_changes_one_place_only(tmp_path: Path) -> None:
+    path = tmp_path / "alias.yaml"
+    path.write_text(
+        "schema: 1\nname: alias\nmodel: {name: toy}\ndata: {path: toy}\narms:\n"
+        "  orpo: [{trainer: orpo, arguments: &a {learning_rate: 1e-3}}]\n"
+        "  sft-dpo: [{trainer: sft, arguments: *a}, {trainer: dpo, arguments: *a}]\n"
+    )
+    loaded = load_comparison(path, overrides=["arms.orpo.0.arguments.learning_rate=0.5"])
+    rates = [stage.arguments["learning_rate"] for stages in loaded.arms.values() for stage in stages]
+    assert rates == [0.5, 1e-3, 1e-3]
