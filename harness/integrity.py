@@ -11,16 +11,24 @@ from pydantic import ValidationError
 from harness.records import ITEMS, RECORD, Record, read_record
 from pipelines.stages import EvaluateOutcome
 
+# Folders that a stage leaves for those that start from it, by the kind of its outcome.
+PRODUCTS = {"data": ("splits", "tokenizer"), "train": ("model",), "base": ("model",), "evaluate": ()}
 TOLERANCE = 1e-9  # means are sums of floats in one order; JSON keeps every bit of them
 
 
 def is_done(folder: Path) -> bool:
-    """Whether the stage in `folder` has left the record of a success, and its files agree with it."""
+    """Whether the stage in `folder` has left the record of a success, and its files are there and agree with it.
+
+    A record without weights or tokens, as a repository keeps it, is not enough to go on from.
+    """
     try:
         record = read_record(folder)
     except ValidationError:
         return False
-    return record is not None and record.status == "done" and damage(folder, record) is None
+    if record is None or record.status != "done" or record.outcome is None:
+        return False
+    products = PRODUCTS[record.outcome.kind]
+    return all((folder / name).is_dir() for name in products) and damage(folder, record) is None
 
 
 def damage(folder: Path, record: Record) -> str | None:

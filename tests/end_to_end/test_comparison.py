@@ -106,6 +106,15 @@ def test_a_deleted_stage_is_remade_with_what_it_says_to_the_bit(done: Path) -> N
     assert {name for name, at in started(done).items() if at != others[name]} <= {orpo.name}
 
 
+def test_a_record_without_its_weights_is_a_stage_to_run_again(done: Path) -> None:
+    sft = next(path for path in (done / "results/small").glob("sft-*"))
+    before = started(done)
+    shutil.rmtree(sft / "model")
+    assert prefduel("run", "small.yaml", cwd=done).returncode == 0
+    assert (sft / "model").is_dir()
+    assert {name for name, at in started(done).items() if at != before[name]} <= {sft.name}
+
+
 def test_the_report_alone_can_be_made_again_with_the_same_bytes(done: Path) -> None:
     before = (done / "reports/small.md").read_bytes()
     shutil.rmtree(done / "reports")
