@@ -17,6 +17,9 @@ from pipelines.toy.tickets import make_pairs
 from pipelines.toy.tokenizer import make_tokenizer
 
 NUM_PAIRS = 40
+COMMAND = [sys.executable, "-m", "harness"]
+REPOSITORY = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
 
 
 def make_model(folder: Path) -> None:
@@ -70,12 +73,18 @@ def make_config(root: Path, **changes: Any) -> Path:
 
 def prefduel(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run the command as a user would, in another process."""
-    repository = Path(__file__).resolve().parents[2]
-    return subprocess.run(
-        [sys.executable, "-m", "harness", *map(str, arguments)],
+    command = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+
+
+def start_run(cwd: Path) -> subprocess.Popen[str]:
+    """Start `prefduel run small.yaml` in a process group of its own and leave it running; errors can be read."""
+    return subprocess.Popen(
+        [*COMMAND, "run", "small.yaml"],
         cwd=cwd,
-        env={"PYTHONPATH": str(repository), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
+        start_new_session=True,
     )

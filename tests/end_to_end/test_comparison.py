@@ -7,8 +7,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import jsonschema
 import psutil
 import pytest
 
-from tests.end_to_end.small import make_config, prefduel
+from tests.end_to_end.small import make_config, prefduel, start_run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -167,17 +165,13 @@ def test_a_stage_that_fails_is_contained_and_the_exit_code_is_1(tmp_path: Path) 
 
 def test_a_killed_run_leaves_no_orphan_and_goes_on_where_it_was(tmp_path: Path) -> None:
     make_config(tmp_path, seeds=1)
-    command = [sys.executable, "-m", "harness", "run", "small.yaml"]
-    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = start_run(tmp_path)
     while not any(name.startswith("sft-") or name.startswith("orpo-") for name in records(tmp_path)):
         assert process.poll() is None
         time.sleep(0.05)
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     _, alive = psutil.wait_procs(family, timeout=10)
     assert not [one.cmdline() for one in alive]
     before = started(tmp_path)
@@ -189,16 +183,7 @@ def test_a_killed_run_leaves_no_orphan_and_goes_on_where_it_was(tmp_path: Path) 
 
 def test_ctrl_c_exits_130_with_one_line_and_no_traceback(tmp_path: Path) -> None:
     make_config(tmp_path, seeds=1)
-    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "harness", "run", "small.yaml"],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = start_run(tmp_path)
     while not list((tmp_path / "results/small").glob("data-*")):
         assert process.poll() is None
         time.sleep(0.05)
@@ -228,16 +213,10 @@ def test_kills_at_random_moments_change_no_number(done: Path, tmp_path: Path) ->
     (tmp_path / "small.yaml").write_text(config)
     moments = random.Random(0)
     for _ in range(8):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "harness", "run", "small.yaml"],
-            cwd=tmp_path,
-            env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        process = start_run(tmp_path)
         time.sleep(moments.uniform(4, 14))
         process.kill()
-        process.wait()
+        process.communicate()
     assert prefduel("run", "small.yaml", cwd=tmp_path).returncode == 0
     through, killed = (
         {name: record["outcome"] for name, record in records(root).items()} for root in (done, tmp_path)
