@@ -1,0 +1,37 @@
+"""`prefduel run`: train, measure, judge, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.commands.options import Arms, Changes, ConfigFile, Debug, Quiet, Reports, Results, Seeds
+from harness.errors import UserError
+
+
+def run(
+    config: ConfigFile,
+    results: Results = Path("results"),
+    reports: Reports = Path("reports"),
+    seeds: Seeds = None,
+    arm: Arms = None,
+    change: Changes = None,
+    quiet: Quiet = False,
+    _debug: Debug = False,
+) -> int:
+    """Train, measure and judge; write results and report.
+
+    What is already done is not done again: the same command goes on where it was stopped.
+    """
+    from harness.load_config import chosen_arms, load_comparison
+
+    comparison = load_comparison(config, overrides=change or (), seeds=seeds)
+    arms = chosen_arms(comparison, arm or ())
+    from harness.check import look_at_data, requirements_not_met
+
+    if lacking := requirements_not_met(comparison):
+        more = f" ({len(lacking) - 1} more: `prefduel check {config}`)" if len(lacking) > 1 else ""
+        raise UserError(f"{config}: cannot run here: {lacking[0]}{more}")
+    look_at_data(comparison)
+    from harness.run import run_comparison
+
+    return run_comparison(comparison, arms=arms, results=results, reports=reports, quiet=quiet)
