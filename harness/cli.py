@@ -15,6 +15,7 @@ from harness.commands.check import check
 from harness.commands.doctor import doctor
 from harness.commands.init import init
 from harness.commands.options import DONE, SOME_FAILED
+from harness.commands.plan import plan
 from harness.commands.report import report
 from harness.commands.run import run
 from harness.errors import UserError
@@ -25,6 +26,7 @@ USERS_MISTAKE, A_BUG, INTERRUPTED = 2, 70, 130
 # Every command with the example that its help shows.
 COMMANDS: tuple[tuple[Callable[..., int], str], ...] = (
     (run, "prefduel run configs/toy.yaml --seeds 5"),
+    (plan, "prefduel plan configs/toy.yaml --seeds 5"),
     (check, "prefduel check configs/smollm2-135m.yaml --set seeds=5"),
     (report, "prefduel report results/toy"),
     (doctor, "prefduel doctor"),

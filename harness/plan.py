@@ -23,6 +23,14 @@ class Trial(Strict):
     training: list[str] = Field(description="Ids of the training stages in order; empty for the base.")
     evaluations: list[str] = Field(description="Ids of the evaluation stages on the final model.")
 
+    def stages(self) -> list[str]:
+        """Ids of all its stages."""
+        return [*self.preparation, *self.training, *self.evaluations]
+
+    def label(self) -> str:
+        """Its name for people, such as `orpo seed 1`."""
+        return self.name if self.seed is None else f"{self.name} seed {self.seed}"
+
 
 class Plan(Strict):
     """What a run does: every distinct stage once, inputs before what needs them, and the trials that they serve."""

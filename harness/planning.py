@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.config import ArmStage, Comparison
+from harness.errors import UserError
 from harness.identity import canonical_hash, make_stage
 from harness.machine import choose_device
 from harness.plan import Plan, Trial
+from pipelines.errors import PipelineError
 from pipelines.stages import (
     ConvertSettings,
     EvaluateSettings,
@@ -34,9 +36,15 @@ def make_plan(comparison: Comparison, *, arms: list[str] | None = None) -> Plan:
     Args:
         comparison: The validated config.
         arms: Only these arms; all of them if None.
+
+    Raises:
+        UserError: a source whose content is part of a stage's identity is not there.
     """
     planner = _Planner(comparison)
-    trials = planner.trials(list(comparison.arms) if arms is None else arms)
+    try:
+        trials = planner.trials(list(comparison.arms) if arms is None else arms)
+    except (PipelineError, FileNotFoundError) as error:
+        raise UserError(f"{comparison.name}: cannot be planned: {str(error).rstrip('.')}.") from error
     return Plan(
         comparison=comparison,
         decision_hash=canonical_hash(comparison.decision.model_dump(mode="json")),

@@ -13,6 +13,7 @@ from harness.integrity import is_done
 from harness.interrupts import StopRequest
 from harness.launch import Launcher
 from harness.machine import git_commit, machine, versions
+from harness.outlook import stage_label
 from harness.plan import COMPARISON, Plan
 from harness.planning import make_plan
 from harness.progress import Progress, make_progress
@@ -75,7 +76,7 @@ def _run_stages(plan: Plan, folder: Path, progress: Progress, stop: StopRequest)
     if not todo:
         return set()
     launcher = Launcher("spawn" if todo[0].device == "cuda" else "forkserver", folder)
-    labels = _labels(plan)
+    labels = {stage.id: stage_label(plan, stage) for stage in todo}
     failed: set[str] = set()
     for number, stage in enumerate(todo, start=1):
         stop.check()
@@ -136,22 +137,6 @@ def _record_of_dead(stage: Stage, folder: Path, exit_code: int) -> Record:
         git_commit=git_commit(),
         started_at="",
     )
-
-
-def _labels(plan: Plan) -> dict[str, str]:
-    """A few words for each stage: what it does, and for which trial it does so first."""
-    labels: dict[str, str] = {}
-    for trial in plan.trials:
-        whose = trial.name if trial.seed is None else f"{trial.name} seed {trial.seed}"
-        for stage in plan.stages:
-            if stage.id in trial.preparation:
-                labels.setdefault(stage.id, stage.kind)
-            elif stage.id in trial.training:
-                labels.setdefault(stage.id, f"{whose}: train {stage.kind}")
-            elif stage.id in trial.evaluations:
-                group = getattr(getattr(stage.settings, "evaluation", None), "group", "")
-                labels.setdefault(stage.id, f"{whose}: evaluate {group}")
-    return labels
 
 
 def _conclude(folder: Path, reports: Path) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from harness.commands.options import Arms, Changes, ConfigFile, Debug, Quiet, Reports, Results, Seeds
+import typer
+
+from harness.commands.options import DONE, Arms, Changes, ConfigFile, Debug, Quiet, Reports, Results, Seeds
+from harness.commands.plan import print_outlook
 from harness.errors import UserError
 
 
@@ -16,6 +20,9 @@ def run(
     arm: Arms = None,
     change: Changes = None,
     quiet: Quiet = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what is done and what is left, as `plan` does.")
+    ] = False,
     _debug: Debug = False,
 ) -> int:
     """Train, measure and judge; write results and report.
@@ -32,6 +39,9 @@ def run(
         more = f" ({len(lacking) - 1} more: `prefduel check {config}`)" if len(lacking) > 1 else ""
         raise UserError(f"{config}: cannot run here: {lacking[0]}{more}")
     look_at_data(comparison)
+    if dry_run:
+        print_outlook(comparison, arms=arms, results=results)
+        return DONE
     from harness.run import run_comparison
 
     return run_comparison(comparison, arms=arms, results=results, reports=reports, quiet=quiet)

@@ -89,7 +89,15 @@ def test_heavy_libraries_are_imported_at_the_top_only_where_stages_run() -> None
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["run", "--help"], ["run", "wrong.yaml"], ["check", "config.yaml"], ["check", "local.yaml"]],
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["run", "wrong.yaml"],
+        ["check", "config.yaml"],
+        ["check", "local.yaml"],
+        ["plan", "config.yaml"],
+        ["plan", "local.yaml", "--json"],
+    ],
 )
 def test_the_command_line_loads_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
     write(tmp_path)

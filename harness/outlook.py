@@ -1,0 +1,101 @@
+"""What a run would do: every distinct stage of a plan once, with what is done and what is left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.hostile import terminal
+from harness.integrity import is_done
+from harness.plan import Plan, Trial
+from pipelines.stages import Stage, Strict
+
+
+class PlannedStage(Strict):
+    """A distinct stage and whether it has to run."""
+
+    id: str
+    kind: str
+    arm: str | None = None
+    seed: int | None = None
+    state: Literal["done", "todo"]
+
+
+class Outlook(Strict):
+    """What `plan --json` prints. `arm` and `seed` of a stage are null where trials of several share it."""
+
+    trials: list[Trial]
+    stages: list[PlannedStage]
+    not_yet_known: list[str]
+
+
+def look_ahead(plan: Plan, folder: Path, *, not_yet_known: list[str] | None = None) -> Outlook:
+    """Which stages of `plan` are done in `folder` and which are left.
+
+    Args:
+        plan: The plan.
+        folder: The comparison's results folder; it need not be there yet.
+        not_yet_known: Sentences on stages that only what comes out can call for.
+    """
+    stages = []
+    for stage in plan.stages:
+        trials = trials_of(plan, stage.id)
+        seeds = {trial.seed for trial in trials}
+        stages.append(
+            PlannedStage(
+                id=stage.id,
+                kind=stage.kind,
+                arm=_whose(trials),
+                seed=seeds.pop() if len(seeds) == 1 else None,
+                state="done" if is_done(folder / stage.id) else "todo",
+            )
+        )
+    return Outlook(trials=plan.trials, stages=stages, not_yet_known=not_yet_known or [])
+
+
+def trials_of(plan: Plan, stage_id: str) -> list[Trial]:
+    """The trials that a stage serves, in the order in which they run."""
+    return [trial for trial in plan.trials if stage_id in trial.stages()]
+
+
+def stage_label(plan: Plan, stage: Stage) -> str:
+    """A few words on a stage: what it does, and for which trial it does so first."""
+    trial = trials_of(plan, stage.id)[0]
+    if stage.id in trial.preparation:
+        return stage.kind
+    if stage.id in trial.training:
+        return f"{trial.label()}: {'' if stage.kind == 'reference' else 'train '}{stage.kind}"
+    group = getattr(getattr(stage.settings, "evaluation", None), "group", "")
+    return f"{trial.label()}: evaluate {group}"
+
+
+def outlook_json(outlook: Outlook) -> str:
+    """The outlook for machines."""
+    return json.dumps(outlook.model_dump(mode="json"), indent=2)
+
+
+def outlook_lines(name: str, outlook: Outlook) -> Iterator[str]:
+    """The outlook for people: the total, then a line for each kind of stage in the order of the work."""
+    done = sum(stage.state == "done" for stage in outlook.stages)
+    yield terminal(
+        f"{name}: {len(outlook.trials)} trials, {len(outlook.stages)} distinct stages, {done} done, "
+        f"{len(outlook.stages) - done} to do"
+    )
+    kinds: dict[str, list[PlannedStage]] = {}
+    for stage in outlook.stages:
+        kinds.setdefault(stage.kind, []).append(stage)
+    yield f"  {'kind':<12}{'stages':>8}{'done':>8}{'to do':>8}"
+    for kind, stages in kinds.items():
+        finished = sum(stage.state == "done" for stage in stages)
+        yield f"  {kind:<12}{len(stages):>8}{finished:>8}{len(stages) - finished:>8}"
+    for sentence in outlook.not_yet_known:
+        yield f"  not yet known: {sentence}"
+
+
+def _whose(trials: list[Trial]) -> str | None:
+    """The one arm that the trials belong to; a control counts only where no arm uses the stage as well."""
+    names: dict[str, Any] = dict.fromkeys(trial.name for trial in trials if trial.role == "arm")
+    names = names or dict.fromkeys(trial.name for trial in trials)
+    return next(iter(names)) if len(names) == 1 else None
