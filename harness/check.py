@@ -10,11 +10,13 @@ from harness.config import ArmStage, Comparison
 from harness.errors import UserError
 from harness.hostile import terminal
 from harness.requirements import requirements, requirements_not_met
-from harness.rules import TOY, smallest_train_split
+from harness.rules import TOY
+from pipelines.data.splitting import SPLITS
 from pipelines.errors import PipelineError
 
 if TYPE_CHECKING:
     from pipelines.data.inspect import Inspection
+    from pipelines.stages import Split
 
 __all__ = ["check_lines", "look_at_data", "requirements_not_met"]
 
@@ -57,13 +59,13 @@ def check_lines(comparison: Comparison, *, arms: list[str] | None) -> Iterator[s
 
 
 def look_at_data(comparison: Comparison) -> Inspection | None:
-    """Read the pairs if they are on this machine; None if they are not, or are the toy world's.
+    """Read the pairs if they are on this machine, or are the toy world's; None if they are not here.
 
     Raises:
         UserError: the data cannot serve: names file, row and column.
     """
     data = comparison.data
-    if data.path == TOY or not Path(data.path).exists():
+    if data.path != TOY and not Path(data.path).exists():
         return None
     from pipelines.data.inspect import inspect_rows
 
@@ -79,23 +81,38 @@ def look_at_data(comparison: Comparison) -> Inspection | None:
             f"{found.num_rows - usable} of {found.num_rows}, most of them for: {worst.reason} (row "
             f"{worst.first_rows[0]} first)."
         )
-    if (expected := smallest_train_split(comparison, usable)) < comparison.training.effective_batch:
+    num_train = min(found.splits["train"], data.max_train_pairs or usable)
+    if num_train < comparison.training.effective_batch:
         raise UserError(
-            f"{data.path}: training.effective_batch must be at most the number of training pairs (about "
-            f"{expected:.0f} of {usable} usable rows), got {comparison.training.effective_batch}."
+            f"{data.path}: training.effective_batch must be at most the number of training pairs "
+            f"({num_train} of {usable} usable rows), got {comparison.training.effective_batch}."
         )
+    for split in sorted({"test", *_scored_splits(comparison)}):
+        if not found.splits[split]:
+            raise UserError(
+                f"{data.path}: data.{split}_share ({getattr(data, f'{split}_share'):g}) leaves no pair of {usable} "
+                f"usable rows for the {split} split. Use a larger share, or more rows."
+            )
     return found
+
+
+def _scored_splits(comparison: Comparison) -> Iterator[Split]:
+    """Splits that the configured evaluations read."""
+    for group in (comparison.evaluations.preference, comparison.evaluations.generation):
+        if group is not None:
+            yield group.split
 
 
 def _data_lines(comparison: Comparison) -> Iterator[str]:
     data = comparison.data
     found = look_at_data(comparison)
     if found is None:
-        made = f", {data.num_pairs} generated pairs" if data.path == TOY and data.num_pairs else ""
-        yield _line("data", f"{data.path}{made}")
+        yield _line("data", data.path)
         return
     yield _line("data", f"{data.path}: form {found.form}, {found.num_rows} rows")
     yield _line("", f"columns {', '.join(found.columns)}")
+    sizes = ", ".join(f"{found.splits[split]} {split}" for split in SPLITS)
+    yield _line("", f"splits {sizes}, before tokens are counted and data.max_*_pairs")
     for dropped in found.dropped:
         rows = ", ".join(map(str, dropped.first_rows))
         more = ", ..." if dropped.num_rows > len(dropped.first_rows) else ""

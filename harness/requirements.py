@@ -22,6 +22,7 @@ _HUB_ID = re.compile(r"^[\w][\w.-]*(/[\w][\w.-]*)?$")
 # Compute capability from which a CUDA device calculates in bfloat16 (NVIDIA's Ampere).
 BFLOAT16_CAPABILITY = (8, 0)
 # Packages that some settings need and the plain installation lacks.
+_PACKAGE_OF_ARGUMENT = {"deepspeed": "deepspeed"}
 _TRACKERS = {"wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio", "tensorboard": "tensorboard"}
 
 
@@ -139,6 +140,9 @@ def _of_packages(comparison: Comparison) -> Iterator[Requirement]:
         yield Requirement(
             "use_liger_kernel needs the package liger-kernel. Install it: pip install 'prefduel[gpu]'."
         )
+    for argument, package in _PACKAGE_OF_ARGUMENT.items():
+        if any(arguments.get(argument) for arguments in every) and not _installed(package):
+            yield Requirement(f"{argument} needs the package {package}. Install it: pip install {package}.")
     attention = comparison.model.attn_implementation or ""
     if attention.startswith("flash_attention") and not _installed("flash_attn"):
         yield Requirement(f"model.attn_implementation: {attention} needs the package flash-attn.")

@@ -15,6 +15,8 @@ CONTROLS = ("base", "sft")
 # An arm's name is an outcome of the verdict, beside these.
 OUTCOMES = ("equivalent", "undecided", "incomplete", "unfair")
 TOY = "toy"
+# What transformers takes by name; a hub kernel has a slash in its name.
+ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
 
 Broken = Iterator[tuple[str, str]]
 
@@ -61,6 +63,13 @@ def _model(comparison: Comparison) -> Broken:
     model = comparison.model
     if comparison.base_per_seed and model.name != TOY:
         yield "base_per_seed", f"must be false unless model.name is toy, got model.name {model.name!r}."
+    attention = model.attn_implementation
+    if attention and attention not in ATTENTION and "/" not in attention:
+        hint = did_you_mean(attention, list(ATTENTION))
+        yield (
+            "model.attn_implementation",
+            f"must be one of {', '.join(ATTENTION)}, or a kernel of the hub, got {attention!r}. {hint}".rstrip(),
+        )
     if model.name == TOY:
         for key in ("revision", "gguf_file", "trust_remote_code", "chat_template"):
             if getattr(model, key):

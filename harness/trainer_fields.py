@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import cache
@@ -15,6 +16,7 @@ FIELDS = Path(__file__).with_name("trainer_fields.json")
 CONFIG_CLASS: dict[Trainer, str] = {"sft": "SFTConfig", "dpo": "DPOConfig", "orpo": "ORPOConfig"}
 
 MOST_CHOICES_SHOWN = 8
+_QUOTED = re.compile(r"'([^']*)'")
 
 _DATA = "the shared loader prepares the data once for all arms: see `data`"
 _EVALUATIONS = "models are evaluated after training: see `evaluations`"
@@ -55,6 +57,7 @@ INSTEAD: dict[str, str] = {
     "eval_packing": "every arm sees one pair a row",
     "padding_free": "every arm sees one pair a row",
     "shuffle_dataset": "the order follows from the seed",
+    "train_sampling_strategy": "the order follows from the seed",
     "length_column_name": _DATA,
     "remove_unused_columns": _DATA,
     "label_names": _DATA,
@@ -168,7 +171,8 @@ def _fits(value: Any, kind: str) -> bool:
     if kind.startswith("'"):
         return isinstance(value, str) and value == kind[1:-1]
     if kind.startswith("list["):
-        return isinstance(value, list) and all(_fits(entry, kind[5:-1]) for entry in value)
+        inner = kind[5:-1].split("|")
+        return isinstance(value, list) and all(any(_fits(entry, one) for one in inner) for entry in value)
     match kind:
         case "bool":
             return isinstance(value, bool)
@@ -201,17 +205,26 @@ def _wanted(kinds: list[str]) -> str:
         "list[float]": "a list of numbers",
         "null": "null",
     }
+    plain = [words.get(kind, kind) for kind in kinds if "'" not in kind]
     choices = [kind for kind in kinds if kind.startswith("'")]
-    if len(choices) > MOST_CHOICES_SHOWN:
-        kinds = [kind for kind in kinds if kind not in choices] + [
-            f"one of {len(choices)} names such as {choices[0]}"
-        ]
-    return " or ".join(words.get(kind, kind) for kind in kinds)
+    lists = [kind[5:-1].split("|") for kind in kinds if kind.startswith("list['")]
+    return " or ".join([*plain, *_choice_words(choices), *(f"a list of {_many(names)}" for names in lists)])
+
+
+def _choice_words(choices: list[str]) -> list[str]:
+    return choices if len(choices) <= MOST_CHOICES_SHOWN else [f"one of {_many(choices)}"]
+
+
+def _many(names: list[str]) -> str:
+    return f"{len(names)} names such as {names[0]}"
 
 
 def _near_choice(value: Any, kinds: list[str]) -> str:
-    choices = [kind[1:-1] for kind in kinds if kind.startswith("'")]
-    near = get_close_matches(value, choices, n=1) if isinstance(value, str) else []
+    """The permitted text nearest to the first one that is not permitted."""
+    choices = _QUOTED.findall(" ".join(kinds))
+    given = value if isinstance(value, list) else [value]
+    wrong = next((text for text in given if isinstance(text, str) and text not in choices), "")
+    near = get_close_matches(wrong, choices, n=1)
     return f" Did you mean {near[0]}?" if near else ""
 
 

@@ -18,6 +18,10 @@ import yaml
 from harness.errors import UserError
 
 YAML_SUFFIXES = (".yaml", ".yml")
+LARGEST_FILE_BYTES = 1 << 20
+# A page of aliases can stand for billions of values.
+MOST_VALUES = 100_000
+DEEPEST = 50  # libyaml builds values recursively and takes the whole process down long before memory ends
 
 # libyaml's parser is ten times faster than the one in Python; the scalars' rules are the same class attribute.
 _Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -44,6 +48,10 @@ class _Loader(_Parser):  # type: ignore[misc]  # the class is chosen when this r
             seen[key] = line
         mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         return mapping
+
+
+class _Endless(Exception):
+    """An alias to what contains it."""
 
 
 class _Unfit(yaml.MarkedYAMLError):
@@ -74,6 +82,10 @@ def read_config_file(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file.{_nearest_file(path)}")
     if path.is_dir():
         raise UserError(f"{path}: must be a config file, got a folder.{_configs_in(path)}")
+    if not path.is_file():
+        raise UserError(f"{path}: must be a config file, got a pipe or a device.")
+    if (size := path.stat().st_size) > LARGEST_FILE_BYTES:
+        raise UserError(f"{path}: must be a config of at most {LARGEST_FILE_BYTES:,} bytes, got {size:,}.")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -103,8 +115,6 @@ def parse_config(text: str, where: str) -> dict[str, Any]:
         content = json.loads(json.dumps(content))
     except TypeError as error:
         raise UserError(f"{where}: must hold text, numbers, lists and mappings only ({error}).") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: an alias refers to a mapping that contains it.") from error
     refuse_unfit_numbers(content, where)
     plain: dict[str, Any] = content
     return plain
@@ -134,7 +144,13 @@ def refuse_unfit_numbers(content: dict[str, Any], where: str) -> None:
 
 def _load(text: str, where: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  # derived from the safe loader
+        _refuse_deep_nesting(text)
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506  # derived from the safe loader
+        if _num_values(value, {}) > MOST_VALUES:
+            raise UserError(f"{where}: its aliases stand for more than {MOST_VALUES:,} values.")
+        return value
+    except _Endless as error:
+        raise UserError(f"{where}: an alias refers to a mapping that contains it.") from error
     except _Unfit as error:
         raise UserError(f"{where}: {error.problem}") from error
     except yaml.MarkedYAMLError as error:
@@ -143,6 +159,37 @@ def _load(text: str, where: str) -> Any:
         raise UserError(f"{where}: {place}not YAML: {_plain(error)}.{_about_tabs(text, mark)}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{where}: not YAML: {str(error).splitlines()[0]}.") from error
+
+
+def _refuse_deep_nesting(text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=_Parser):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEEPEST:
+                mark: Any = event.start_mark
+                raise _Unfit(f"line {mark.line + 1}: must be nested at most {DEEPEST} deep.", mark)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def _num_values(value: Any, known: dict[int, int | None]) -> int:
+    """How many values `value` stands for, what aliases repeat counted each time.
+
+    Args:
+        value: What YAML was loaded as.
+        known: Counts by `id` of what was counted before; None for what is being counted.
+    """
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = None
+        inner = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_num_values(one, known) for one in inner)
+    count = known[id(value)]
+    if count is None:
+        raise _Endless
+    return count
 
 
 def _plain(error: yaml.MarkedYAMLError) -> str:

@@ -26,6 +26,8 @@ def read_file(path: Path) -> Iterator[Row]:
         PipelineError: the file is malformed: `FILE, row N (line N): what is wrong`.
     """
     kind = data_suffix(path)
+    if not path.is_file():
+        raise PipelineError(f"{path}: must be a file, got a pipe or a device.")
     if kind is None:
         raise PipelineError(
             f"{path}: must be one of {', '.join(SUFFIXES)}, or a folder made by `save_to_disk`."

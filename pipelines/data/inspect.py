@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 
 from pipelines.data.drops import Drop, Tally
 from pipelines.data.forms import Form
 from pipelines.data.reading import read_pairs
-from pipelines.stages import DataSettings, DroppedRows
+from pipelines.data.splitting import split_of
+from pipelines.stages import DataSettings, DroppedRows, Split
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """A look at a source's rows; rows that are too long are not known before they are tokenized."""
+    """A look at a source's rows; rows that are too long are not known before they are tokenized.
+
+    Attributes:
+        splits: Usable rows by split, before `data.max_*_pairs`.
+    """
 
     form: Form
     columns: list[str]
     num_rows: int
     dropped: list[DroppedRows]
+    splits: Counter[Split]
 
     @property
     def num_usable(self) -> int:
         """Rows that can serve, as far as their text tells."""
-        return self.num_rows - sum(group.num_rows for group in self.dropped)
+        return self.splits.total()
 
 
 def inspect_rows(data: DataSettings, *, max_rows: int | None = None) -> Inspection:
@@ -38,8 +45,11 @@ def inspect_rows(data: DataSettings, *, max_rows: int | None = None) -> Inspecti
     """
     reading = read_pairs(data)
     tally = Tally()
+    splits: Counter[Split] = Counter()
     for number, found in islice(reading.pairs, max_rows):
         tally.num_rows += 1
         if isinstance(found, Drop):
             tally.drop(number, found)
-    return Inspection(reading.form, reading.columns, tally.num_rows, tally.dropped())
+        else:
+            splits[split_of(found.prompt, data)] += 1
+    return Inspection(reading.form, reading.columns, tally.num_rows, tally.dropped(), splits)

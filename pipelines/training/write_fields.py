@@ -8,9 +8,10 @@ from __future__ import annotations
 import enum
 import importlib
 import json
+import re
 import sys
 import types
-from dataclasses import fields
+from dataclasses import Field, fields
 from importlib.metadata import version
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -19,6 +20,8 @@ CONFIG_CLASSES = {
     "dpo": ("trl.trainer.dpo_config", "DPOConfig"),
     "orpo": ("trl.experimental.orpo.orpo_config", "ORPOConfig"),
 }
+# Such as "Possible values are `nll` and `dft`." in the help of an argument that has no `choices`.
+_POSSIBLE_VALUES = re.compile(r"Possible values are:? ([^.]*)\.")
 _PLAIN = {int: "int", float: "float", bool: "bool", str: "str", dict: "dict", types.NoneType: "null"}
 
 
@@ -26,7 +29,7 @@ def all_fields() -> dict[str, Any]:
     """The versions, then for each trainer its arguments with the types that each takes.
 
     A type is `int`, `float`, `bool`, `str`, `dict`, `null`, `list`, `list[<type>]`, or a permitted value in
-    single quotes.
+    single quotes; `list['a'|'b']` is a list of permitted values.
     """
     return {
         "trl": version("trl"),
@@ -50,7 +53,33 @@ def as_text(content: dict[str, Any]) -> str:
 def _fields_of(module: str, name: str) -> dict[str, list[str]]:
     config_class = getattr(importlib.import_module(module), name)
     hints = get_type_hints(config_class)
-    return {field.name: _kinds(hints[field.name]) for field in fields(config_class) if field.init}
+    return {
+        field.name: _narrowed(_kinds(hints[field.name]), _choices(field))
+        for field in fields(config_class)
+        if field.init
+    }
+
+
+def _choices(field: Field[Any]) -> list[str]:
+    """The texts that an argument takes, as its class names them for the command line or says in its help."""
+    if "choices" in field.metadata:
+        return list(field.metadata["choices"])
+    said = _POSSIBLE_VALUES.search(str(field.metadata.get("help", "")))
+    return re.findall(r"\w+", said.group(1).replace("(default)", "")) if said else []
+
+
+def _narrowed(kinds: list[str], choices: list[str]) -> list[str]:
+    """`kinds` with the permitted texts in the place of any text."""
+    if not choices:
+        return kinds
+    quoted = [f"'{choice}'" for choice in choices]
+    narrowed: list[str] = []
+    for kind in kinds:
+        if kind == "str":
+            narrowed += [choice for choice in quoted if choice not in kinds]
+        else:
+            narrowed.append(f"list[{'|'.join(quoted)}]" if kind == "list[str]" else kind)
+    return narrowed
 
 
 def _kinds(hint: Any) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def test_it_shows_form_columns_rows_and_drops(tmp_path: Path, capsys: pytest.Cap
     shown = capsys.readouterr().out
     assert "data        pairs.jsonl: form prompt, 40 rows" in shown
     assert "columns prompt, chosen, rejected" in shown
+    assert "splits 29 train, 3 validation, 6 test" in shown
     assert "1 rows drop out: duplicate (rows 3)" in shown
     assert "1 rows drop out: equal chosen and rejected (rows 7)" in shown
     assert "arm         sft-dpo: sft, then dpo (reference copy)" in shown
@@ -66,6 +68,11 @@ def _write(name: str, content: bytes | str) -> Callable[[Path], str]:
 def _folder(folder: Path) -> str:
     (folder / "saved").mkdir()
     return "saved"
+
+
+def _pipe(folder: Path) -> str:
+    os.mkfifo(folder / "a.jsonl")
+    return "a.jsonl"
 
 
 GOOD = lines(rows())
@@ -104,6 +111,10 @@ MALFORMED: dict[str, tuple[Callable[[Path], str], str, list[str]]] = {
     "fewer rows than a batch": (
         _write("a.jsonl", lines(rows(9))), "", ["training.effective_batch must be at most", "9 usable rows", "got 8"],
     ),
+    "a share that leaves no test pair": (
+        _write("a.jsonl", GOOD), ", test_share: 0.001", ["a.jsonl", "data.test_share (0.001)", "40 usable rows", "larger share"],
+    ),
+    "a pipe": (_pipe, "", ["a.jsonl", "must be a file"]),
 }  # fmt: skip
 
 
@@ -140,6 +151,7 @@ MISSING: dict[str, tuple[list[str], str]] = {
     ),
     "a CUDA device": (["device=cuda"], "device: cuda needs a CUDA device"),
     "CUDA for QLoRA": (["training.tuning=qlora"], "training.tuning: qlora needs a CUDA device"),
+    "DeepSpeed": (["training.arguments.deepspeed=zero3.json"], "deepspeed needs the package deepspeed"),
     "a tracker": (["training.arguments.report_to=mlflow"], "report_to: mlflow needs the package mlflow"),
     "a benchmark's file": (["evaluations.benchmarks.tasks=[absent.yaml]"], "absent.yaml"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,12 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     ),
     "a key that is a number": (replaced("  orpo:\n", "  7:\n"), ["line 7", "must be text"]),
     "an alias to itself": (replaced("arms:", "arms: &a\n  loop: *a"), ["alias"]),
+    "a page of aliases": (
+        "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)),
+        ["aliases", "100,000"],
+    ),
+    "a hundred thousand brackets": (replaced("{name: toy}", "[" * 100_000), ["line 3: must be nested at most 50 deep"]),
     "a binary tag": (replaced("name: small", "name: !!binary aGk="), ["text, numbers, lists"]),
     "a tag of Python": (replaced("name: small", "name: !!python/name:os.system"), ["not YAML"]),
     "no schema": (replaced("schema: 1\n", ""), ["schema is missing"]),
@@ -173,6 +180,21 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "an unknown schedule": (
         replaced("beta: 0.1", "lr_scheduler_type: cosin"), ["lr_scheduler_type must be", "got 'cosin'. Did you mean cosine?"],
     ),
+    "an unknown divergence": (
+        replaced("reference: copy", "arguments: {f_divergence_type: bogus}"),
+        ["arms.sft-dpo.1.arguments.f_divergence_type must be 'reverse_kl' or", "got 'bogus'"],
+    ),
+    "a misspelt loss": (
+        replaced("reference: copy", "arguments: {loss_type: [sigmoid, hing]}"),
+        ["loss_type must be a list of 15 names such as 'sigmoid'", "Did you mean hinge?"],
+    ),
+    "an order of one's own": (
+        replaced("beta: 0.1", "train_sampling_strategy: sequential"), ["train_sampling_strategy", "the seed"],
+    ),
+    "an unknown attention": (
+        replaced("{name: toy}", "{name: some/model, attn_implementation: flash_attention}"),
+        ["model.attn_implementation must be one of", "Did you mean flash_attention_"],
+    ),
     "no steps": (replaced("beta: 0.1", "max_steps: 0"), ["max_steps must be at least 1"]),
     "a seed of one's own": (replaced("beta: 0.1", "seed: 7"), ["arguments.seed must not be set here", "first_seed"]),
     "a batch size of one's own": (
@@ -235,3 +257,13 @@ def test_a_bug_is_called_a_bug_and_debug_shows_its_traceback(
     assert quiet.count("\n") == 1
     assert main(["check", str(write(tmp_path)), "--debug"]) == 70
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_pipe_and_a_huge_file_are_no_configs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe, huge = tmp_path / "pipe.yaml", tmp_path / "huge.yaml"
+    os.mkfifo(pipe)
+    huge.write_bytes(b"#" * (1 << 20) + b"\n")
+    assert main(["check", str(pipe)]) == 2
+    assert "got a pipe or a device" in capsys.readouterr().err
+    assert main(["check", str(huge)]) == 2
+    assert "at most 1,048,576 bytes" in capsys.readouterr().err
