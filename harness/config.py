@@ -13,12 +13,14 @@ from pipelines.stages import (
     GenerationEvaluation,
     LoraSettings,
     ModelSettings,
+    Nll,
     PreferenceEvaluation,
     Reference,
     Strict,
     Tuning,
 )
 
+Preset = Literal["fair", "stock"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -36,6 +38,11 @@ class TrainingShape(Strict):
     micro_batch: int = Field(8, ge=1, description="Pairs per forward pass; must divide `effective_batch`.")
     max_length: int = Field(1024, ge=8, description="Longest prompt and reply together, in tokens.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
+    preset: Preset = Field(
+        "fair",
+        description="`fair`: ORPO's negative log-likelihood covers the completion, as SFT's does, and no update depends "
+        "on how the effective batch is cut into micro-batches. `stock`: each trainer as TRL ships it.",
+    )
     arguments: dict[str, Any] = Field(
         default_factory=dict, description="TRL arguments of every stage; a stage's own win."
     )
@@ -52,13 +59,20 @@ class ArmStage(Strict):
     reference: Reference | None = Field(
         None, description="DPO only: `copy` (default), `adapter` (LoRA) or `precomputed`."
     )
+    preset: Preset | None = Field(None, description="For this stage; `training.preset` if empty.")
     implementation: Literal["trl"] | None = Field(
         None, description="ORPO only: `trl` (default), the stock loss."
     )
-    nll: Literal["prompt_and_completion", "completion"] | None = Field(
+    nll: Nll | None = Field(
         None,
-        description="SFT and ORPO: tokens that the negative log-likelihood covers. Default: `completion` for SFT, "
-        "`prompt_and_completion` for ORPO, as TRL has them.",
+        description="SFT and ORPO: tokens that the negative log-likelihood covers. Default: `completion`; for ORPO "
+        "with `preset: stock`, `prompt_and_completion`.",
+    )
+    nll_weight: float | None = Field(
+        None,
+        ge=0,
+        description="ORPO only: factor of the negative log-likelihood. Default 1, as in the paper; 0 leaves the odds "
+        "ratio alone, for a stage after SFT.",
     )
 
 

@@ -18,6 +18,7 @@ from pipelines.stages import (
     ConvertSettings,
     EvaluateSettings,
     Evaluation,
+    Nll,
     PrepareSettings,
     PretrainSettings,
     Stage,
@@ -156,9 +157,10 @@ class _Planner:
 
     def _train_settings(self, stage: ArmStage) -> TrainSettings:
         shape = self.comparison.training
-        default_nll: Literal["prompt_and_completion", "completion"] = (
-            "prompt_and_completion" if stage.trainer == "orpo" else "completion"
-        )
+        orpo = stage.trainer == "orpo"
+        fair = (stage.preset or shape.preset) == "fair"
+        # As TRL ships it, only ORPO's covers the prompt.
+        default_nll: Nll = "prompt_and_completion" if orpo and not fair else "completion"
         return TrainSettings(
             kind=stage.trainer,
             model=self.comparison.model,
@@ -170,8 +172,11 @@ class _Planner:
             max_length=shape.max_length,
             gradient_checkpointing=shape.gradient_checkpointing,
             reference=(stage.reference or "copy") if stage.trainer == "dpo" else None,
-            implementation=(stage.implementation or "trl") if stage.trainer == "orpo" else None,
+            implementation=(stage.implementation or "trl") if orpo else None,
             nll=stage.nll or default_nll,
+            nll_weight=(1.0 if stage.nll_weight is None else stage.nll_weight) if orpo else None,
+            # SFT's loss is a mean over the step's tokens in TRL already.
+            mean_over=None if stage.trainer == "sft" else "step" if fair else "micro_batch",
             arguments={**shape.arguments, **stage.arguments},
         )
 

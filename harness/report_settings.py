@@ -14,7 +14,7 @@ from pipelines.stages import TrainOutcome, TrainSettings
 
 SHAPE = (
     "tuning", "dtype", "effective_batch", "micro_batch", "max_length", "gradient_checkpointing", "reference",
-    "implementation", "nll",
+    "implementation", "nll", "nll_weight", "mean_over",
 )  # fmt: skip
 SEEDS = ("seed", "data_seed")
 DIFFERENT, NOT_SET = "≠", "not set"
@@ -31,6 +31,8 @@ def settings_table(results: Results) -> str:
     rows = []
     for name in names:
         values = [column.get(name, NOT_SET) for column in columns.values()]
+        if set(values) == {NOT_SET}:
+            continue
         differs = len(set(values)) > 1
         if differs or name in SHAPE or name in declared:
             rows.append((DIFFERENT if differs else "", escaped(name), *(cell(value) for value in values)))
@@ -40,23 +42,23 @@ def settings_table(results: Results) -> str:
 def named_differences(results: Results) -> list[str]:
     """What the trainers do differently beyond their losses, as far as the settings tell. Markdown."""
     settings = [stage for stages in _train_settings(results).values() for stage in stages]
-    found = []
-    covers = {stage.kind: stage.nll for stage in settings if stage.kind != "dpo"}
-    if len(set(covers.values())) > 1:
-        told = ", ".join(f"{kind.upper()}'s covers {_words(nll)}" for kind, nll in sorted(covers.items()))
-        found.append(f"The negative log-likelihood: {told}.")
+    found = _nll_differences(results)
     if any(stage.implementation == "trl" for stage in settings):
         found.append(
             "ORPO was measured in TRL's stock implementation, which holds the logits of the whole vocabulary; TRL's "
             "SFT and DPO do not. Peak memory compares implementations, not methods alone."
         )
-    accumulating = {stage.kind for stage in settings if stage.effective_batch > stage.micro_batch}
-    if "orpo" in accumulating:
+    by_micro_batch = {
+        stage.kind
+        for stage in settings
+        if stage.effective_batch > stage.micro_batch and stage.mean_over != "step"
+    }
+    if "orpo" in by_micro_batch:
         found.append(
             "Gradients are accumulated: stock ORPO averages its negative log-likelihood over the tokens of each "
             "micro-batch, SFT over those of the whole batch, so the effective batch weighs tokens differently."
         )
-    if "dpo" in accumulating:
+    if "dpo" in by_micro_batch:
         found.append(
             "Gradients are accumulated: DPO averages over each micro-batch, so the pairs of a last, smaller one weigh more."
         )
@@ -64,6 +66,18 @@ def named_differences(results: Results) -> list[str]:
         if stage.reference is not None:
             found.append(f"DPO's reference is the policy that it starts from, held as `{stage.reference}`.")
     return list(dict.fromkeys(found))
+
+
+def _nll_differences(results: Results) -> list[str]:
+    stages: dict[str, list[str]] = {}
+    for arm, settings in _train_settings(results).items():
+        for place, stage in enumerate(settings, 1):
+            if stage.kind != "dpo":
+                stages.setdefault(_words(stage.nll), []).append(f"{escaped(arm)} ({place}. {stage.kind})")
+    if len(stages) < 2:
+        return []
+    told = ", ".join(f"{words} in {', '.join(names)}" for words, names in stages.items())
+    return [f"The negative log-likelihood covers {told}."]
 
 
 def config_text(results: Results) -> str:
@@ -132,6 +146,8 @@ def _setting(kind: str, name: str) -> str:
 def _train_settings(results: Results) -> dict[str, list[TrainSettings]]:
     found: dict[str, list[TrainSettings]] = {}
     for arm, trials in results.models().items():
+        if trials[0].role != "arm":
+            continue
         settings = (results.stage(stage_id).settings for stage_id in trials[0].training)
         found[arm] = [stage for stage in settings if isinstance(stage, TrainSettings)]
     return found

@@ -17,6 +17,8 @@ OUTCOMES = ("equivalent", "undecided", "incomplete", "unfair")
 TOY = "toy"
 # What transformers takes by name; a hub kernel has a slash in its name.
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
+# Of TRL's DPO losses: these sort the pairs of a micro-batch, or average over its tokens.
+WHOLE_BATCH_LOSSES = ("aot", "aot_unpaired", "sft")
 
 Broken = Iterator[tuple[str, str]]
 
@@ -132,8 +134,27 @@ def _stage(comparison: Comparison, stage: ArmStage) -> Broken:
         yield "implementation", f"must not be given for {stage.trainer}: only orpo has more than one."
     if stage.nll is not None and stage.trainer == "dpo":
         yield "nll", "must not be given for dpo: its loss has no negative log-likelihood."
+    if stage.nll_weight is not None and stage.trainer != "orpo":
+        yield "nll_weight", f"must not be given for {stage.trainer}: only orpo's loss has two terms."
+    yield from _loss_types(comparison, stage)
     if stage.arguments.get("sync_ref_model") and stage.reference not in (None, "copy"):
         yield "arguments.sync_ref_model", f"needs `reference: copy`, got {stage.reference}."
+
+
+def _loss_types(comparison: Comparison, stage: ArmStage) -> Broken:
+    """DPO losses that are no mean over pairs cannot be put together from micro-batches."""
+    shape = comparison.training
+    fair = (stage.preset or shape.preset) == "fair"
+    chosen = stage.arguments.get("loss_type", shape.arguments.get("loss_type"))
+    if stage.trainer != "dpo" or not fair or not isinstance(chosen, list):
+        return
+    whole = [name for name in chosen if name in WHOLE_BATCH_LOSSES]
+    if whole and shape.micro_batch < shape.effective_batch:
+        yield (
+            "arguments.loss_type",
+            f"must not name {', '.join(whole)} while gradients are accumulated: that loss depends on which pairs share "
+            f"a micro-batch. Set training.micro_batch to {shape.effective_batch}, or the stage's `preset: stock`.",
+        )
 
 
 def _arguments(comparison: Comparison) -> Broken:

@@ -16,6 +16,9 @@ SCHEMA_VERSION = 1
 Dtype = Literal["float32", "bfloat16"]
 Tuning = Literal["full", "lora", "qlora"]
 Reference = Literal["copy", "adapter", "precomputed"]
+Implementation = Literal["trl", "fused"]
+Nll = Literal["prompt_and_completion", "completion"]
+MeanOver = Literal["step", "micro_batch"]
 Split = Literal["train", "validation", "test"]
 RowForm = Literal["auto", "prompt", "messages", "implicit", "orca", "sharegpt"]
 Phase = Literal["load", "data", "reference", "train", "evaluate", "save"]
@@ -116,11 +119,17 @@ class TrainSettings(Strict):
     max_length: int = Field(description="Tokens of prompt and reply together.")
     gradient_checkpointing: bool
     reference: Reference | None = Field(None, description="DPO only: how the reference model is held.")
-    implementation: Literal["trl"] | None = Field(
+    implementation: Implementation | None = Field(
         None, description="ORPO only: which implementation computes the loss."
     )
-    nll: Literal["prompt_and_completion", "completion"] = Field(
-        description="SFT and ORPO: which tokens the negative log-likelihood covers."
+    nll: Nll = Field(description="SFT and ORPO: which tokens the negative log-likelihood covers.")
+    nll_weight: float | None = Field(
+        None, description="ORPO only: factor of the negative log-likelihood; 1 where empty."
+    )
+    mean_over: MeanOver | None = Field(
+        None,
+        description="DPO and ORPO: whether losses are averaged over all pairs of an optimizer step, or over each "
+        "micro-batch, as TRL ships them (also where empty). SFT averages over the step's tokens.",
     )
     arguments: dict[str, Any] = Field(description="TRL's own arguments of this trainer.")
 

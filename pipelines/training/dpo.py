@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from trl import DPOConfig, DPOTrainer
 
 from pipelines.training.feed import dpo_rows
+from pipelines.training.step_mean import Batch, Size, StepMean, dpo_size
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -21,6 +22,13 @@ class PretokenizedDPOTrainer(DPOTrainer):
         return dataset
 
 
+class StepMeanDPOTrainer(StepMean, PretokenizedDPOTrainer):
+    """The same, its loss averaged over all pairs of an optimizer step."""
+
+    def size_of(self, inputs: Batch) -> Size:  # noqa: D102
+        return dpo_size(inputs)
+
+
 def dpo_trainer(parts: Parts, arguments: dict[str, Any]) -> PretokenizedDPOTrainer:
     """A trainer whose reference is the model that the stage starts from.
 
@@ -28,7 +36,8 @@ def dpo_trainer(parts: Parts, arguments: dict[str, Any]) -> PretokenizedDPOTrain
     `precomputed`: the policy itself, before its first step, gives the log-probs of all pairs.
     """
     precomputed = parts.settings.reference == "precomputed"
-    return PretokenizedDPOTrainer(
+    trainer = StepMeanDPOTrainer if parts.settings.mean_over == "step" else PretokenizedDPOTrainer
+    return trainer(
         model=parts.policy,
         ref_model=parts.reference_model,
         args=DPOConfig(**arguments, precompute_ref_log_probs=precomputed, disable_dropout=True),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from datasets import Dataset
 
+from pipelines.stages import Nll
+
 IGNORED = -100
-Nll = Literal["prompt_and_completion", "completion"]
 
 
 def sft_rows(pairs: Dataset, nll: Nll) -> Dataset:

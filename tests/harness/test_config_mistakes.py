@@ -143,6 +143,13 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "an implementation of a dpo stage": (
         replaced("reference: copy", "implementation: trl"), ["arms.sft-dpo.1.implementation"],
     ),
+    "a weight of a term that dpo lacks": (
+        replaced("reference: copy", "nll_weight: 0"), ["arms.sft-dpo.1.nll_weight must not be given for dpo"],
+    ),
+    "a loss that depends on the micro-batch": (
+        replaced("reference: copy", "arguments: {loss_type: [sigmoid, aot]}"),
+        ["arms.sft-dpo.1.arguments.loss_type must not name aot", "micro_batch to 8", "preset: stock"],
+    ),
     "an nll of a dpo stage": (replaced("reference: copy", "nll: completion"), ["arms.sft-dpo.1.nll"]),
     "a control twice": (VALID + "controls: [base, base]\n", ["controls must name each control once"]),
     "an unknown control": (VALID + "controls: [sfd]\n", ["controls.0 must be base or sft", "Did you mean sft?"]),

@@ -48,6 +48,38 @@ def test_the_sft_control_is_the_first_stage_of_sft_dpo_and_is_trained_once(tmp_p
     assert trials["sft", 1].training == trials["sft-dpo", 1].training[:1]
 
 
+def test_a_preset_says_how_orpo_and_dpo_average_and_what_orpo_covers(tmp_path: Path) -> None:
+    stock, mixed = (
+        {"trainer": "orpo", "preset": "stock"},
+        {"trainer": "orpo", "preset": "stock", "nll": "completion"},
+    )
+    arms = {
+        "fair": [{"trainer": "orpo", "nll_weight": 0}],
+        "stock": [stock],
+        "mixed": [mixed],
+        "sft-dpo": [{"trainer": "sft"}, {"trainer": "dpo"}],
+        "sft-dpo-stock": [{"trainer": "sft"}, {"trainer": "dpo", "preset": "stock"}],
+    }
+    plan = make_plan(comparison(tmp_path, arms=arms, seeds=1))
+    settings = {stage.id: stage.settings for stage in plan.stages}
+    found = {
+        trial.name: [settings[name] for name in trial.training] for trial in plan.trials if trial.training
+    }
+    told = {
+        name: [(one.kind, one.nll, one.nll_weight, one.mean_over) for one in stages]
+        for name, stages in found.items()
+    }
+    assert told == {
+        "fair": [("orpo", "completion", 0, "step")],
+        "stock": [("orpo", "prompt_and_completion", 1, "micro_batch")],
+        "mixed": [("orpo", "completion", 1, "micro_batch")],
+        "sft": [("sft", "completion", None, None)],
+        "sft-dpo": [("sft", "completion", None, None), ("dpo", "completion", None, "step")],
+        "sft-dpo-stock": [("sft", "completion", None, None), ("dpo", "completion", None, "micro_batch")],
+    }
+    assert kinds(plan)["sft"] == 1  # what a preset does not change is shared
+
+
 def test_one_sft_model_serves_every_dpo_point(tmp_path: Path) -> None:
     arms = {
         f"dpo-{beta}": [{"trainer": "sft"}, {"trainer": "dpo", "arguments": {"beta": beta}}]

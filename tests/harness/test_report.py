@@ -141,7 +141,16 @@ def test_settings_stand_side_by_side_with_differences_marked(page: str) -> None:
     assert rows["learning_rate"][1] == "≠"
     assert rows["max_length"][1:6] == ["", "max_length", "`128`", "`128`", "`128`"]
     assert "pad_token" not in rows
-    assert "ORPO's covers prompt and completion, SFT's covers the completion alone" in page
+
+
+def test_what_stock_trainers_make_unequal_is_named(tmp_path: Path, page: str) -> None:
+    stock = {"training": {"effective_batch": 16, "micro_batch": 8, "max_length": 128, "preset": "stock"}}
+    folder = make_results(tmp_path, Run(seeds=5, changes=stock))
+    told = write_report(folder, tmp_path / "reports").read_text().replace("\\", "")
+    covers = "covers prompt and completion in orpo (1. orpo), the completion alone in sft-dpo (1. sft)."
+    for words in (covers, "stock ORPO averages", "DPO averages over each micro-batch"):
+        assert words in told
+        assert words not in page
 
 
 def test_what_was_not_measured_is_said(tmp_path: Path) -> None:

@@ -118,6 +118,7 @@ def stage(
     policy: str | None = None,
     reference: str | None = None,
     nll: str | None = None,
+    mean_over: str | None = None,
     micro_batch: int = 4,
     effective_batch: int = 4,
     **arguments: Any,
@@ -135,6 +136,7 @@ def stage(
         reference=(reference or "copy") if kind == "dpo" else None,
         implementation="trl" if kind == "orpo" else None,
         nll=nll or ("prompt_and_completion" if kind == "orpo" else "completion"),
+        mean_over=mean_over,
         arguments={"learning_rate": 1e-2, "num_train_epochs": 4, "lr_scheduler_type": "constant"} | arguments,
     )
     return Stage(

@@ -1,0 +1,187 @@
+"""The same effective batch gives the same gradient, and it is the gradient of the mean that the settings name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import Trainer, TrainerCallback
+
+from pipelines.data.prepared import read_split, read_tokenizer
+from pipelines.models import load_reference
+from pipelines.stages import Stage
+from pipelines.training import train as train_module
+from pipelines.training.parts import Parts
+from tests.pipelines.training import formulas, tiny
+from tests.pipelines.training.formulas import Gradients, relative_difference
+
+BETA = 0.3
+NUM_PAIRS = 7  # an optimizer step of 4 and a last one of 3
+TOLERANCE = 1e-5
+
+
+class StepGradients(TrainerCallback):
+    """Keeps the gradient of every optimizer step."""
+
+    def __init__(self) -> None:
+        self.found: list[Gradients] = []
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        self.found.append(
+            {
+                name: value.grad.detach().clone()
+                for name, value in more["model"].named_parameters()
+                if value.grad is not None
+            }
+        )
+
+
+class Received:
+    """Keeps the rows that a model received, as tuples of ids without padding, one list for each forward pass."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.passes: list[list[tuple[int, ...]]] = []
+        model.register_forward_pre_hook(self._note, with_kwargs=True)
+
+    def _note(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if torch.is_grad_enabled():
+            ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
+            rows = zip(ids, kwargs["attention_mask"], strict=True)
+            self.passes.append([tuple(row[mask.bool()].tolist()) for row, mask in rows])
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    tiny.make_inputs(tmp_path, rows=tiny.pairs(NUM_PAIRS))
+    return tmp_path
+
+
+def make_trainer(root: Path, stage: Stage, name: str = "trained") -> Trainer:
+    folder = tiny.folder_of(root, stage, name)
+    parts = Parts(
+        settings=stage.settings,
+        policy=train_module._trainable_policy(stage, folder),
+        reference_model=load_reference(stage, folder) if stage.settings.reference == "copy" else None,
+        tokenizer=read_tokenizer(root / tiny.DATA),
+        pairs=read_split(root / tiny.DATA, "train"),
+    )
+    return train_module._trainer(stage, folder, parts)
+
+
+def still(kind: str, *, micro_batch: int, epochs: int = 1, **settings: Any) -> Stage:
+    """A stage that never moves its weights, so that the gradients of all steps belong to the same model."""
+    beta = {} if kind == "sft" else {"beta": BETA}
+    return tiny.stage(
+        kind,
+        micro_batch=micro_batch,
+        effective_batch=4,
+        num_train_epochs=epochs,
+        learning_rate=0.0,
+        optim="sgd",
+        max_grad_norm=0.0,
+        **beta,
+        **settings,
+    )
+
+
+def moved(policy: torch.nn.Module) -> None:
+    """Away from where it started: DPO's gradient is then another one for each pair, and LoRA's B is not zero."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for value in policy.parameters():
+            if value.requires_grad:
+                value += 0.1 * torch.randn(value.shape, generator=generator)
+
+
+def run(root: Path, stage: Stage, name: str) -> tuple[list[Gradients], Received, Trainer]:
+    trainer = make_trainer(root, stage, name)
+    moved(trainer.model)
+    seen, kept = Received(trainer.model), StepGradients()
+    trainer.add_callback(kept)
+    trainer.train()
+    return kept.found, seen, trainer
+
+
+def rows_in_order(seen: Received) -> list[dict[str, Any]]:
+    """The pairs in the order in which they reached the model: the first half of a pass holds the chosen ones."""
+    by_ids = {tuple(row["prompt_ids"] + row["chosen_ids"]): row for row in tiny.pairs(NUM_PAIRS)}
+    return [by_ids[ids] for found in seen.passes for ids in found if ids in by_ids]
+
+
+def expected_loss(
+    kind: str, model: torch.nn.Module, rows: list[dict[str, Any]], reference: torch.nn.Module | None, nll: str
+) -> torch.Tensor:
+    if kind == "sft":
+        return formulas.nll_token_mean(model, rows, nll)
+    if kind == "dpo":
+        assert reference is not None
+        return formulas.dpo(model, rows, reference=reference, beta=BETA)
+    return formulas.orpo(model, rows, nll=nll, beta=BETA)
+
+
+CASES = [
+    ("sft", "full", "completion"),
+    ("dpo", "full", "completion"),
+    ("dpo", "lora", "completion"),
+    ("orpo", "full", "completion"),
+    ("orpo", "full", "prompt_and_completion"),
+    ("orpo", "lora", "completion"),
+]
+
+
+@pytest.mark.parametrize(("kind", "tuning", "nll"), CASES)
+def test_the_gradient_of_a_step_is_that_of_the_mean_over_its_pairs_and_tokens(
+    root: Path, kind: str, tuning: str, nll: str
+) -> None:
+    mean_over = None if kind == "sft" else "step"
+    for micro_batch in (4, 2, 1):
+        stage = still(kind, micro_batch=micro_batch, tuning=tuning, nll=nll, mean_over=mean_over)
+        found, seen, trainer = run(root, stage, f"{micro_batch}")
+        model = formulas.in_float64(trainer.model)
+        reference = None if kind != "dpo" else formulas.in_float64(trainer.ref_model)
+        rows = rows_in_order(seen)
+        for step, group in enumerate((rows[:4], rows[4:])):
+            expected = formulas.gradients(model, expected_loss(kind, model, group, reference, nll))
+            assert relative_difference(found[step], expected) < TOLERANCE, f"{micro_batch} a micro-batch"
+
+
+@pytest.mark.parametrize("kind", ["dpo", "orpo"])
+def test_stock_trainers_weigh_by_micro_batch_which_is_why_the_mean_is_repaired(root: Path, kind: str) -> None:
+    """If this fails, TRL averages over the step by itself: `step_mean.py` can go."""
+    whole, _, _ = run(root, still(kind, micro_batch=4, mean_over="micro_batch"), "whole")
+    cut, _, _ = run(root, still(kind, micro_batch=2, mean_over="micro_batch"), "cut")
+    assert relative_difference(cut[1], {name: value.double() for name, value in whole[1].items()}) > 0.05
+
+
+def test_the_logged_loss_is_the_mean_over_the_step(root: Path) -> None:
+    logged = {}
+    for micro_batch in (4, 1):
+        trainer = run(root, still("orpo", micro_batch=micro_batch, mean_over="step"), f"{micro_batch}")[2]
+        logged[micro_batch] = [
+            row[name] for row in trainer.state.log_history if "loss" in row for name in ("loss", "nll_loss")
+        ]
+    assert logged[1] == pytest.approx(logged[4], rel=1e-5)
+
+
+@pytest.mark.parametrize("micro_batch", [4, 2])
+def test_pairs_reach_every_trainers_model_in_one_order_and_in_the_same_batches(
+    root: Path, micro_batch: int
+) -> None:
+    orders = {}
+    for kind in ("sft", "dpo", "orpo"):
+        stage = still(kind, micro_batch=micro_batch, epochs=2, mean_over=None if kind == "sft" else "step")
+        # A stray seed in one trainer's process must not matter.
+        trainer = make_trainer(root, stage, kind)
+        torch.manual_seed(len(kind))
+        seen = Received(trainer.model)
+        trainer.train()
+        pairs = [found if kind == "sft" else found[: len(found) // 2] for found in seen.passes]
+        orders[kind] = pairs
+    assert orders["sft"] == orders["dpo"] == orders["orpo"]
+    flat = [ids for found in orders["sft"] for ids in found]
+    assert len(flat) == 2 * NUM_PAIRS
+    first, second = flat[:NUM_PAIRS], flat[NUM_PAIRS:]
+    assert sorted(first) == sorted(second)
+    assert first != second
