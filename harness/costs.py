@@ -25,6 +25,7 @@ def cost_of(results: Results, trials: list[Trial]) -> CostSummary:
     return CostSummary(
         train_seconds=_mean([cost.train_seconds for cost in by_seed], untrained=untrained),
         total_seconds=total,
+        shared_seconds=_mean(_shared_seconds(results, trials), untrained=untrained),
         peak_memory_bytes=max((cost.peak_memory_bytes for cost in by_seed), default=None),
         peak_memory_kind=next((cost.peak_memory_kind for cost in _costs(results, trials)), None),
         peak_device_memory_bytes=_device_peak(_costs(results, trials)),
@@ -113,6 +114,19 @@ def _cost_of_trial(results: Results, trial: Trial) -> SeedCost | None:
     )
 
 
+def _shared_seconds(results: Results, trials: list[Trial]) -> list[float]:
+    """For each trial that finished, its stages' seconds, each split evenly between the trials that it serves."""
+    return [
+        math.fsum(
+            record.cost.total_seconds / results.served[stage_id]
+            for stage_id in trial.training
+            if (record := results.done(stage_id)) and record.cost
+        )
+        for trial in trials
+        if _cost_of_trial(results, trial) is not None
+    ]
+
+
 def _costs(results: Results, trials: list[Trial]) -> list[Cost]:
     records = (results.done(stage_id) for trial in trials for stage_id in trial.training)
     return [record.cost for record in records if record is not None and record.cost is not None]
@@ -130,3 +144,20 @@ def _mean(values: list[float], *, untrained: bool) -> float | None:
     if not values:
         return 0.0 if untrained else None
     return math.fsum(values) / len(values)
+
+
+def cost_with_bounds(
+    cost: CostSummary, quantity: CostQuantity
+) -> tuple[float | None, float | None, float | None]:
+    """A model's cost with Student's 95 % interval over seeds; without one for a peak, a maximum, or a single seed."""
+    if quantity == "peak_memory_bytes":
+        return cost.peak_memory_bytes, None, None
+    field = "total_seconds" if quantity == "money" else "train_seconds"
+    mean = cost.money if quantity == "money" else cost.train_seconds
+    seconds = [float(getattr(seed, field)) for seed in cost.by_seed]
+    if mean is None or len(seconds) < 2:
+        return mean, None, None
+    deviation = float(np.std(seconds, ddof=1)) / math.sqrt(len(seconds))
+    price = mean / math.fsum(seconds) * len(seconds)  # per second; 1 where the quantity is seconds
+    half = price * deviation * float(stats.t.isf(0.025, len(seconds) - 1))
+    return mean, mean - half, mean + half

@@ -23,7 +23,8 @@ def visible(text: str, *, limit: int) -> str:
     characters and lone surrogates become `␛` or `[U+202E]`.
     """
     shown = text[:limit].replace("\r\n", "\n")
-    shown = "".join(_shown(character) for character in shown)
+    if not shown.isprintable():
+        shown = "".join(_shown(character) for character in shown)
     return shown if len(text) <= limit else f"{shown} … [cut: {limit} of {len(text)} characters]"
 
 
@@ -47,15 +48,19 @@ def cell(text: str, *, limit: int = 200) -> str:
     return code_span(text.replace("|", "¦"), limit=limit)
 
 
-def fenced(text: str, *, limit: int = 600, max_lines: int = 30) -> str:
-    """`text` as a code block whose fence is longer than any run of backticks inside."""
-    shown = visible(text, limit=limit)
-    lines = shown.split("\n")
+def block(text: str, *, limit: int = 600, max_lines: int = 30) -> str:
+    """`text` over several lines, at most `max_lines`, for a block of code."""
+    lines = visible(text, limit=limit).split("\n")
     if len(lines) > max_lines:
         lines = [*lines[:max_lines], f"… [cut: {max_lines} of {len(lines)} lines]"]
-    block = "\n".join(lines)
-    fence = "`" * max(3, _longest_run(block) + 1)
-    return f"{fence}text\n{block}\n{fence}"
+    return "\n".join(lines)
+
+
+def fenced(text: str, *, language: str = "text", limit: int = 600, max_lines: int = 30) -> str:
+    """`text` as a code block whose fence is longer than any run of backticks inside."""
+    shown = block(text, limit=limit, max_lines=max_lines)
+    fence = "`" * max(3, _longest_run(shown) + 1)
+    return f"{fence}{language}\n{shown}\n{fence}"
 
 
 def escaped(text: str, *, limit: int = 2000) -> str:

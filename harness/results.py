@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,16 @@ class Results:
 
     def stage(self, stage_id: str) -> Stage:
         """The planned stage of this id."""
-        return next(stage for stage in self.plan.stages if stage.id == stage_id)
+        return self._stages[stage_id]
+
+    @cached_property
+    def _stages(self) -> dict[str, Stage]:
+        return {stage.id: stage for stage in self.plan.stages}
+
+    @cached_property
+    def served(self) -> Counter[str]:
+        """How many trials each training stage serves."""
+        return Counter(stage_id for trial in self.plan.trials for stage_id in trial.training)
 
     def done(self, stage_id: str) -> Record | None:
         """The record of the stage if it succeeded."""
@@ -40,11 +51,9 @@ class Results:
 
     def models(self) -> dict[str, list[Trial]]:
         """The trials of each model, controls first, in the order of the config, by seed."""
-        declared = ["base", "sft", *self.plan.comparison.arms]
-        found = {
-            name: sorted((t for t in self.plan.trials if t.name == name), key=lambda t: t.seed or 0)
-            for name in declared
-        }
+        found: dict[str, list[Trial]] = {name: [] for name in ("base", "sft", *self.plan.comparison.arms)}
+        for trial in sorted(self.plan.trials, key=lambda trial: trial.seed or 0):
+            found[trial.name].append(trial)
         return {name: trials for name, trials in found.items() if trials}
 
     def rows(self, stage_id: str, name: str) -> Iterator[dict[str, Any]]:

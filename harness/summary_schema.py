@@ -50,6 +50,10 @@ class CostSummary(Strict):
 
     train_seconds: float | None = Field(description="null where no seed finished its training.")
     total_seconds: float | None
+    shared_seconds: float | None = Field(
+        None,
+        description="`total_seconds` where a stage that serves several models is split evenly between them.",
+    )
     peak_memory_bytes: int | None = Field(description="The largest over seeds and stages.")
     peak_memory_kind: Literal["cuda_reserved", "resident"] | None
     peak_device_memory_bytes: int | Missing

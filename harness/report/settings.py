@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from harness.hostile import cell, escaped, without_paths
-from harness.markdown import table
+from harness.report.page import Bullets, Code, Paragraph, Section, Table, Text
+from harness.report.view import View
 from harness.results import Results
 from pipelines.stages import TrainOutcome, TrainSettings
 
@@ -20,29 +20,45 @@ SEEDS = ("seed", "data_seed")
 DIFFERENT, NOT_SET = "≠", "not set"
 LAMBDA = "lambda (TRL: beta)"
 
+MOST_COLUMNS = 12
+
 Column = dict[str, str]
 
 
-def settings_table(results: Results) -> str:
+def settings_section(view: View) -> Section:
     """One column for each training stage of each arm; `≠` marks rows in which they differ."""
-    columns = _columns(results)
+    columns = _columns(view)
     names = list(dict.fromkeys(name for column in columns.values() for name in column))
-    declared = _declared(results)
-    rows = []
+    shown = dict(list(columns.items())[:MOST_COLUMNS])
+    declared = _declared(view.results)
+    rows: list[list[Text]] = []
     for name in names:
         values = [column.get(name, NOT_SET) for column in columns.values()]
         if set(values) == {NOT_SET}:
             continue
         differs = len(set(values)) > 1
         if differs or name in SHAPE or name in declared:
-            rows.append((DIFFERENT if differs else "", escaped(name), *(cell(value) for value in values)))
-    return table(["", "setting", *map(escaped, columns)], rows, align="ll" + "l" * len(columns))
+            cells = [Code(column.get(name, NOT_SET)) for column in shown.values()]
+            rows.append([DIFFERENT if differs else "", name, *cells])
+    key = (
+        Code(DIFFERENT),
+        " marks what differs between stages. ",
+        Code(NOT_SET),
+        ": the trainer's default, or it has no such setting.",
+        f" The first {len(shown)} of {len(columns)} stages; the config below has all."
+        if len(columns) > len(shown)
+        else "",
+    )
+    table = Table(["", "setting", *shown], rows, align="ll" + "l" * len(shown))
+    differences: list[Text] = [*named_differences(view.results)] or ["none known"]
+    heading = Paragraph("Differences between the trainers that the settings do not remove:")
+    return Section("Settings", [Paragraph(key), table, heading, Bullets(differences)])
 
 
-def named_differences(results: Results) -> list[str]:
-    """What the trainers do differently beyond their losses, as far as the settings tell. Markdown."""
+def named_differences(results: Results) -> list[Text]:
+    """What the trainers do differently beyond their losses, as far as the settings tell."""
     settings = [stage for stages in _train_settings(results).values() for stage in stages]
-    found = _nll_differences(results)
+    found: list[Text] = [*_nll_differences(results)]
     if any(stage.implementation == "trl" for stage in settings):
         found.append(
             "ORPO was measured in TRL's stock implementation, which holds the logits of the whole vocabulary; TRL's "
@@ -64,7 +80,9 @@ def named_differences(results: Results) -> list[str]:
         )
     for stage in settings:
         if stage.reference is not None:
-            found.append(f"DPO's reference is the policy that it starts from, held as `{stage.reference}`.")
+            found.append(
+                ("DPO's reference is the policy that it starts from, held as ", Code(stage.reference), ".")
+            )
     return list(dict.fromkeys(found))
 
 
@@ -73,44 +91,47 @@ def _nll_differences(results: Results) -> list[str]:
     for arm, settings in _train_settings(results).items():
         for place, stage in enumerate(settings, 1):
             if stage.kind != "dpo":
-                stages.setdefault(_words(stage.nll), []).append(f"{escaped(arm)} ({place}. {stage.kind})")
+                stages.setdefault(_words(stage.nll), []).append(f"{arm} ({place}. {stage.kind})")
     if len(stages) < 2:
         return []
     told = ", ".join(f"{words} in {', '.join(names)}" for words, names in stages.items())
     return [f"The negative log-likelihood covers {told}."]
 
 
-def config_text(results: Results) -> str:
+def config_text(view: View) -> str:
     """The comparison as a config file, defaults left out and absolute paths cut to their last part."""
-    content = results.plan.comparison.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    return yaml.safe_dump(_portable(content), sort_keys=False, allow_unicode=False, width=100).rstrip()
+    content = view.results.plan.comparison.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return yaml.safe_dump(
+        content if view.with_host else _portable(content), sort_keys=False, allow_unicode=False, width=100
+    ).rstrip()
 
 
-def run_command(results: Results) -> str:
+def run_command(view: View) -> str:
     """The command that runs the comparison, its config saved under its own name."""
-    ran = list(dict.fromkeys(trial.name for trial in results.plan.trials if trial.role == "arm"))
-    name = results.plan.comparison.name
-    chosen = "" if set(ran) == set(results.plan.comparison.arms) else "".join(f" --arm {arm}" for arm in ran)
+    name, ran = view.name, list(view.arms)
+    chosen = (
+        "" if set(ran) == set(view.results.plan.comparison.arms) else "".join(f" --arm {arm}" for arm in ran)
+    )
     return f"prefduel run {name}.yaml{chosen}"
 
 
-def _columns(results: Results) -> dict[str, Column]:
+def _columns(view: View) -> dict[str, Column]:
     """Head of the column to setting to value, in the order of the arms."""
     found: dict[str, Column] = {}
-    for arm, trials in results.models().items():
-        if trials[0].role != "arm":
-            continue
+    for arm, trials in view.arms.items():
         for place, stage_id in enumerate(trials[0].training):
-            settings = results.stage(stage_id).settings
+            settings = view.results.stage(stage_id).settings
             assert isinstance(settings, TrainSettings)
             column: Column = {"trainer": settings.kind}
             column |= {name: _shape(settings, name) for name in SHAPE}
             arguments = settings.arguments
-            done = next((record for trial in trials if (record := results.done(trial.training[place]))), None)
+            done = next(
+                (record for trial in trials if (record := view.results.done(trial.training[place]))), None
+            )
             if done is not None and isinstance(done.outcome, TrainOutcome):
                 arguments = {**arguments, **done.outcome.effective_arguments}
             column |= {
-                _setting(settings.kind, name): without_paths(str(value))
+                _setting(settings.kind, name): view.shown(str(value))
                 for name, value in arguments.items()
                 if value is not None and not _is_hidden(name)
             }

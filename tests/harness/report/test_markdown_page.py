@@ -13,20 +13,19 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from harness import replies
 from harness.config import Comparison
 from harness.metrics import METRICS
 from harness.numbers import bytes_text, interval, number, with_interval
 from harness.plan import read_plan
-from harness.report import verdict_lines, write_report
+from harness.report import replies, verdict_lines, write_report
 from harness.summary import summarise
 from tests.harness.fixtures_results import Run, make_results
 from tests.harness.hostile_texts import PAYLOADS
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 SECTIONS = (
-    "What it costs", "Quality", "Learning", "Replies", "Data", "Settings", "Failures", "Environment",
-    "Where the numbers are", "How to reproduce", "Words",
+    "The verdict", "Quality against cost", "What it costs", "Quality", "What was lost", "Learning", "Replies", "Data",
+    "Failures", "Settings", "Environment", "Where the numbers are", "How to reproduce", "Words",
 )  # fmt: skip
 
 
@@ -74,7 +73,8 @@ def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     write_report(tmp_path / "elsewhere" / "made-up", second)
     files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     assert [str(path) for path in files] == [
-        "made-up/losses.png", "made-up/losses.svg", "made-up/quality.png", "made-up/quality.svg", "made-up.md",
+        "made-up/learning.png", "made-up/learning.svg", "made-up/quality-cost.png", "made-up/quality-cost.svg",
+        "made-up/quality.png", "made-up/quality.svg", "made-up.html", "made-up.md",
     ]  # fmt: skip
     for path in files:
         assert (first / path).read_bytes() == (second / path).read_bytes()
@@ -104,7 +104,7 @@ def test_hostile_replies_prompts_and_messages_change_nothing_of_the_page(
     hostile = shape("hostile", "\n".join(PAYLOADS[:12]), PAYLOADS)
     assert hostile == shape("harmless", "message", ("x",))
     assert not {"html_inline", "html_block", "link_open"} & set(hostile)
-    assert hostile.count("image") == 2  # our own two figures
+    assert hostile.count("image") == 3  # our own figures
 
 
 def test_nothing_private_is_on_the_page(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_night_in_which_everything_failed_still_gives_a_report(tmp_path: Path)
     text = page.read_text()
     assert text.startswith("- **Verdict:** incomplete, so no verdict on orpo against sft-dpo")
     assert "Not measured: no training stage left a loss." in text
-    assert not (page.parent / "made-up" / "losses.svg").exists()
+    assert not (page.parent / "made-up" / "learning.svg").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,133 @@
+"""Where it ran, where each number is kept, how to run it again, and what the words mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harness.numbers import bytes_text
+from harness.plan import Trial
+from harness.records import Record
+from harness.report.page import Block, Bullets, Code, Inline, Listing, Paragraph, Section, Table, Text, cut
+from harness.report.settings import config_text, run_command
+from harness.report.view import View
+
+DIRTY = "-dirty"  # what harness.machine puts after a commit with changes
+CONFIG_CHARACTERS, CONFIG_LINES = 20_000, 400
+MOST_VALUES = 6
+
+
+def environment_section(view: View) -> Section:
+    """Machine, versions and commit of the stages; several values where they differ."""
+    records = list(view.results.records.values())
+    stages = view.results.plan.stages
+    libraries = dict.fromkeys(name for record in records for name in record.versions)
+    device_memory = (record.machine.accelerator_memory_bytes for record in records)
+    found: list[tuple[str, Iterable[object]]] = [
+        ("processor", (record.machine.processor for record in records)),
+        ("cores", (record.machine.num_cores for record in records)),
+        ("memory", (bytes_text(record.machine.memory_bytes) for record in records)),
+        ("accelerator", (record.machine.accelerator or "none" for record in records)),
+        ("accelerator memory", (bytes_text(memory) for memory in device_memory if memory)),
+        ("driver", (record.machine.driver or "none" for record in records)),
+        ("device, CPU threads", (f"{stage.device}, {stage.threads}" for stage in stages)),
+        ("git commit", (record.git_commit or "not in a repository" for record in records)),
+        ("stages started (UTC)", _span(records)),
+        *((name, (record.versions.get(name, "absent") for record in records)) for name in libraries),
+    ]
+    rows = [(name, cells) for name, values in found if (cells := _values(view, values))]
+    return Section("Environment", [Table(["what", "value"], rows, align="ll")])
+
+
+def files_section(view: View) -> Section:
+    """Which stage folders stand behind each trial, so that a number can be followed to its file."""
+    rows = [
+        (_label(trial), _ids(trial.training), _ids(trial.evaluations))
+        for trials in view.models.values()
+        for trial in trials
+    ]
+    head = ["trial", "training stages", "evaluation stages"]
+    intro = (
+        "Each stage's folder below ",
+        Code(f"results/{view.name}/"),
+        " has its ",
+        Code("record.json"),
+        "; evaluations have their ",
+        Code("items.jsonl"),
+        ". ",
+        Code(view.export),
+        " writes all of it as tables.",
+    )
+    table = Table(head, rows, align="lll")
+    return Section("Where the numbers are", [Paragraph(intro), *cut(table, view.export)])
+
+
+def reproduce_section(view: View) -> Section:
+    """The config as it ran, the commit, and the command."""
+    commits = [record.git_commit for record in view.results.records.values() if record.git_commit]
+    file = Code(f"{view.name}.yaml")
+    versions: Text = ("With the versions above: save this as ", file)
+    if commits:
+        names = " or ".join(sorted({commit.removesuffix(DIRTY) for commit in commits}))
+        changed = " (there were changes that were not committed)"
+        dirty = changed if any(commit.endswith(DIRTY) for commit in commits) else ""
+        versions = (f"At commit {names}{dirty}, with the locked requirements: save this as ", file)
+    blocks: list[Block] = [
+        Paragraph(versions),
+        Listing(config_text(view), "yaml", CONFIG_CHARACTERS, CONFIG_LINES),
+        Paragraph("and run"),
+        Listing(run_command(view), "sh"),
+    ]
+    return Section("How to reproduce", blocks)
+
+
+def words_section() -> Section:
+    """The glossary."""
+    return Section(
+        "Words",
+        [
+            Bullets(
+                [
+                    "SFT: supervised fine-tuning on the chosen replies. DPO: a second stage that prefers chosen to rejected, "
+                    "held near a reference model. ORPO: both in one stage, without a reference.",
+                    "arm: one recipe. control: a model measured beside the arms (base: untouched; sft: SFT alone). seed: one "
+                    "repetition of an arm with other random numbers. item: one test prompt or pair. stage: one training or one "
+                    "evaluation.",
+                    "95 % interval: made in this way, 95 of 100 such intervals hold the true value.",
+                    "margin: the difference that was declared too small to matter, before the run.",
+                    "equivalent: shown to differ by less than the margin. undecided: not shown to differ, nor to be "
+                    "equivalent; more data would tell.",
+                    "tokens: the pieces of words that a model reads and writes. loss: what a trainer makes small; each "
+                    "trainer has its own.",
+                ]
+            )
+        ],
+    )
+
+
+def _values(view: View, values: Iterable[object]) -> Text:
+    """The distinct values, in order of first use."""
+    distinct = list(dict.fromkeys(view.shown(str(value)) for value in values))
+    parts: list[Inline] = []
+    for value in distinct[:MOST_VALUES]:
+        parts += ["; ", Code(value)] if parts else [Code(value)]
+    if len(distinct) > MOST_VALUES:
+        parts.append(f"; and {len(distinct) - MOST_VALUES} more")
+    return tuple(parts)
+
+
+def _span(records: list[Record]) -> list[str]:
+    times = sorted(record.started_at for record in records if record.started_at)
+    return [f"{times[0]} to {times[-1]}"] if times else []
+
+
+def _ids(stage_ids: list[str]) -> Text:
+    if not stage_ids:
+        return "none"
+    parts: list[Code | str] = [Code(stage_ids[0])]
+    for stage_id in stage_ids[1:]:
+        parts += [" ", Code(stage_id)]
+    return tuple(parts)
+
+
+def _label(trial: Trial) -> str:
+    return trial.name if trial.seed is None else f"{trial.name} seed {trial.seed}"

@@ -1,0 +1,226 @@
+"""The report's drawings, the same bytes for the same results. matplotlib is imported when one is drawn."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.metrics import Direction
+from harness.report.palette import INK, PAPER, Look, drawing
+from harness.summary_schema import MetricSummary
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BETTER: dict[Direction, str] = {
+    "higher": "higher is better",
+    "lower": "lower is better",
+    "none": "neither is better",
+}
+MOST_MODELS, MOST_SEED_MARKS = 16, 30
+COLUMNS, PANEL_WIDTH, ROW_HEIGHT = 3, 3.0, 0.22  # inches
+PNG_DPI = 150
+THOUSANDS = 10_000  # an axis that reaches this far is labelled in thousands
+
+Drawn = tuple[bytes, bytes]  # SVG, PNG
+Bounds = tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model in the plane of cost and quality, with its intervals where there are some."""
+
+    name: str
+    look: Look
+    cost: float
+    cost_bounds: Bounds
+    quality: float
+    quality_bounds: Bounds
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of one seed."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Curves that share axes: the seeds of one stage of one arm."""
+
+    title: str
+    look: Look
+    x_label: str
+    y_label: str
+    curves: Sequence[Curve]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row of a forest plot; drawn in the metric's unit."""
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+
+
+def draw_quality_cost(points: Sequence[Point], *, x_label: str, y_label: str) -> Drawn:
+    """Draw one mark a model; the dotted line joins those that no other beats in both.
+
+    Args:
+        points: In the order of the legend.
+        x_label: With the unit; less is better.
+        y_label: With the unit; more is up whichever is better.
+    """
+    with drawing():
+        figure = _figure(7.2, max(3.4, 0.2 * len(points) + 0.8))
+        axes = figure.add_subplot()
+        for point in points:
+            colour, marker, _ = point.look
+            if point.cost_bounds:
+                axes.plot(point.cost_bounds, [point.quality] * 2, color=colour, linewidth=1.3)
+            if point.quality_bounds:
+                axes.plot([point.cost] * 2, point.quality_bounds, color=colour, linewidth=1.3)
+            axes.plot(
+                [point.cost], [point.quality], marker, color=colour, markersize=7, label=_folded(point.name)
+            )
+        axes.set_xlim(left=min(0.0, *axes.get_xlim()))
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.grid(visible=True, color=INK, alpha=0.12, linewidth=0.6)
+        figure.legend(loc="outside right center")
+        return _saved(figure)
+
+
+def draw_quality(
+    metrics: Sequence[tuple[str, dict[str, MetricSummary]]], looks: dict[str, Look], primary: str
+) -> Drawn:
+    """Draw a panel for each metric, a row for each model.
+
+    Args:
+        metrics: Name of each metric with the models that have it.
+        looks: By model, in the order of the rows.
+        primary: Its panel's title is bold.
+    """
+    with drawing():
+        height = ROW_HEIGHT * len(looks) + 0.9
+        figure, panels = _panels(len(metrics), height)
+        for place, (axes, (name, found)) in enumerate(zip(panels, metrics, strict=True)):
+            for row, (model, look) in enumerate(looks.items()):
+                if model in found:
+                    _draw_model(axes, row, found[model], look)
+            some = next(iter(found.values()))
+            axes.set_title(_shortened(name, 40), fontweight="bold" if name == primary else "normal")
+            axes.set_xlabel(f"{some.unit}; {BETTER[some.direction]}", fontsize=8)
+            labels = [_shortened(model, 24) for model in looks] if place % COLUMNS == 0 else []
+            axes.set_yticks(range(len(looks)), labels or [""] * len(looks))
+            axes.set_ylim(len(looks) - 0.4, -0.6)
+            axes.margins(x=0.08)
+            axes.locator_params(axis="x", nbins=5)
+            axes.grid(visible=True, axis="x", color=INK, alpha=0.12, linewidth=0.6)
+        return _saved(figure)
+
+
+def draw_panels(panels: Sequence[Panel], *, columns: int) -> Drawn:
+    """Draw thin curves for seeds and a thick one for their mean, `columns` panels in a row."""
+    with drawing():
+        figure, all_axes = _panels(len(panels), 2.0, columns=columns)
+        for axes, panel in zip(all_axes, panels, strict=True):
+            colour, _, dash = panel.look
+            for curve in panel.curves:
+                axes.plot(curve.x, curve.y, color=colour, linewidth=0.7, alpha=0.4)
+            mean = _mean_curve(panel.curves)
+            axes.plot(mean.x, mean.y, color=colour, linestyle=dash, linewidth=1.9)
+            axes.set_title(panel.title)
+            axes.set_xlabel(panel.x_label, fontsize=8)
+            axes.set_ylabel(panel.y_label, fontsize=8)
+            axes.locator_params(axis="x", nbins=5)
+            if axes.get_xlim()[1] >= THOUSANDS:
+                axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,g}k")
+        return _saved(figure)
+
+
+def draw_forest(groups: Sequence[tuple[str, str, Sequence[Difference]]], *, margin: float | None) -> Drawn:
+    """Draw differences with their intervals around 0: a panel for each metric, since units differ.
+
+    Args:
+        groups: Title, label of the axis with its unit, and the rows.
+        margin: Half-width of the shaded band in the first panel.
+    """
+    with drawing():
+        height = ROW_HEIGHT * max(len(rows) for _, _, rows in groups) + 0.9
+        figure, panels = _panels(len(groups), height)
+        for place, (axes, (title, label, rows)) in enumerate(zip(panels, groups, strict=True)):
+            axes.axvline(0, color=INK, linewidth=0.8)
+            if place == 0 and margin is not None:
+                axes.axvspan(-margin, margin, color=INK, alpha=0.08, linewidth=0)
+            for row, difference in enumerate(rows):
+                if difference.low is not None and difference.high is not None:
+                    axes.plot([difference.low, difference.high], [row, row], color=INK, linewidth=1.4)
+                axes.plot([difference.value], [row], "D", color=INK, markersize=5)
+            axes.set_title(_shortened(title, 40), fontweight="bold" if place == 0 else "normal")
+            axes.set_xlabel(label, fontsize=8)
+            axes.set_yticks(range(len(rows)), [_shortened(row.name, 30) for row in rows])
+            axes.set_ylim(len(rows) - 0.4, -0.6)
+            axes.locator_params(axis="x", nbins=5)
+        return _saved(figure)
+
+
+def _mean_curve(curves: Sequence[Curve]) -> Curve:
+    """Point by point over the curves, as far as the shortest."""
+    length = min(len(curve.y) for curve in curves)
+
+    def mean(rows: Sequence[Sequence[float]]) -> list[float]:
+        return [sum(row[place] for row in rows) / len(rows) for place in range(length)]
+
+    return Curve(mean([curve.x for curve in curves]), mean([curve.y for curve in curves]))
+
+
+def _draw_model(axes: Axes, row: int, about: MetricSummary, look: Look) -> None:
+    marks = about.by_seed[:MOST_SEED_MARKS]
+    axes.plot(
+        marks, [row + 0.28] * len(marks), look.marker, color=look.colour, markersize=2.5, alpha=0.55
+    )  # beneath the mean, so that neither hides the other
+    if about.low is not None and about.high is not None:
+        axes.plot([about.low, about.high], [row, row], color=look.colour, linewidth=1.4)
+    axes.plot([about.mean], [row], look.marker, color=look.colour, markersize=6)
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _panels(count: int, height: float, *, columns: int = COLUMNS) -> tuple[Figure, list[Axes]]:
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = _figure(PANEL_WIDTH * columns + 0.6, height * rows)
+    return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
+
+
+def _saved(figure: Figure) -> Drawn:
+    layout = figure.get_layout_engine()
+    assert layout is not None
+    layout.execute(figure)
+    figure.set_layout_engine(None)  # else each format lays it out anew, which takes longer than drawing it
+    svg, png = io.BytesIO(), io.BytesIO()
+    # Without these the time of drawing and the library's version would be in the files.
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None}, facecolor=PAPER)
+    figure.savefig(png, format="png", metadata={"Software": None}, dpi=PNG_DPI, facecolor=PAPER)
+    return svg.getvalue(), png.getvalue()
+
+
+def _folded(name: str) -> str:
+    """A long name over several lines, broken at its hyphens."""
+    return name if len(name) <= 24 else name.replace("-", "-\n")
+
+
+def _shortened(name: str, most: int) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"

@@ -1,0 +1,73 @@
+"""Learning: each stage's loss against the tokens and against the seconds that its arm has spent by then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.plan import Trial
+from harness.records import LOSSES
+from harness.report.figures import Curve, Panel, draw_panels
+from harness.report.page import Figure, Paragraph, Section
+from harness.report.view import View
+from pipelines.stages import TrainOutcome
+
+MOST_STAGES, MOST_SEEDS, MOST_POINTS = 8, 30, 400
+TITLE = "Learning"
+
+
+def learning_section(view: View) -> Section:
+    """A row of panels for each stage of each arm: tokens on the left, seconds on the right."""
+    panels = list(_panels(view))
+    if not panels:
+        return Section(TITLE, [Paragraph("Not measured: no training stage left a loss.")])
+    drawn = panels[: 2 * MOST_STAGES]
+    svg, png = draw_panels(drawn, columns=2)
+    seeds = max(len(panel.curves) for panel in drawn)
+    stages = list(dict.fromkeys(panel.title for panel in drawn))
+    cut = f" The first {MOST_STAGES} of {len(panels) // 2} stages." if len(panels) > len(drawn) else ""
+    caption = (
+        f"Training loss; thin lines are seeds (n = up to {seeds}), the thick one is their mean. Tokens are the policy's, and "
+        "both axes go on from an arm's stage to its next. Within a stage they are spread evenly over its steps: the record has "
+        "the stage's sums. Each trainer has a loss of its own: heights compare within a stage only."
+        f"{cut}"
+    )
+    alt = f"Training loss against policy tokens and against seconds for {', '.join(stages)}"
+    return Section(TITLE, [Figure("learning", alt, caption, svg, png)])
+
+
+def _panels(view: View) -> Iterator[Panel]:
+    for arm, trials in view.arms.items():
+        for place in range(len(trials[0].training)):
+            found = [both for trial in trials[:MOST_SEEDS] if (both := _curves(view, trial, place))]
+            if not found:
+                continue
+            kind = view.results.stage(trials[0].training[place]).kind
+            for column, label in enumerate(("policy tokens so far", "training seconds so far")):
+                title = f"{arm}: {place + 1}. {kind} (n = {len(found)})"
+                yield Panel(title, view.looks[arm], label, "training loss", [both[column] for both in found])
+
+
+def _curves(view: View, trial: Trial, place: int) -> tuple[Curve, Curve] | None:
+    """Loss against tokens and against seconds; None where the stage did not finish or left no loss."""
+    tokens, seconds = 0.0, 0.0
+    for stage_id in trial.training[: place + 1]:
+        record = view.results.done(stage_id)
+        if record is None or record.cost is None or not isinstance(record.outcome, TrainOutcome):
+            return None
+        start = tokens, seconds
+        tokens += record.outcome.num_policy_tokens
+        seconds += record.cost.train_seconds
+    rows = [
+        (row["step"], row["loss"])
+        for row in view.results.rows(trial.training[place], LOSSES)
+        if row.get("loss") is not None
+    ]
+    if not rows:
+        return None
+    last, stride = rows[-1][0], -(-len(rows) // MOST_POINTS)
+    losses = [float(loss) for _, loss in rows[::stride]]
+    spent = (tokens - start[0], seconds - start[1])
+    return tuple(  # type: ignore[return-value]
+        Curve([before + total * step / last for step, _ in rows[::stride]], losses)
+        for before, total in zip(start, spent, strict=True)
+    )

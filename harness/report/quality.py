@@ -1,0 +1,125 @@
+"""Quality: every metric of every model. And what was lost: the same models on what training may have damaged."""
+
+from __future__ import annotations
+
+from harness.metrics import BENCHMARK_PREFIX, METRICS, metric
+from harness.numbers import interval, number, with_interval
+from harness.report.figures import MOST_MODELS, draw_quality
+from harness.report.page import Block, Bullets, Code, Figure, Paragraph, Section, Table, Text, cut
+from harness.report.view import View
+from harness.summary_schema import MetricSummary
+
+MOST_METRICS, MOST_SEEDS = 18, 12
+BETTER = {"higher": "higher", "lower": "lower", "none": "neither"}
+LOSSES = ("chosen_nll", "reply_length_tokens", "stopped_share")  # beside benchmarks: what training may damage
+
+
+def quality_section(view: View) -> Section:
+    """A figure, the table behind it and what each metric is."""
+    names = view.summary.metric_names()
+    if not names:
+        return Section("Quality", [Paragraph("Not measured: no evaluation finished.")])
+    explained = [
+        Code(name) if name not in METRICS else (Code(name), f": {METRICS[name].formula}") for name in names
+    ]
+    note = (
+        "Metrics other than the primary one are shown, not tested: a difference between two rows is no verdict. Intervals "
+        "are not clipped to a metric's range."
+    )
+    return Section(
+        "Quality", [_figure(view, names), Paragraph(note), *_table(view, names), Bullets(explained)]
+    )
+
+
+def lost_section(view: View) -> Section:
+    """Models side by side, before and after, on capability, likelihood and length."""
+    names = [
+        name for name in view.summary.metric_names() if name in LOSSES or name.startswith(BENCHMARK_PREFIX)
+    ]
+    if not names:
+        text = "Not measured: no evaluation of capability, likelihood or length finished."
+        return Section("What was lost", [Paragraph(text)])
+    models = dict(list(view.summary.models().items())[:MOST_MODELS])
+    rows: list[list[Text]] = []
+    for name in names:
+        about = metric(name)
+        cells = [_with_interval(model.metrics.get(name)) for model in models.values()]
+        rows.append([Code(name), f"{BETTER[about.direction]} ({about.unit})", *cells])
+    intro = (
+        "Before training (base) and after, each mean with its 95 % interval. A benchmark that falls, a chosen_nll that rises "
+        "or replies that grow show what preference training took away. Nothing here is tested: overlapping intervals do not "
+        "prove that nothing was lost."
+    )
+    table = Table(["metric", "better (unit)", *models], rows, align="ll" + "r" * len(models))
+    lacking = [] if any(name.startswith(BENCHMARK_PREFIX) for name in names) else [NO_CAPABILITY]
+    return Section("What was lost", [Paragraph(intro), table, *lacking])
+
+
+NO_CAPABILITY = Paragraph(
+    ("Capability: not measured, the config has no ", Code("evaluations.benchmarks"), ".")
+)
+
+
+def _figure(view: View, names: list[str]) -> Figure:
+    models = dict(list(view.summary.models().items())[:MOST_MODELS])
+    drawn = [
+        (name, {model: about.metrics[name] for model, about in models.items() if name in about.metrics})
+        for name in names
+    ]
+    drawn = [(name, found) for name, found in drawn if found][:MOST_METRICS]
+    looks = {model: view.looks[model] for model in models}
+    svg, png = draw_quality(drawn, looks, view.summary.verdict.metric)
+    found = [about for _, by_model in drawn for about in by_model.values()]
+    seeds, items = max(len(about.by_seed) for about in found), {about.num_items for about in found}
+    cuts = [
+        f"the first {most} of {count} {noun}"
+        for most, count, noun in (
+            (MOST_MODELS, len(view.models), "models"),
+            (MOST_METRICS, len(names), "metrics"),
+        )
+        if count > most
+    ]
+    caption = (
+        "Large marks are means with their 95 % interval, the small marks beneath are seeds "
+        f"(n = up to {seeds} seeds, {min(items)} to {max(items)} items); the primary metric is bold."
+        + (f" Drawn: {', '.join(cuts)}." if cuts else "")
+    )
+    alt = f"Means of {', '.join(name for name, _ in drawn)} for {', '.join(models)}, with intervals; the table below has the numbers"
+    return Figure("quality", alt, caption, svg, png)
+
+
+def _table(view: View, names: list[str]) -> list[Block]:
+    rows: list[tuple[Text, ...]] = []
+    for name in names:
+        first = True
+        for model, about in view.summary.models().items():
+            if name not in about.metrics:
+                continue
+            found = about.metrics[name]
+            rows.append(
+                (
+                    Code(name) if first else "",
+                    f"{BETTER[found.direction]} ({found.unit})" if first else "",
+                    model,
+                    with_interval(found.mean, found.low, found.high),
+                    interval(found.low, found.high),
+                    _by_seed(found),
+                    str(found.num_items),
+                )
+            )
+            first = False
+    head = ["metric", "better (unit)", "model", "mean", "95 % interval", "by seed", "items"]
+    return cut(Table(head, rows, align="lllrrlr"), view.export)
+
+
+def _by_seed(found: MetricSummary) -> str:
+    values = " ".join(number(value) for value in found.by_seed[:MOST_SEEDS]) or "one model for all seeds"
+    more = len(found.by_seed) - MOST_SEEDS
+    return f"{values} … and {more:,} more" if more > 0 else values
+
+
+def _with_interval(found: MetricSummary | None) -> str:
+    if found is None:
+        return "not measured"
+    bounds = f" ({interval(found.low, found.high)})" if found.low is not None else ""
+    return f"{with_interval(found.mean, found.low, found.high)}{bounds}"

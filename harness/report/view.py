@@ -1,0 +1,66 @@
+"""What the sections of a report are made from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from harness.hostile import without_paths
+from harness.plan import Trial
+from harness.report.palette import Look, look
+from harness.results import Results
+from harness.summary_schema import Summary
+
+# What services give out as keys, `name:word@` in an address, and `user@host`.
+_SECRETS = re.compile(
+    r"\b(?:hf_|gh[opsur]_|github_pat_|sk-|glpat-|xox[abp]-)[A-Za-z0-9_-]{8,}|(?<=://)[^\s/@]+@|(?i:bearer )[\w.~+/-]{8,}=*"
+    r"|\b[\w.-]+@[\w-]+(?=[:\s]|$)"
+)
+
+
+@dataclass(frozen=True)
+class View:
+    """A run's files, their summary, and how much of the machine may be shown.
+
+    Attributes:
+        with_host: Show absolute paths, names of users and hosts where the files have them.
+    """
+
+    results: Results
+    summary: Summary
+    with_host: bool = False
+
+    @cached_property
+    def models(self) -> dict[str, list[Trial]]:
+        """The trials of each model, controls first."""
+        return self.results.models()
+
+    @cached_property
+    def arms(self) -> dict[str, list[Trial]]:
+        """The trials of each arm."""
+        return {name: trials for name, trials in self.models.items() if trials[0].role == "arm"}
+
+    @cached_property
+    def looks(self) -> dict[str, Look]:
+        """How each model is drawn, the same in every figure."""
+        return {name: look(place) for place, name in enumerate(self.models)}
+
+    @property
+    def name(self) -> str:
+        """The comparison's name."""
+        return self.summary.comparison
+
+    @property
+    def export(self) -> str:
+        """The command that writes every row that a page cuts."""
+        return f"prefduel export results/{self.name}"
+
+    def shown(self, text: str) -> str:
+        """`text` without absolute paths, keys and names of users and hosts, unless they were asked for."""
+        return text if self.with_host else public(text)
+
+
+def public(text: str) -> str:
+    """`text` without what names a machine or a user, or opens a door."""
+    return without_paths(_SECRETS.sub("[hidden]", text))

@@ -1,0 +1,84 @@
+"""Writes `reports/NAME.md`, `reports/NAME.html` and their figures from a results folder alone: same results, same bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.recommendation import verdict_lines
+from harness.report.bill import bill_section
+from harness.report.data import data_section, failures_section
+from harness.report.environment import environment_section, files_section, reproduce_section, words_section
+from harness.report.html import render_html
+from harness.report.learning import learning_section
+from harness.report.markdown import render_markdown
+from harness.report.opening import quality_cost_section, verdict_section
+from harness.report.page import Page
+from harness.report.quality import lost_section, quality_section
+from harness.report.replies import replies_section
+from harness.report.settings import settings_section
+from harness.report.view import View
+from harness.results import read_results
+from harness.summary import make_summary
+
+FIGURE_FILES = ("*.svg", "*.png")
+
+
+def write_report(folder: Path, reports: Path, *, with_host: bool = False) -> Path:
+    """Write the report of one comparison.
+
+    Args:
+        folder: The results folder; it is only read.
+        reports: Gets `NAME.md`, `NAME.html` and the folder `NAME` with the figures.
+        with_host: Leave absolute paths and names of hosts in it.
+
+    Returns:
+        The Markdown page.
+
+    Raises:
+        UserError: `folder` is not a results folder, or a file in it is damaged.
+    """
+    results = read_results(folder)
+    page = make_page(View(results, make_summary(results), with_host=with_host))
+    figures = reports / page.name
+    figures.mkdir(parents=True, exist_ok=True)
+    for pattern in FIGURE_FILES:
+        for old in figures.glob(pattern):
+            old.unlink()
+    for figure in page.figures():
+        (figures / f"{figure.stem}.svg").write_bytes(figure.svg)
+        (figures / f"{figure.stem}.png").write_bytes(figure.png)
+    write_page(page, reports)
+    return reports / f"{page.name}.md"
+
+
+def write_page(page: Page, folder: Path) -> None:
+    """Write a page in both formats."""
+    for suffix, text in ((".md", render_markdown(page)), (".html", render_html(page))):
+        (folder / f"{page.name}{suffix}").write_text(text, encoding="utf-8", newline="\n")
+
+
+def make_page(view: View) -> Page:
+    """The whole report, before it is formatted."""
+    first, second = view.summary.verdict.compare
+    lines = [line.partition(": ") for line in verdict_lines(view.summary)]
+    return Page(
+        name=view.name,
+        title=f"{view.name}: {first} against {second}",
+        lines=[(label, view.shown(text)) for label, _, text in lines],
+        sections=[
+            verdict_section(view),
+            quality_cost_section(view),
+            bill_section(view),
+            quality_section(view),
+            lost_section(view),
+            learning_section(view),
+            replies_section(view),
+            data_section(view),
+            failures_section(view),
+            settings_section(view),
+            environment_section(view),
+            files_section(view),
+            reproduce_section(view),
+            words_section(),
+        ],
+    )
