@@ -57,7 +57,9 @@ class ArmStage(Strict):
         description="Any argument of that trainer's config class, such as `learning_rate` or `beta`.",
     )
     reference: Reference | None = Field(
-        None, description="DPO only: `copy` (default), `adapter` (LoRA) or `precomputed`."
+        None,
+        description="DPO only: `copy` (default), `adapter` (LoRA) or `precomputed` (log-probs computed once, in a stage "
+        "of their own).",
     )
     preset: Preset | None = Field(None, description="For this stage; `training.preset` if empty.")
     implementation: Literal["trl"] | None = Field(

@@ -11,7 +11,7 @@ from harness.plan import Trial
 from harness.records import Cost, Missing
 from harness.results import Results
 from harness.summary_schema import CostQuantity, CostRatio, CostSummary, KindCost, SeedCost
-from pipelines.stages import TrainOutcome
+from pipelines.stages import ReferenceOutcome, TrainOutcome
 
 SECONDS_PER_HOUR = 3600
 
@@ -94,22 +94,24 @@ def spent(results: Results) -> list[KindCost]:
 
 def _cost_of_trial(results: Results, trial: Trial) -> SeedCost | None:
     """None where a training stage is not done: half a trial has no cost to compare."""
-    records = [results.done(stage_id) for stage_id in trial.training]
+    records = [results.done(stage_id) for stage_id in trial.billed()]
     if trial.seed is None or not records:
         return None
     costs, outcomes = [], []
     for record in records:
-        if record is None or record.cost is None or not isinstance(record.outcome, TrainOutcome):
+        if record is None or record.cost is None:
             return None
+        assert isinstance(record.outcome, TrainOutcome | ReferenceOutcome)
         costs.append(record.cost)
         outcomes.append(record.outcome)
+    trained = [outcome for outcome in outcomes if isinstance(outcome, TrainOutcome)]
     return SeedCost(
         seed=trial.seed,
         train_seconds=math.fsum(cost.train_seconds for cost in costs),
         total_seconds=math.fsum(cost.total_seconds for cost in costs),
         peak_memory_bytes=max(cost.peak_memory_bytes for cost in costs),
-        num_pairs_seen=sum(outcome.num_pairs_seen for outcome in outcomes),
-        num_policy_tokens=sum(outcome.num_policy_tokens for outcome in outcomes),
+        num_pairs_seen=sum(outcome.num_pairs_seen for outcome in trained),
+        num_policy_tokens=sum(outcome.num_policy_tokens for outcome in trained),
         num_reference_tokens=sum(outcome.num_reference_tokens for outcome in outcomes),
     )
 
@@ -119,7 +121,7 @@ def _shared_seconds(results: Results, trials: list[Trial]) -> list[float]:
     return [
         math.fsum(
             record.cost.total_seconds / results.served[stage_id]
-            for stage_id in trial.training
+            for stage_id in trial.billed()
             if (record := results.done(stage_id)) and record.cost
         )
         for trial in trials
@@ -128,7 +130,7 @@ def _shared_seconds(results: Results, trials: list[Trial]) -> list[float]:
 
 
 def _costs(results: Results, trials: list[Trial]) -> list[Cost]:
-    records = (results.done(stage_id) for trial in trials for stage_id in trial.training)
+    records = (results.done(stage_id) for trial in trials for stage_id in trial.billed())
     return [record.cost for record in records if record is not None and record.cost is not None]
 
 

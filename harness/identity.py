@@ -31,6 +31,10 @@ WORK: dict[str, tuple[str, tuple[str, ...]]] = {
     "data": ("pipelines.data.prepare", ("transformers", "tokenizers", "datasets")),
     "sft": ("pipelines.training.train", ("torch", "transformers", "trl", "peft", "accelerate", "datasets")),
     "dpo": ("pipelines.training.train", ("torch", "transformers", "trl", "peft", "accelerate", "datasets")),
+    "reference": (
+        "pipelines.training.reference",
+        ("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
+    ),
     "orpo": ("pipelines.training.train", ("torch", "transformers", "trl", "peft", "accelerate", "datasets")),
     "preference": ("harness.evaluation.preference", ("torch", "transformers", "peft")),
     "generation": ("harness.evaluation.generation", ("torch", "transformers", "peft")),

@@ -12,7 +12,13 @@ from harness.records import ITEMS, RECORD, Record, read_record
 from pipelines.stages import EvaluateOutcome
 
 # Folders that a stage leaves for those that start from it, by the kind of its outcome.
-PRODUCTS = {"data": ("splits", "tokenizer"), "train": ("model",), "base": ("model",), "evaluate": ()}
+PRODUCTS = {
+    "data": ("splits", "tokenizer"),
+    "train": ("model",),
+    "reference": ("logps",),
+    "base": ("model",),
+    "evaluate": (),
+}
 TOLERANCE = 1e-9  # means are sums of floats in one order; JSON keeps every bit of them
 
 

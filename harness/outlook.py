@@ -66,7 +66,9 @@ def stage_label(plan: Plan, stage: Stage) -> str:
     if stage.id in trial.preparation:
         return stage.kind
     if stage.id in trial.training:
-        return f"{trial.label()}: {'' if stage.kind == 'reference' else 'train '}{stage.kind}"
+        return f"{trial.label()}: train {stage.kind}"
+    if stage.id in trial.references:
+        return f"{trial.label()}: reference log-probs"
     group = getattr(getattr(stage.settings, "evaluation", None), "group", "")
     return f"{trial.label()}: evaluate {group}"
 

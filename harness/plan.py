@@ -21,11 +21,18 @@ class Trial(Strict):
     seed: int | None = Field(description="None for a base model that all seeds share.")
     preparation: list[str] = Field(description="Ids of the stages that make the base model and the data.")
     training: list[str] = Field(description="Ids of the training stages in order; empty for the base.")
+    references: list[str] = Field(
+        default_factory=list, description="Ids of the stages whose reference log-probs its training reads."
+    )
     evaluations: list[str] = Field(description="Ids of the evaluation stages on the final model.")
 
     def stages(self) -> list[str]:
         """Ids of all its stages."""
-        return [*self.preparation, *self.training, *self.evaluations]
+        return [*self.preparation, *self.billed(), *self.evaluations]
+
+    def billed(self) -> list[str]:
+        """Ids of the stages that its bill counts: its training, with the reference log-probs read there."""
+        return [*self.training, *self.references]
 
     def label(self) -> str:
         """Its name for people, such as `orpo seed 1`."""

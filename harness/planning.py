@@ -21,6 +21,7 @@ from pipelines.stages import (
     Nll,
     PrepareSettings,
     PretrainSettings,
+    ReferenceSettings,
     Stage,
     StageInputs,
     StageSettings,
@@ -29,6 +30,10 @@ from pipelines.stages import (
 
 DATA_SEED = 0
 SHARED_BASE_SEED = 0
+REFERENCE_ARGUMENTS = (
+    "ld_alpha",
+    "tf32",
+)  # of TRL's DPO arguments, those that change a reference's log-probs
 
 
 def make_plan(comparison: Comparison, *, arms: list[str] | None = None) -> Plan:
@@ -109,13 +114,16 @@ class _Planner:
         )
         policy: str | None = None
         training: list[str] = []
+        references: list[str] = []
         for stage in recipe:
             assert seed is not None
-            policy = self._add(
-                self._train_settings(stage),
-                StageInputs(base=base, data=data, policy=policy),
-                trial_seed(seed),
-            )
+            inputs = StageInputs(base=base, data=data, policy=policy)
+            if stage.reference == "precomputed":
+                # No random source: one serves every seed where DPO starts from the base model.
+                reference = self._add(self._reference_settings(stage), inputs, DATA_SEED)
+                references.append(reference)
+                inputs = inputs.model_copy(update={"reference": reference})
+            policy = self._add(self._train_settings(stage), inputs, trial_seed(seed))
             training.append(policy)
         inputs = StageInputs(base=base, data=data, policy=policy)
         evaluations = [
@@ -130,6 +138,7 @@ class _Planner:
             seed=seed,
             preparation=preparation,
             training=training,
+            references=references,
             evaluations=evaluations,
         )
 
@@ -178,6 +187,20 @@ class _Planner:
             # SFT's loss is a mean over the step's tokens in TRL already.
             mean_over=None if stage.trainer == "sft" else "step" if fair else "micro_batch",
             arguments={**shape.arguments, **stage.arguments},
+        )
+
+    def _reference_settings(self, stage: ArmStage) -> ReferenceSettings:
+        shape = self.comparison.training
+        arguments = {**shape.arguments, **stage.arguments}
+        return ReferenceSettings(
+            kind="reference",
+            model=self.comparison.model,
+            tuning=shape.tuning,
+            lora=shape.lora,
+            dtype=shape.dtype,
+            micro_batch=shape.micro_batch,
+            max_length=shape.max_length,
+            arguments={key: arguments[key] for key in REFERENCE_ARGUMENTS if key in arguments},
         )
 
     def _evaluate_settings(self, evaluation: Evaluation) -> EvaluateSettings:

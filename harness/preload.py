@@ -15,6 +15,7 @@ HEAVY = (
     "lm_eval",
     "lm_eval.models.huggingface",
     "pipelines.training.train",
+    "pipelines.training.reference",
     "harness.evaluation.run",
     "harness.evaluation.preference",
     "harness.evaluation.generation",

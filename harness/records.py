@@ -5,18 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from pipelines.stages import (
-    DataOutcome,
-    EvaluateOutcome,
-    PretrainOutcome,
-    Stage,
-    Strict,
-    TrainOutcome,
-)
+from pipelines.stages import Outcome, Stage, Strict
 
 RECORD = "record.json"
 ITEMS = "items.jsonl"
@@ -85,10 +78,7 @@ class Record(Strict):
     schema_version: Literal[1] = Field(1, alias="schema")
     stage: Stage
     status: Status
-    outcome: (
-        Annotated[DataOutcome | TrainOutcome | PretrainOutcome | EvaluateOutcome, Field(discriminator="kind")]
-        | None
-    )
+    outcome: Outcome | None
     failure: Failure | None = None
     cost: Cost | None
     machine: Machine

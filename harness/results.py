@@ -41,8 +41,8 @@ class Results:
 
     @cached_property
     def served(self) -> Counter[str]:
-        """How many trials each training stage serves."""
-        return Counter(stage_id for trial in self.plan.trials for stage_id in trial.training)
+        """How many trials each billed stage serves."""
+        return Counter(stage_id for trial in self.plan.trials for stage_id in trial.billed())
 
     def done(self, stage_id: str) -> Record | None:
         """The record of the stage if it succeeded."""

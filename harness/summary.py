@@ -8,7 +8,6 @@ from harness.costs import cost_of, cost_ratios, spent
 from harness.doubts import doubts
 from harness.hostile import without_paths
 from harness.metrics import metric
-from harness.plan import Trial
 from harness.recommendation import recommendation
 from harness.records import write_json
 from harness.results import Results, read_results
@@ -172,15 +171,7 @@ def _failures(results: Results) -> list[FailureSummary]:
                 stage=stage.id,
                 status="not_run" if record is None else record.status,
                 message=without_paths(message),
-                trials=[_label(trial) for trial in results.plan.trials if stage.id in _stages_of(trial)],
+                trials=[trial.label() for trial in results.plan.trials if stage.id in trial.stages()],
             )
         )
     return found
-
-
-def _stages_of(trial: Trial) -> list[str]:
-    return [*trial.preparation, *trial.training, *trial.evaluations]
-
-
-def _label(trial: Trial) -> str:
-    return trial.name if trial.seed is None else f"{trial.name} seed {trial.seed}"

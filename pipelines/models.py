@@ -12,7 +12,14 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from pipelines.errors import PipelineError
 from pipelines.locations import model_location
-from pipelines.stages import EvaluateSettings, LoraSettings, ModelSettings, Stage, TrainSettings
+from pipelines.stages import (
+    EvaluateSettings,
+    LoraSettings,
+    ModelSettings,
+    ReferenceSettings,
+    Stage,
+    TrainSettings,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -25,7 +32,7 @@ def load_base(stage: Stage, folder: Path, *, quantized: bool = False) -> PreTrai
     """The base model of `stage`, without dropout: TRL switches it off for DPO and ORPO but not for SFT.
 
     Args:
-        stage: A training or evaluation stage.
+        stage: A training, reference or evaluation stage.
         folder: The stage's own folder; inputs lie beside it.
         quantized: Load the weights in 4 bits (QLoRA).
 
@@ -33,7 +40,7 @@ def load_base(stage: Stage, folder: Path, *, quantized: bool = False) -> PreTrai
         PipelineError: the weights cannot be loaded.
     """
     settings = stage.settings
-    assert isinstance(settings, TrainSettings | EvaluateSettings)
+    assert isinstance(settings, TrainSettings | ReferenceSettings | EvaluateSettings)
     if stage.inputs.base is not None:
         return _from_pretrained(folder.parent / stage.inputs.base / MODEL, stage, ModelSettings(name="local"))
     quantization = (
@@ -52,7 +59,7 @@ def load_policy(stage: Stage, folder: Path, *, trainable: bool = False) -> PreTr
     """The model that `stage` starts from, or evaluates: the policy of an earlier stage, else the base model.
 
     Args:
-        stage: A training or evaluation stage.
+        stage: A training, reference or evaluation stage.
         folder: The stage's own folder; inputs lie beside it.
         trainable: Whether an adapter's weights will be trained.
 
@@ -60,7 +67,7 @@ def load_policy(stage: Stage, folder: Path, *, trainable: bool = False) -> PreTr
         PipelineError: the weights cannot be loaded.
     """
     settings = stage.settings
-    quantized = isinstance(settings, TrainSettings) and settings.tuning == "qlora"
+    quantized = isinstance(settings, TrainSettings | ReferenceSettings) and settings.tuning == "qlora"
     if stage.inputs.policy is None:
         model = load_base(stage, folder, quantized=quantized)
     else:
@@ -134,7 +141,7 @@ def _from_pretrained(
     location: str | Path, stage: Stage, model: ModelSettings, **more: Any
 ) -> PreTrainedModel:
     settings = stage.settings
-    assert isinstance(settings, TrainSettings | EvaluateSettings)
+    assert isinstance(settings, TrainSettings | ReferenceSettings | EvaluateSettings)
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
             location,

@@ -30,6 +30,10 @@ def run_stage(stage: Stage, folder: Path, observer: Observer) -> Outcome:
         from pipelines.data.prepare import prepare
 
         return prepare(stage, folder, observer)
+    if stage.kind == "reference":
+        from pipelines.training.reference import compute_reference
+
+        return compute_reference(stage, folder, observer)
     from pipelines.training.train import train
 
     return train(stage, folder, observer)

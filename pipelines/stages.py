@@ -134,6 +134,19 @@ class TrainSettings(Strict):
     arguments: dict[str, Any] = Field(description="TRL's own arguments of this trainer.")
 
 
+class ReferenceSettings(Strict):
+    """Log-probs of the policy that a DPO stage starts from, on the training pairs: what `reference: precomputed` reads."""
+
+    kind: Literal["reference"]
+    model: ModelSettings
+    tuning: Tuning
+    lora: LoraSettings
+    dtype: Dtype
+    micro_batch: int = Field(description="Pairs per forward pass.")
+    max_length: int = Field(description="Tokens of prompt and reply together.")
+    arguments: dict[str, Any] = Field(description="Those of TRL's DPO arguments that change the log-probs.")
+
+
 class PretrainSettings(Strict):
     """The toy world's base model, pre-trained from nothing."""
 
@@ -207,7 +220,12 @@ class EvaluateSettings(Strict):
 
 
 StageSettings = Annotated[
-    TrainSettings | PretrainSettings | ConvertSettings | PrepareSettings | EvaluateSettings,
+    TrainSettings
+    | ReferenceSettings
+    | PretrainSettings
+    | ConvertSettings
+    | PrepareSettings
+    | EvaluateSettings,
     Field(discriminator="kind"),
 ]
 
@@ -221,6 +239,9 @@ class StageInputs(Strict):
     data: str | None = Field(None, description="Stage that prepared the data.")
     policy: str | None = Field(
         None, description="Training stage whose model this one starts from, or evaluates."
+    )
+    reference: str | None = Field(
+        None, description="Stage that computed the reference log-probs: DPO with `reference: precomputed`."
     )
 
 
@@ -314,6 +335,16 @@ class TrainOutcome(Strict):
     weights_hash: str = Field(description="SHA-256 of the saved weights file(s).")
 
 
+class ReferenceOutcome(Strict):
+    """What computing the reference log-probs did."""
+
+    kind: Literal["reference"] = "reference"
+    num_pairs: int
+    num_reference_tokens: int = Field(
+        description="Tokens through the reference model's forward passes, padding not counted."
+    )
+
+
 class PretrainOutcome(Strict):
     """What pre-training the toy base, or converting a GGUF file, did."""
 
@@ -335,5 +366,6 @@ class EvaluateOutcome(Strict):
 
 
 Outcome = Annotated[
-    DataOutcome | TrainOutcome | PretrainOutcome | EvaluateOutcome, Field(discriminator="kind")
+    DataOutcome | TrainOutcome | ReferenceOutcome | PretrainOutcome | EvaluateOutcome,
+    Field(discriminator="kind"),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from harness.costs import cost_with_bounds
 from harness.numbers import bytes_text, count, interval, number, with_interval
@@ -122,21 +122,27 @@ def _stages(view: View) -> list[Block]:
 
 def _stage_rows(view: View) -> Iterator[tuple[str, ...]]:
     for name, trials in view.arms.items():
-        for place in range(len(trials[0].training)):
-            records = [done for trial in trials if (done := view.results.done(trial.training[place]))]
+        for place in range(len(trials[0].billed())):
+            records = [done for trial in trials if (done := view.results.done(trial.billed()[place]))]
             costs = [record.cost for record in records if record.cost]
-            outcomes = [record.outcome for record in records if isinstance(record.outcome, TrainOutcome)]
-            if not costs or not outcomes:
+            outcomes = [record.outcome for record in records]
+            trained = [outcome for outcome in outcomes if isinstance(outcome, TrainOutcome)]
+            if not costs:
                 continue
             yield (
                 name,
-                f"{place + 1}. {records[0].stage.kind}",
+                f"{place + 1}. {records[0].stage.kind}" if trained else records[0].stage.kind,
                 number(sum(cost.train_seconds for cost in costs) / len(costs)),
                 bytes_text(max(cost.peak_memory_bytes for cost in costs)),
-                count(sum(outcome.num_steps for outcome in outcomes) / len(outcomes)),
-                count(sum(outcome.num_policy_tokens for outcome in outcomes) / len(outcomes)),
-                count(sum(outcome.num_reference_tokens for outcome in outcomes) / len(outcomes)),
+                _mean_count(outcome.num_steps for outcome in trained),
+                _mean_count(outcome.num_policy_tokens for outcome in trained),
+                _mean_count(getattr(outcome, "num_reference_tokens", 0) for outcome in outcomes),
             )
+
+
+def _mean_count(values: Iterable[int]) -> str:
+    found = list(values)
+    return count(sum(found) / len(found)) if found else "-"
 
 
 def _spent(view: View) -> Table:

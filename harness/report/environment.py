@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.numbers import bytes_text
-from harness.plan import Trial
 from harness.records import Record
 from harness.report.page import Block, Bullets, Code, Inline, Listing, Paragraph, Section, Table, Text, cut
 from harness.report.settings import config_text, run_command
@@ -41,7 +40,7 @@ def environment_section(view: View) -> Section:
 def files_section(view: View) -> Section:
     """Which stage folders stand behind each trial, so that a number can be followed to its file."""
     rows = [
-        (_label(trial), _ids(trial.training), _ids(trial.evaluations))
+        (trial.label(), _ids(trial.billed()), _ids(trial.evaluations))
         for trials in view.models.values()
         for trial in trials
     ]
@@ -127,7 +126,3 @@ def _ids(stage_ids: list[str]) -> Text:
     for stage_id in stage_ids[1:]:
         parts += [" ", Code(stage_id)]
     return tuple(parts)
-
-
-def _label(trial: Trial) -> str:
-    return trial.name if trial.seed is None else f"{trial.name} seed {trial.seed}"

@@ -21,6 +21,10 @@ class PretokenizedDPOTrainer(DPOTrainer):
     def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
         return dataset
 
+    def _precompute_ref_logps(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
+        """The pairs as they are: with a precomputed reference, its log-probs are among their columns."""
+        return dataset
+
 
 class StepMeanDPOTrainer(StepMean, PretokenizedDPOTrainer):
     """The same, its loss averaged over all pairs of an optimizer step."""
@@ -33,7 +37,7 @@ def dpo_trainer(parts: Parts, arguments: dict[str, Any]) -> PretokenizedDPOTrain
     """A trainer whose reference is the model that the stage starts from.
 
     `copy`: `parts.reference_model`. `adapter`: TRL copies the adapter `default` to a frozen one named `ref`.
-    `precomputed`: the policy itself, before its first step, gives the log-probs of all pairs.
+    `precomputed`: no model; the pairs bring their log-probs along.
     """
     precomputed = parts.settings.reference == "precomputed"
     trainer = StepMeanDPOTrainer if parts.settings.mean_over == "step" else PretokenizedDPOTrainer

@@ -9,6 +9,7 @@ from datasets import Dataset
 from pipelines.stages import Nll
 
 IGNORED = -100
+REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
 
 
 def sft_rows(pairs: Dataset, nll: Nll) -> Dataset:
@@ -23,8 +24,9 @@ def sft_rows(pairs: Dataset, nll: Nll) -> Dataset:
 
 
 def dpo_rows(pairs: Dataset) -> Dataset:
-    """`prompt_ids`, `chosen_ids`, `rejected_ids`."""
-    columns = ("prompt_ids", "chosen_ids", "rejected_ids")
+    """`prompt_ids`, `chosen_ids`, `rejected_ids`, and the reference's log-probs where the pairs have them."""
+    stored = [column for column in REFERENCE_COLUMNS if column in pairs.column_names]
+    columns = ("prompt_ids", "chosen_ids", "rejected_ids", *stored)
     return Dataset.from_list([{column: pair[column] for column in columns} for pair in pairs])
 
 

@@ -9,12 +9,13 @@ from transformers import set_seed
 
 from pipelines.data.prepared import read_split, read_tokenizer
 from pipelines.models import count_parameters, load_policy, load_reference, save_model, with_new_adapter
-from pipelines.stages import Observer, Phase, Stage, TrainOutcome, TrainSettings
+from pipelines.stages import Observer, Stage, TrainOutcome, TrainSettings
 from pipelines.training.arguments import effective_arguments, shared_arguments
 from pipelines.training.parts import Parts
 from pipelines.training.watching import LOSSES, LossLog, TokenCount
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedModel, Trainer
 
 
@@ -34,10 +35,9 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
             policy=_trainable_policy(stage, folder),
             reference_model=load_reference(stage, folder) if settings.reference == "copy" else None,
             tokenizer=read_tokenizer(data),
-            pairs=read_split(data, "train"),
+            pairs=_pairs(stage, folder),
         )
-    making: Phase = "reference" if settings.reference == "precomputed" else "data"
-    with observer.phase(making), TokenCount(parts.policy) as counted_before:
+    with observer.phase("data"):
         trainer = _trainer(stage, folder, parts)
     models = [model for model in (trainer.model, parts.reference_model) if model is not None]
     with observer.phase("train"), TokenCount(*models) as counted, (folder / LOSSES).open("w") as file:
@@ -52,7 +52,7 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
         num_steps=state.global_step,
         num_pairs_seen=counted.num_policy_sequences // sequences_per_pair,
         num_policy_tokens=counted.num_policy_tokens,
-        num_reference_tokens=counted_before.num_reference_tokens + counted.num_reference_tokens,
+        num_reference_tokens=counted.num_reference_tokens,
         num_parameters=num_parameters,
         num_trainable_parameters=num_trainable,
         first_loss=losses.losses[0] if losses.losses else None,
@@ -60,6 +60,16 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
         effective_arguments=effective_arguments(trainer.args),
         weights_hash=digest,
     )
+
+
+def _pairs(stage: Stage, folder: Path) -> Dataset:
+    assert stage.inputs.data is not None
+    pairs = read_split(folder.parent / stage.inputs.data, "train")
+    if stage.inputs.reference is None:
+        return pairs
+    from pipelines.training.reference import with_reference
+
+    return with_reference(pairs, folder.parent / stage.inputs.reference)
 
 
 def _trainable_policy(stage: Stage, folder: Path) -> PreTrainedModel:

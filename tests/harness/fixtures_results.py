@@ -32,6 +32,7 @@ from pipelines.stages import (
     EvaluateOutcome,
     EvaluateSettings,
     PretrainOutcome,
+    ReferenceOutcome,
     SplitCount,
     Stage,
     TrainOutcome,
@@ -142,6 +143,8 @@ def _outcome(plan: Plan, stage: Stage, folder: Path, run: Run) -> Any:
     if isinstance(settings, EvaluateSettings):
         trial = next(trial for trial in plan.trials if stage.id in trial.evaluations)
         return _evaluate(trial, settings, folder / stage.id, run)
+    if settings.kind == "reference":
+        return ReferenceOutcome(num_pairs=100, num_reference_tokens=12_000)
     if settings.kind == "data":
         split = SplitCount(
             num_pairs=100, num_prompt_tokens=2500, num_chosen_tokens=3500, num_rejected_tokens=3600
@@ -234,7 +237,7 @@ def _reply(item: str, place: int, run: Run) -> dict[str, Any]:
 def _write(
     folder: Path, stage: Stage, outcome: Any, *, status: Status = "done", message: str | None = None
 ) -> None:
-    train = {"sft": 4.0, "dpo": 9.0, "orpo": 7.0}.get(stage.kind, 0.0) * (
+    train = {"sft": 4.0, "dpo": 9.0, "orpo": 7.0, "reference": 1.0}.get(stage.kind, 0.0) * (
         1 + stage.seed % 97 * len(stage.kind) % 10 / 200
     )
     peak = {"sft": 500, "dpo": 700, "orpo": 600}.get(stage.kind, 400) * MIB

@@ -90,6 +90,31 @@ def test_one_sft_model_serves_every_dpo_point(tmp_path: Path) -> None:
     assert kinds(plan)["dpo"] == 9
 
 
+def test_reference_log_probs_are_computed_once_for_each_sft_model_and_read_by_every_dpo_point(
+    tmp_path: Path,
+) -> None:
+    def arm(**arguments: float) -> list[dict[str, Any]]:
+        return [{"trainer": "sft"}, {"trainer": "dpo", "reference": "precomputed", "arguments": arguments}]
+
+    arms = {f"beta-{beta}": arm(beta=beta) for beta in (0.1, 0.2, 0.3)} | {"ld": arm(ld_alpha=0.5)}
+    plan = make_plan(comparison(tmp_path, arms=arms))
+    assert kinds(plan)["reference"] == 3 * 2  # ld_alpha weighs the tokens of the log-probs
+    stages = {stage.id: stage for stage in plan.stages}
+    for trial in plan.trials:
+        if trial.role == "arm":
+            sft, dpo = trial.training
+            (reference,) = trial.references
+            assert stages[dpo].inputs.reference == reference
+            assert stages[reference].inputs.policy == stages[dpo].inputs.policy == sft
+            assert stages[reference].inputs.data == stages[dpo].inputs.data
+
+
+def test_dpo_on_the_base_model_needs_its_log_probs_once_for_all_seeds(tmp_path: Path) -> None:
+    arms = {"dpo": [{"trainer": "dpo", "reference": "precomputed"}]}
+    found = kinds(make_plan(comparison(tmp_path, arms=arms, controls=["base"])))
+    assert (found["reference"], found["dpo"]) == (1, 3)
+
+
 def test_inputs_come_before_what_needs_them(tmp_path: Path) -> None:
     plan = make_plan(comparison(tmp_path))
     seen: set[str] = set()

@@ -19,7 +19,7 @@ from harness.records import read_record
 from harness.summary import summarise
 from harness.summary_schema import SCHEMA_FILE, SUMMARY, json_schema
 from harness.verdict import Rule, Scores, judge
-from tests.harness.fixtures_results import LEVELS, Run, make_results
+from tests.harness.fixtures_results import LEVELS, NUM_STEPS, Run, make_results
 
 
 def items_of(folder: Path, model: str, seed: int | None, metric: str) -> pandas.Series[float]:
@@ -107,6 +107,35 @@ def test_the_costs_are_sums_over_stages_maxima_of_peaks_and_means_over_seeds(tmp
     assert cost.train_seconds == pytest.approx(sum(train) / 3)
     assert cost.peak_memory_bytes == max(peaks)
     assert cost.money == pytest.approx(sum(total) / 3 / 1000)
+
+
+def test_reference_log_probs_that_were_computed_once_are_on_the_bill_of_every_arm_that_reads_them(
+    tmp_path: Path,
+) -> None:
+    def dpo(beta: float) -> dict[str, object]:
+        return {"trainer": "dpo", "reference": "precomputed", "arguments": {"beta": beta}}
+
+    arms = {
+        "orpo": [{"trainer": "orpo"}],
+        "sft-dpo": [{"trainer": "sft"}, dpo(0.1)],
+        "sft-dpo-5": [{"trainer": "sft"}, dpo(0.5)],
+    }
+    levels = {"base": 0.5, "sft": 0.6, "orpo": 0.7, "sft-dpo": 0.7, "sft-dpo-5": 0.7}
+    folder = make_results(tmp_path, Run(changes={"arms": arms}, levels=levels))
+    plan = read_plan(folder)
+    assert sum(stage.kind == "reference" for stage in plan.stages) == 3  # one for each SFT model
+    summary = summarise(folder)
+    for name in ("sft-dpo", "sft-dpo-5"):
+        for trial, seed in zip(
+            (trial for trial in plan.trials if trial.name == name),
+            summary.arms[name].cost.by_seed,
+            strict=True,
+        ):
+            parts = [*trial.training, *trial.references]
+            costs = [json.loads((folder / part / "record.json").read_text())["cost"] for part in parts]
+            assert len(costs) == 3
+            assert seed.train_seconds == pytest.approx(sum(cost["train_seconds"] for cost in costs))
+            assert seed.num_reference_tokens == 12_000 + NUM_STEPS * 16 * 120
 
 
 def test_the_cost_ratio_is_the_geometric_mean_of_the_ratios_by_seed(tmp_path: Path) -> None:

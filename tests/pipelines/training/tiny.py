@@ -17,6 +17,7 @@ from pipelines.stages import (
     DataOutcome,
     LoraSettings,
     ModelSettings,
+    ReferenceSettings,
     SplitCount,
     Stage,
     StageInputs,
@@ -117,6 +118,7 @@ def stage(
     tuning: str = "full",
     policy: str | None = None,
     reference: str | None = None,
+    stored: str | None = None,
     nll: str | None = None,
     mean_over: str | None = None,
     micro_batch: int = 4,
@@ -142,8 +144,30 @@ def stage(
     return Stage(
         id=f"{kind}-000000000000",
         settings=settings,
-        inputs=StageInputs(base=BASE, data=DATA, policy=policy),
+        inputs=StageInputs(base=BASE, data=DATA, policy=policy, reference=stored),
         seed=11,
+        threads=1,
+        device="cpu",
+    )
+
+
+def reference_stage(policy: str | None, *, tuning: str = "full", **arguments: Any) -> Stage:
+    """The stage whose log-probs a DPO stage with `reference="precomputed"` reads."""
+    settings = ReferenceSettings(
+        kind="reference",
+        model=ModelSettings(name="toy"),
+        tuning=tuning,
+        lora=LoraSettings(r=4, alpha=8),
+        dtype="float32",
+        micro_batch=4,
+        max_length=32,
+        arguments=arguments,
+    )
+    return Stage(
+        id="reference-000000000000",
+        settings=settings,
+        inputs=StageInputs(base=BASE, data=DATA, policy=policy),
+        seed=0,
         threads=1,
         device="cpu",
     )
