@@ -25,6 +25,8 @@ Broken = Iterator[tuple[str, str]]
 
 def broken_rules(comparison: Comparison) -> Broken:
     """Every broken rule as (key, the rest of the sentence that begins with it)."""
+    if comparison.name.lower() == "index":
+        yield "name", "must not be index: reports/index.md lists all reports."
     yield from _training(comparison)
     yield from _model(comparison)
     yield from _data(comparison)

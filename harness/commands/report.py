@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -13,9 +14,12 @@ from harness.errors import UserError
 def report(
     folders: Folders,
     reports: Reports = Path("reports"),
+    with_host: Annotated[
+        bool, typer.Option("--with-host", help="Leave absolute paths and names of hosts in it.")
+    ] = False,
     _debug: Debug = False,
 ) -> int:
-    """Write the report of finished results anew."""
+    """Write the reports of finished results anew, and the index of the folder."""
     from harness.plan import COMPARISON
 
     for folder in folders:
@@ -24,5 +28,5 @@ def report(
     from harness.report import write_report
 
     for folder in folders:
-        typer.echo(str(write_report(folder, reports)))
+        typer.echo(str(write_report(folder, reports, with_host=with_host)))
     return DONE

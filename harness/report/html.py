@@ -73,7 +73,9 @@ def _part(part: Inline) -> Markup:
         case Code():
             return Markup("<code>{}</code>").format(terminal(part.text, limit=part.limit) or "(empty)")
         case Link():
-            return Markup('<a href="{}">{}</a>').format(part.target, terminal(part.text, limit=_INLINE_LIMIT))
+            return Markup('<a href="{}">{}</a>').format(
+                f"{part.page}.html", terminal(part.text, limit=_INLINE_LIMIT)
+            )
         case str():
             return escape(terminal(part, limit=_INLINE_LIMIT))
 

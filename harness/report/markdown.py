@@ -69,7 +69,7 @@ def _part(part: Inline, code: Callable[..., str]) -> str:
         case Code():
             return code(part.text, limit=part.limit)
         case Link():
-            return f"[{escaped(part.text)}]({part.target})"
+            return f"[{escaped(part.text)}]({part.page}.md)"
         case str():
             return escaped(part)
 

@@ -22,10 +22,10 @@ class Code:
 
 @dataclass(frozen=True)
 class Link:
-    """A link to a file beside the page."""
+    """A link to another page of the same folder, in the same format."""
 
     text: str
-    target: str
+    page: str
 
 
 Inline = str | Code | Link

@@ -9,6 +9,7 @@ from harness.report.bill import bill_section
 from harness.report.data import data_section, failures_section
 from harness.report.environment import environment_section, files_section, reproduce_section, words_section
 from harness.report.html import render_html
+from harness.report.index import index_page, write_entry
 from harness.report.learning import learning_section
 from harness.report.markdown import render_markdown
 from harness.report.opening import quality_cost_section, verdict_section
@@ -28,7 +29,7 @@ def write_report(folder: Path, reports: Path, *, with_host: bool = False) -> Pat
 
     Args:
         folder: The results folder; it is only read.
-        reports: Gets `NAME.md`, `NAME.html` and the folder `NAME` with the figures.
+        reports: Gets `NAME.md`, `NAME.html` and the folder `NAME` with the figures; its index is made anew.
         with_host: Leave absolute paths and names of hosts in it.
 
     Returns:
@@ -38,7 +39,8 @@ def write_report(folder: Path, reports: Path, *, with_host: bool = False) -> Pat
         UserError: `folder` is not a results folder, or a file in it is damaged.
     """
     results = read_results(folder)
-    page = make_page(View(results, make_summary(results), with_host=with_host))
+    view = View(results, make_summary(results), with_host=with_host)
+    page = make_page(view)
     figures = reports / page.name
     figures.mkdir(parents=True, exist_ok=True)
     for pattern in FIGURE_FILES:
@@ -48,6 +50,8 @@ def write_report(folder: Path, reports: Path, *, with_host: bool = False) -> Pat
         (figures / f"{figure.stem}.svg").write_bytes(figure.svg)
         (figures / f"{figure.stem}.png").write_bytes(figure.png)
     write_page(page, reports)
+    write_entry(view, figures)
+    write_page(index_page(reports), reports)
     return reports / f"{page.name}.md"
 
 

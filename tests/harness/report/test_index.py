@@ -1,0 +1,79 @@
+"""The index: every report of the folder, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from harness.errors import UserError
+from harness.report import write_report
+from harness.report.index import index_page
+from tests.harness.fixtures_results import Run, make_results
+from tests.harness.hostile_texts import PAYLOADS
+from tests.harness.report.html_pages import Document
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reports of two comparisons: one of five seeds, and one that failed."""
+    parent = tmp_path_factory.mktemp("index")
+    make_results(parent / "a", Run(seeds=5))
+    failed = {("orpo", seed): ("killed", "gone") for seed in range(2)}
+    run = Run(seeds=2, failed=failed, changes={"name": "other", "price_per_hour": 2})  # type: ignore[arg-type]
+    make_results(parent / "b", run)
+    folders = [str(parent / "a" / "made-up"), str(parent / "b" / "made-up")]
+    assert main(["report", *folders, "--reports", str(parent / "reports")]) == 0
+    return parent / "reports"
+
+
+def test_every_comparison_has_a_row_that_leads_to_its_page(reports: Path) -> None:
+    text = (reports / "index.md").read_text()
+    (first,) = [line for line in text.splitlines() if "[made-up](made-up.md)" in line]
+    assert [cell.strip() for cell in first.split("|")][2:10] == [
+        "toy", "toy", "undecided", "gold_score", "+0.015 (-0.001 to +0.031)", "5", "0.543 (0.533 to 0.554) training time",
+        "2026-11-24 01:00",
+    ]  # fmt: skip
+    (second,) = [line for line in text.splitlines() if "[other](other.md)" in line]
+    assert "incomplete" in second
+    assert second.count("not measured") == 2
+
+
+def test_the_html_leads_to_html_and_can_be_sorted(reports: Path) -> None:
+    document = Document((reports / "index.html").read_text())
+    links = [attributes["href"] for tag, attributes in document.elements if tag == "a"]
+    assert links == ["made-up.html", "other.html"]
+    assert ("table", {"class": "sortable"}) in document.elements
+    assert len(document.scripts) == 1
+
+
+def test_the_index_needs_the_reports_alone_and_its_order_is_theirs(reports: Path, tmp_path: Path) -> None:
+    shutil.copytree(reports, tmp_path / "reports")
+    assert index_page(tmp_path / "reports") == index_page(reports)
+    shutil.rmtree(tmp_path / "reports" / "other")
+    assert len(index_page(tmp_path / "reports").sections[0].blocks) == 2
+    assert "other" not in str(index_page(tmp_path / "reports"))
+
+
+def test_a_hostile_name_of_model_and_data_stays_text(tmp_path: Path) -> None:
+    hostile = "x/" + PAYLOADS[0] + PAYLOADS[7] + PAYLOADS[13] + PAYLOADS[30]
+    write_report(make_results(tmp_path), tmp_path / "reports")
+    entry = tmp_path / "reports" / "made-up" / "entry.json"
+    entry.write_text(json.dumps(json.loads(entry.read_text()) | {"model": hostile, "data": hostile}))
+    from harness.report.write import write_page
+
+    write_page(index_page(tmp_path / "reports"), tmp_path / "reports")
+    document = Document((tmp_path / "reports" / "index.html").read_text())
+    assert document.loads() == ["<a href=made-up.html>"]
+    assert "<script>alert" not in (tmp_path / "reports" / "index.html").read_text()
+    assert "\x1b" not in (tmp_path / "reports" / "index.md").read_text()
+
+
+def test_a_damaged_entry_is_named(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "gone" / "entry.json").write_text("{}")
+    with pytest.raises(UserError, match=r"gone/entry.json: is damaged"):
+        index_page(tmp_path)
