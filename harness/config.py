@@ -123,6 +123,11 @@ class Comparison(Strict):
     first_seed: int = Field(0, ge=0, description="Seeds are numbered from here.")
     threads: int | None = Field(None, ge=1, description="CPU threads of a stage; all cores if empty.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where stages run.")
+    save_every_minutes: float | None = Field(
+        30,
+        gt=0,
+        description="A training stage makes a checkpoint so often and, after a kill, goes on from the last. Empty: none are made.",
+    )
     evaluations: Evaluations = Field(Evaluations(), description="What is measured on every final model.")
     decision: Decision = Field(Decision(), description="How the verdict is reached.")
     price_per_hour: float | None = Field(None, ge=0, description="Price of this machine; prices the bill.")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from harness.device_sampler import DeviceSampler
 from harness.records import Cost, Missing, PhaseCost
@@ -15,6 +15,8 @@ from pipelines.stages import Phase
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
 TRAIN_PHASES = ("reference", "train")
+# A resumed stage goes on with these; everything else it does again.
+CONTINUED = ("train", "save", "repeated")
 
 
 class Peaks(Protocol):
@@ -115,6 +117,7 @@ class Meter:
         self._phases: dict[str, PhaseCost] = {}
         self._open: str | None = None
         self._mark = launched_at
+        self._earlier_seconds, self._num_resumes = 0.0, 0
         self._close("start")
 
     @contextmanager
@@ -131,6 +134,33 @@ class Meter:
             self._close(name)
             self._open = None
 
+    @contextmanager
+    def aside(self, name: Phase) -> Iterator[None]:
+        """Everything inside belongs to phase `name`, though another is open."""
+        interrupted = self._open or "other"
+        self._close(interrupted)
+        try:
+            yield
+        finally:
+            self._close(name)
+
+    def state(self) -> dict[str, Any]:
+        """What the stage has cost up to now, to be kept with a checkpoint."""
+        self._close(self._open or "other")
+        return {
+            "phases": [phase.model_dump(mode="json") for phase in self._phases.values()],
+            "num_resumes": self._num_resumes,
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Add what was spent, up to the checkpoint, by the processes before this one."""
+        for dumped in state["phases"]:
+            earlier = PhaseCost.model_validate(dumped)
+            name = earlier.name if earlier.name in CONTINUED else "repeated"
+            self._add(earlier.model_copy(update={"name": name}))
+            self._earlier_seconds += earlier.seconds
+        self._num_resumes = state["num_resumes"] + 1
+
     def progress(self, done: int, total: int) -> None:
         """`done` of `total` units of the present phase are finished."""
         self._report(self._open or "other", done, total)
@@ -142,7 +172,8 @@ class Meter:
         reserved = [p.peak_cuda_reserved_bytes for p in phases if isinstance(p.peak_cuda_reserved_bytes, int)]
         resident = [p.peak_resident_bytes for p in phases if isinstance(p.peak_resident_bytes, int)]
         return Cost(
-            total_seconds=self._mark - self._launched_at,
+            total_seconds=self._earlier_seconds + self._mark - self._launched_at,
+            num_resumes=self._num_resumes,
             train_seconds=sum(phase.seconds for phase in phases if phase.name in TRAIN_PHASES),
             phases=phases,
             peak_memory_bytes=max(reserved or resident, default=None),
@@ -155,18 +186,22 @@ class Meter:
         """Give the time and the peaks since the last mark to phase `name`."""
         now = self._clock()
         resident, allocated, reserved = (peak.read() for peak in self._peaks)
-        before = self._phases.get(name)
-        new = PhaseCost(
-            name=name,
-            seconds=now - self._mark,
-            peak_resident_bytes=resident,
-            peak_cuda_allocated_bytes=allocated,
-            peak_cuda_reserved_bytes=reserved,
+        self._add(
+            PhaseCost(
+                name=name,
+                seconds=now - self._mark,
+                peak_resident_bytes=resident,
+                peak_cuda_allocated_bytes=allocated,
+                peak_cuda_reserved_bytes=reserved,
+            )
         )
-        self._phases[name] = new if before is None else _sum(before, new)
         for peak in self._peaks:
             peak.reset()
         self._mark = now
+
+    def _add(self, new: PhaseCost) -> None:
+        before = self._phases.get(new.name)
+        self._phases[new.name] = new if before is None else _sum(before, new)
 
 
 def _sum(first: PhaseCost, second: PhaseCost) -> PhaseCost:

@@ -18,6 +18,7 @@ from pipelines.stages import (
     ConvertSettings,
     EvaluateSettings,
     Evaluation,
+    Limits,
     Nll,
     PrepareSettings,
     PretrainSettings,
@@ -81,6 +82,7 @@ class _Planner:
     def __post_init__(self) -> None:
         self._device = choose_device(self.comparison.device)
         self._threads = self.comparison.threads or os.cpu_count() or 1
+        self._limits = Limits(save_every_minutes=self.comparison.save_every_minutes)
 
     def trials(self, arms: list[str]) -> list[Trial]:
         """Trials in the order in which they run: arms in turn, their order reversed in every second seed."""
@@ -215,5 +217,6 @@ class _Planner:
 
     def _add(self, settings: StageSettings, inputs: StageInputs, seed: int) -> str:
         stage = make_stage(settings, inputs, seed=seed, threads=self._threads, device=self._device)
+        stage = stage.model_copy(update={"limits": self._limits})
         self.stages.setdefault(stage.id, stage)
         return stage.id

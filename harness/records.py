@@ -16,6 +16,7 @@ ITEMS = "items.jsonl"
 LOSSES = "losses.jsonl"
 REPLIES = "replies.jsonl"
 LOG = "log.txt"
+CHECKPOINTS = "checkpoints"
 
 Status = Literal["done", "failed", "out_of_memory", "not_finite", "killed", "interrupted"]
 
@@ -29,7 +30,12 @@ class Missing(Strict):
 class PhaseCost(Strict):
     """What one phase of a stage cost."""
 
-    name: Literal["start", "load", "data", "reference", "train", "evaluate", "save", "other"]
+    name: Literal["start", "load", "data", "reference", "train", "evaluate", "save", "repeated", "other"] = (
+        Field(
+            description="`repeated`: what a stage that was killed and resumed had to do again: starting, loading, "
+            "reference log-probs."
+        )
+    )
     seconds: float
     peak_resident_bytes: int | Missing = Field(
         description="Highest resident memory of the process in this phase."
@@ -43,7 +49,12 @@ class Cost(Strict):
 
     total_seconds: float = Field(description="From the start of the process to its record, all phases.")
     train_seconds: float = Field(
-        description="Training loop, and reference log-probs computed before it; 0 for a stage that does not train."
+        description="Training loop, and reference log-probs computed before it; 0 for a stage that does not train. Of a "
+        "resumed stage: up to its checkpoint and after it; steps that a kill threw away are not in it. Making "
+        "checkpoints is phase `save`."
+    )
+    num_resumes: int = Field(
+        0, description="How often the stage went on from a checkpoint after it was killed."
     )
     phases: list[PhaseCost]
     peak_memory_bytes: int = Field(

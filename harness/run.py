@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from harness.attempts import run_stage
 from harness.config import Comparison
 from harness.errors import UserError
 from harness.integrity import is_done
 from harness.interrupts import StopRequest
 from harness.launch import Launcher
-from harness.machine import git_commit, machine, versions
 from harness.outlook import stage_label
 from harness.plan import COMPARISON, Plan
 from harness.planning import make_plan
 from harness.progress import Progress, make_progress
-from harness.records import Failure, Record, read_record, write_json, write_record
-from harness.stage import STAGE, log_tail
-from pipelines.stages import Stage
+from harness.records import write_json
 
 LOCK = ".lock"
 
@@ -88,55 +85,11 @@ def _run_stages(plan: Plan, folder: Path, progress: Progress, stop: StopRequest)
             )
             continue
         progress.started(stage, labels[stage.id], number, len(todo))
-        record = _run_stage(stage, folder, launcher, progress, stop)
+        record = run_stage(stage, folder, launcher, progress, stop)
         progress.finished(stage, record)
         if record.status != "done":
             failed.add(stage.id)
     return failed
-
-
-def _run_stage(
-    stage: Stage, folder: Path, launcher: Launcher, progress: Progress, stop: StopRequest
-) -> Record:
-    """Run one stage in a folder of its own that gets the stage's name only when it has ended."""
-    partial, final = folder / f".partial-{stage.id}", folder / stage.id
-    for leftover in (partial, final):
-        shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir()
-    write_json(partial / STAGE, stage.model_dump(mode="json", by_alias=True))
-
-    def moved(phase: str, done: int, total: int) -> None:
-        stop.check()
-        progress.moved(phase, done, total)
-
-    exit_code = launcher.run(partial / STAGE, moved)
-    stop.check()
-    record = read_record(partial)
-    if record is None:
-        record = _record_of_dead(stage, partial, exit_code)
-        write_record(partial, record)
-    partial.rename(final)
-    return record
-
-
-def _record_of_dead(stage: Stage, folder: Path, exit_code: int) -> Record:
-    """What can be said of a stage whose process ended without a record."""
-    message = f"the process ended with exit code {exit_code}"
-    if exit_code < 0:
-        message = f"the process was ended by signal {-exit_code}"
-    if exit_code == -9:
-        message += " (the kernel does so when memory runs out: try half the micro_batch)"
-    return Record(
-        stage=stage,
-        status="killed" if exit_code < 0 else "failed",
-        outcome=None,
-        failure=Failure(message=message, evidence=log_tail(folder)),
-        cost=None,
-        machine=machine(),
-        versions=versions(),
-        git_commit=git_commit(),
-        started_at="",
-    )
 
 
 def _conclude(folder: Path, reports: Path) -> None:

@@ -245,6 +245,14 @@ class StageInputs(Strict):
     )
 
 
+class Limits(Strict):
+    """How a stage is watched over. Cannot change what it makes, so it is no part of its identity."""
+
+    save_every_minutes: float | None = Field(
+        None, description="A training stage makes a checkpoint so often; None: never."
+    )
+
+
 class Stage(Strict):
     """The content of a `stage.json`: all that a process needs to run this stage.
 
@@ -260,6 +268,7 @@ class Stage(Strict):
     seed: int = Field(ge=0, description="Every random source of the stage is seeded from it.")
     threads: int = Field(ge=1, description="CPU threads that torch may use.")
     device: Literal["cpu", "cuda"]
+    limits: Limits = Limits()
 
     @property
     def kind(self) -> str:
@@ -273,8 +282,17 @@ class Observer(Protocol):
     def phase(self, name: Phase) -> AbstractContextManager[None]:
         """Everything inside the returned context belongs to phase `name`. Phases do not nest."""
 
+    def aside(self, name: Phase) -> AbstractContextManager[None]:
+        """Everything inside the returned context belongs to phase `name`, though another phase is open."""
+
     def progress(self, done: int, total: int) -> None:
         """`done` of `total` units of the present phase are finished."""
+
+    def state(self) -> dict[str, Any]:
+        """What the observer wants kept with a checkpoint made now; plain JSON."""
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """The stage goes on from the checkpoint that `state` was kept with, in another process."""
 
 
 class SplitCount(Strict):

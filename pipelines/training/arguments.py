@@ -46,7 +46,11 @@ def shared_arguments(stage: Stage, folder: Path) -> dict[str, Any]:
         # transformers would otherwise log a NaN loss as 0.0.
         "logging_nan_inf_filter": False,
         "logging_steps": 1,
+        # Checkpoints are made on a clock (checkpoints.py), whole, and gone on from at the same pair.
         "save_strategy": "no",
+        "save_only_model": False,
+        "save_total_limit": None,
+        "ignore_data_skip": False,
         "eval_strategy": "no",
         "disable_tqdm": True,
         "use_cpu": stage.device == "cpu",

@@ -11,16 +11,22 @@ from pipelines.data.prepared import read_split, read_tokenizer
 from pipelines.models import count_parameters, load_policy, load_reference, save_model, with_new_adapter
 from pipelines.stages import Observer, Stage, TrainOutcome, TrainSettings
 from pipelines.training.arguments import effective_arguments, shared_arguments
+from pipelines.training.checkpoints import CheckpointClock, newest_checkpoint, restore_logs
 from pipelines.training.parts import Parts
-from pipelines.training.watching import LOSSES, LossLog, TokenCount
+from pipelines.training.watching import LOSSES, LossLog, TokenCount, read_losses
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, Trainer
 
+LOGS = (LOSSES,)  # what a stage writes line by line while it trains, each line with its `step`
+SECONDS_PER_MINUTE = 60
+
 
 def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
     """Train as `stage` says and leave `folder/model` and `folder/losses.jsonl`.
+
+    Where the folder has a checkpoint that can be trusted, training goes on from it, to the same weights.
 
     Raises:
         PipelineError: the model does not load, or the loss or a gradient is not finite.
@@ -37,13 +43,20 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
             tokenizer=read_tokenizer(data),
             pairs=_pairs(stage, folder),
         )
+        checkpoint = newest_checkpoint(folder)
+        restore_logs(checkpoint, folder, LOGS)
+    if checkpoint is not None:
+        observer.resume(checkpoint.manifest.observed)
     with observer.phase("data"):
         trainer = _trainer(stage, folder, parts)
     models = [model for model in (trainer.model, parts.reference_model) if model is not None]
-    with observer.phase("train"), TokenCount(*models) as counted, (folder / LOSSES).open("w") as file:
-        losses = LossLog(file, observer)
-        trainer.add_callback(losses)
-        state = trainer.train()
+    losses = read_losses(folder / LOSSES)
+    with observer.phase("train"), TokenCount(*models) as counted, (folder / LOSSES).open("a") as file:
+        if checkpoint is not None:
+            counted.start_from(checkpoint.manifest.counts)
+        trainer.add_callback(LossLog(file, observer, losses))
+        trainer.add_callback(_checkpoint_clock(stage, folder, counted, observer))
+        state = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
     with observer.phase("save"):
         digest = save_model(trainer.model, parts.tokenizer, folder)
     num_parameters, num_trainable = count_parameters(trainer.model)
@@ -55,8 +68,8 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
         num_reference_tokens=counted.num_reference_tokens,
         num_parameters=num_parameters,
         num_trainable_parameters=num_trainable,
-        first_loss=losses.losses[0] if losses.losses else None,
-        final_loss=losses.losses[-1] if losses.losses else None,
+        first_loss=losses[0] if losses else None,
+        final_loss=losses[-1] if losses else None,
         effective_arguments=effective_arguments(trainer.args),
         weights_hash=digest,
     )
@@ -70,6 +83,17 @@ def _pairs(stage: Stage, folder: Path) -> Dataset:
     from pipelines.training.reference import with_reference
 
     return with_reference(pairs, folder.parent / stage.inputs.reference)
+
+
+def _checkpoint_clock(stage: Stage, folder: Path, counted: TokenCount, observer: Observer) -> CheckpointClock:
+    minutes = stage.limits.save_every_minutes
+    return CheckpointClock(
+        folder,
+        every_seconds=None if minutes is None else minutes * SECONDS_PER_MINUTE,
+        counted=counted,
+        observer=observer,
+        logs=LOGS,
+    )
 
 
 def _trainable_policy(stage: Stage, folder: Path) -> PreTrainedModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -23,13 +24,14 @@ class LossLog(TrainerCallback):
     """Writes a line at each optimizer step, tells the observer, stops on NaN or infinity.
 
     Args:
-        file: Gets a JSON line for each step.
+        file: Gets a JSON line for each step, after those of the steps before a resume.
         observer: Told how far the training is.
+        losses: Of the steps before a resume.
     """
 
-    def __init__(self, file: TextIO, observer: Observer) -> None:
+    def __init__(self, file: TextIO, observer: Observer, losses: list[float]) -> None:
         self._file, self._observer = file, observer
-        self.losses: list[float] = []
+        self.losses = losses
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
@@ -55,6 +57,13 @@ class LossLog(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Tell how far the training is."""
         self._observer.progress(state.global_step, state.max_steps)
+
+
+def read_losses(path: Path) -> list[float]:
+    """The losses that a log has, one for each step; none where it is not there yet."""
+    if not path.is_file():
+        return []
+    return [json.loads(line)["loss"] for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 class TokenCount:
@@ -86,6 +95,14 @@ class TokenCount:
         row = int(torch.is_grad_enabled())
         self._counts[row, 0] += mask.shape[0]
         self._counts[row, 1] += mask.sum()
+
+    def state(self) -> list[list[int]]:
+        """What was counted up to now, to be kept with a checkpoint."""
+        return [[int(count) for count in row] for row in self._counts.tolist()]
+
+    def start_from(self, state: list[list[int]]) -> None:
+        """Go on from what was counted up to a checkpoint."""
+        self._counts += torch.tensor(state, device=self._counts.device)
 
     @property
     def num_policy_sequences(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from harness.device_sampler import DeviceSampler, no_device
@@ -143,3 +145,54 @@ def test_the_sampler_keeps_the_highest_value_it_saw() -> None:
         while sampler.peak() != 9:
             pass
     assert sampler.peak() == 9
+
+
+def test_a_checkpoint_inside_training_is_saving_not_training() -> None:
+    clock, resident = FakeClock(100.0), FakePeak()
+    made = meter(clock, resident)
+    with made.phase("train"):
+        clock.now, resident.value = 104.0, 500
+        with made.aside("save"):
+            clock.now, resident.value = 105.0, 900
+        clock.now, resident.value = 107.0, 600
+    cost = made.cost(DeviceSampler(no_device))
+    assert {phase.name: phase.seconds for phase in cost.phases if phase.seconds} == {
+        "train": 6.0,
+        "save": 1.0,
+    }
+    assert {phase.name: phase.peak_resident_bytes for phase in cost.phases} == {
+        "start": 0,
+        "other": 0,
+        "train": 600,
+        "save": 900,
+    }
+    assert cost.train_seconds == 6.0
+
+
+def test_a_resumed_stage_counts_training_once_and_every_start_in_its_total() -> None:
+    clock = FakeClock(100.0)
+    first = meter(clock)
+    with first.phase("load"):
+        clock.now = 103.0
+    with first.phase("reference"):
+        clock.now = 105.0
+    with first.phase("train"):
+        clock.now = 115.0
+        kept = json.loads(json.dumps(first.state()))  # as a checkpoint's manifest keeps it
+        clock.now = 119.0  # thrown away by a kill
+    clock = FakeClock(100.0)
+    second = meter(clock)
+    with second.phase("load"):
+        clock.now = 104.0
+    second.resume(kept)
+    with second.phase("reference"):
+        clock.now = 106.0
+    with second.phase("train"):
+        clock.now = 109.0
+    cost = second.cost(DeviceSampler(no_device))
+    seconds = {phase.name: phase.seconds for phase in cost.phases}
+    assert seconds["train"] == 10.0 + 3.0
+    assert seconds["repeated"] == 3.0 + 2.0
+    assert cost.train_seconds == seconds["train"] + 2.0
+    assert cost.total_seconds == 15.0 + 9.0 == sum(seconds.values())
+    assert cost.num_resumes == 1

@@ -40,8 +40,18 @@ class Silent:
         self.phases.append(name)
         yield
 
+    @contextmanager
+    def aside(self, name: str) -> Iterator[None]:
+        yield
+
     def progress(self, done: int, total: int) -> None:
         pass
+
+    def state(self) -> dict[str, Any]:
+        return {"phases": list(self.phases)}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        self.resumed = state
 
 
 def tokenizer() -> PreTrainedTokenizerFast:

@@ -1,0 +1,95 @@
+"""Runs one stage to its record: in a folder of its own, which gets the stage's name only when it has ended."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from harness.integrity import is_done
+from harness.interrupts import StopRequest
+from harness.launch import Launcher
+from harness.machine import git_commit, machine, versions
+from harness.progress import Progress
+from harness.records import CHECKPOINTS, Failure, Record, read_record, write_json, write_record
+from harness.stage import STAGE, log_tail
+from pipelines.stages import Stage
+
+
+def run_stage(
+    stage: Stage, folder: Path, launcher: Launcher, progress: Progress, stop: StopRequest
+) -> Record:
+    """Run one stage; where a run before was killed in the middle of it, go on from its checkpoints.
+
+    Args:
+        stage: What to run.
+        folder: The results folder; the stage gets a folder below it.
+        launcher: Starts its process.
+        progress: Told how far it is.
+        stop: Asked whether a person wants to stop.
+
+    Raises:
+        KeyboardInterrupt: a person wants to stop.
+    """
+    partial, final = folder / f".partial-{stage.id}", folder / stage.id
+    _clear(partial, final)
+    if is_done(partial):  # killed between its record and its name
+        return _named(partial, final)
+    write_json(partial / STAGE, stage.model_dump(mode="json", by_alias=True))
+
+    def moved(phase: str, done: int, total: int) -> None:
+        stop.check()
+        progress.moved(phase, done, total)
+
+    exit_code = launcher.run(partial / STAGE, moved)
+    stop.check()
+    if read_record(partial) is None:
+        write_record(partial, _record_of_dead(stage, partial, exit_code))
+    return _named(partial, final)
+
+
+def _clear(partial: Path, final: Path) -> None:
+    """Leave a `partial` that has nothing but the checkpoints of an attempt that did not come to its end."""
+    if partial.is_dir():
+        shutil.rmtree(final, ignore_errors=True)
+    elif final.is_dir():
+        final.rename(partial)
+    partial.mkdir(exist_ok=True)
+    if is_done(partial):
+        return
+    for leftover in partial.iterdir():
+        if leftover.name == CHECKPOINTS:
+            continue
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()
+
+
+def _named(partial: Path, final: Path) -> Record:
+    """Give a stage that has ended its name; a success needs its checkpoints no more."""
+    record = read_record(partial)
+    assert record is not None
+    if record.status == "done":
+        shutil.rmtree(partial / CHECKPOINTS, ignore_errors=True)
+    partial.rename(final)
+    return record
+
+
+def _record_of_dead(stage: Stage, folder: Path, exit_code: int) -> Record:
+    """What can be said of a stage whose process ended without a record."""
+    message = f"the process ended with exit code {exit_code}"
+    if exit_code < 0:
+        message = f"the process was ended by signal {-exit_code}"
+    if exit_code == -9:
+        message += " (the kernel does so when memory runs out: try half the micro_batch)"
+    return Record(
+        stage=stage,
+        status="killed" if exit_code < 0 else "failed",
+        outcome=None,
+        failure=Failure(message=message, evidence=log_tail(folder)),
+        cost=None,
+        machine=machine(),
+        versions=versions(),
+        git_commit=git_commit(),
+        started_at="",
+    )
