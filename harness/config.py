@@ -11,6 +11,7 @@ from pipelines.stages import (
     DataSettings,
     Dtype,
     GenerationEvaluation,
+    Implementation,
     LoraSettings,
     ModelSettings,
     Nll,
@@ -62,8 +63,10 @@ class ArmStage(Strict):
         "of their own).",
     )
     preset: Preset | None = Field(None, description="For this stage; `training.preset` if empty.")
-    implementation: Literal["trl"] | None = Field(
-        None, description="ORPO only: `trl` (default), the stock loss."
+    implementation: Implementation | None = Field(
+        None,
+        description="ORPO only: `trl` (default), TRL's ORPOTrainer, or `fused`, the same loss without holding the logits "
+        "of the whole vocabulary.",
     )
     nll: Nll | None = Field(
         None,

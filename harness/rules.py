@@ -134,6 +134,12 @@ def _stage(comparison: Comparison, stage: ArmStage) -> Broken:
         )
     if stage.implementation is not None and stage.trainer != "orpo":
         yield "implementation", f"must not be given for {stage.trainer}: only orpo has more than one."
+    elif stage.implementation == "fused" and (stage.preset or comparison.training.preset) == "stock":
+        yield (
+            "implementation",
+            "must not be fused with `preset: stock`, which means ORPO as TRL ships it. Give the stage `preset: fair`, "
+            "and its `nll` if the prompt is to be covered.",
+        )
     if stage.nll is not None and stage.trainer == "dpo":
         yield "nll", "must not be given for dpo: its loss has no negative log-likelihood."
     if stage.nll_weight is not None and stage.trainer != "orpo":

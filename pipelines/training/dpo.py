@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from trl import DPOConfig, DPOTrainer
 
 from pipelines.training.feed import dpo_rows
-from pipelines.training.step_mean import Batch, Size, StepMean, dpo_size
+from pipelines.training.step_mean import Batch, Size, StepMean, stacked_size
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,7 +30,7 @@ class StepMeanDPOTrainer(StepMean, PretokenizedDPOTrainer):
     """The same, its loss averaged over all pairs of an optimizer step."""
 
     def size_of(self, inputs: Batch) -> Size:  # noqa: D102
-        return dpo_size(inputs)
+        return stacked_size(inputs)
 
 
 def dpo_trainer(parts: Parts, arguments: dict[str, Any]) -> PretokenizedDPOTrainer:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 from pipelines.training.feed import IGNORED, orpo_rows
-from pipelines.training.step_mean import Batch, Size, StepMean, orpo_size
+from pipelines.training.step_mean import Batch, Size, StepMean, apart_size
 
 if TYPE_CHECKING:
     from pipelines.stages import TrainSettings
@@ -56,7 +56,7 @@ class StepMeanORPOTrainer(StepMean, PretokenizedORPOTrainer):
     """The same, its odds-ratio loss averaged over all pairs of an optimizer step and its NLL over all tokens."""
 
     def size_of(self, inputs: Batch) -> Size:  # noqa: D102
-        return orpo_size(inputs, self.nll)
+        return apart_size(inputs, self.nll)
 
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Size | None = None

@@ -71,18 +71,18 @@ class StepMean(Trainer):
         return loss * (self.size_of(inputs).num_pairs / num_items_in_batch.num_pairs)
 
 
-def dpo_size(inputs: Batch) -> Size:
-    """Of a batch of `DataCollatorForPreference`: chosen and rejected stacked, (2 pairs, tokens)."""
-    mask = inputs["completion_mask"]
-    num_pairs = len(mask) // 2
-    return Size(num_pairs, mask[:num_pairs, 1:].sum())
-
-
-def orpo_size(inputs: Batch, nll: Nll) -> Size:
-    """Of a batch of ORPOTrainer's collator: chosen and rejected apart, (pairs, tokens) each.
+def stacked_size(inputs: Batch, nll: Nll = "completion") -> Size:
+    """Of a batch of `DataCollatorForPreference`: chosen and rejected stacked, (2 pairs, tokens).
 
     A sequence's first token is predicted by nothing and so is never covered.
     """
+    mask = inputs["completion_mask" if nll == "completion" else "attention_mask"]
+    num_pairs = len(mask) // 2
+    return Size(num_pairs, (mask[:num_pairs, 1:] == 1).sum())
+
+
+def apart_size(inputs: Batch, nll: Nll) -> Size:
+    """Of a batch of ORPOTrainer's collator: chosen and rejected apart, (pairs, tokens) each."""
     labels = inputs["chosen_labels"]
     covered = labels != IGNORED if nll == "completion" else inputs["chosen_attention_mask"] == 1
     return Size(len(labels), covered[:, 1:].sum())

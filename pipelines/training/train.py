@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from transformers import set_seed
 
 from pipelines.data.prepared import read_split, read_tokenizer
+from pipelines.errors import PipelineError
 from pipelines.models import count_parameters, load_policy, load_reference, save_model, with_new_adapter
 from pipelines.stages import Observer, Stage, TrainOutcome, TrainSettings
 from pipelines.training.arguments import effective_arguments, shared_arguments
@@ -118,6 +119,15 @@ def _trainer(stage: Stage, folder: Path, parts: Parts) -> Trainer:
         from pipelines.training.dpo import dpo_trainer
 
         return dpo_trainer(parts, arguments)
-    from pipelines.training.orpo import orpo_trainer
+    if parts.settings.implementation == "fused":
+        from pipelines.training.fused_orpo import fused_orpo_trainer
 
+        return fused_orpo_trainer(parts, arguments)
+    try:
+        from pipelines.training.orpo import orpo_trainer
+    except ImportError as error:
+        raise PipelineError(
+            f"implementation: trl needs TRL's experimental ORPOTrainer, which cannot be imported: {error}. "
+            "Use `implementation: fused`: the same loss on TRL's stable parts."
+        ) from error
     return orpo_trainer(parts, arguments)

@@ -1,4 +1,4 @@
-"""Prints names and types of every argument of TRL's config classes as JSON; `make trainer-fields` keeps it.
+"""Prints names and types of every argument of the trainers' config classes as JSON; `make trainer-fields` keeps it.
 
 A config is checked against the kept file, because importing the classes takes 10 seconds.
 """
@@ -18,7 +18,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 CONFIG_CLASSES = {
     "sft": ("trl.trainer.sft_config", "SFTConfig"),
     "dpo": ("trl.trainer.dpo_config", "DPOConfig"),
-    "orpo": ("trl.experimental.orpo.orpo_config", "ORPOConfig"),
+    # Not TRL's ORPOConfig, whose package may go; what a config may set is the same in both.
+    "orpo": ("pipelines.training.fused_orpo", "FusedORPOConfig"),
 }
 # Such as "Possible values are `nll` and `dft`." in the help of an argument that has no `choices`.
 _POSSIBLE_VALUES = re.compile(r"Possible values are:? ([^.]*)\.")

@@ -143,6 +143,10 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "an implementation of a dpo stage": (
         replaced("reference: copy", "implementation: trl"), ["arms.sft-dpo.1.implementation"],
     ),
+    "a stock trainer that is not stock": (
+        replaced("- trainer: orpo\n", "- trainer: orpo\n      preset: stock\n      implementation: fused\n"),
+        ["arms.orpo.0.implementation must not be fused with `preset: stock`"],
+    ),
     "a weight of a term that dpo lacks": (
         replaced("reference: copy", "nll_weight: 0"), ["arms.sft-dpo.1.nll_weight must not be given for dpo"],
     ),

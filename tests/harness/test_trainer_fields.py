@@ -10,9 +10,6 @@ import pytest
 from harness.trainer_fields import CONFIG_CLASS, FIELDS, Trainer, objections
 from pipelines.stages import LoraSettings, ModelSettings, Stage, TrainSettings
 
-# The package says on import that it gives no promise; the versions are pinned.
-pytestmark = pytest.mark.filterwarnings("ignore:.*trl.experimental.*")
-
 
 def test_the_kept_fields_are_those_of_the_installed_classes() -> None:
     from pipelines.training.write_fields import all_fields, as_text
