@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from harness.items import Column, read_items
 from harness.records import ITEMS, RECORD, Record, read_record
 from pipelines.stages import EvaluateOutcome
 
@@ -38,36 +38,33 @@ def is_done(folder: Path) -> bool:
 
 
 def damage(folder: Path, record: Record) -> str | None:
-    """What is wrong with the files of a finished stage, naming the file; None if nothing is.
-
-    The items of an evaluation are what the verdict is computed from: their number and mean must be the record's.
-    """
-    if not isinstance(record.outcome, EvaluateOutcome):
-        return None
+    """What is wrong with the files of a finished stage, naming the file; None if nothing is."""
     try:
-        columns = _columns(folder / ITEMS)
-    except OSError as error:
-        return f"{folder / ITEMS}: {error.strerror}"
+        checked_items(folder, record)
     except ValueError as error:
-        return f"{folder / ITEMS}: {error}"
-    for name, mean in record.outcome.means.items():
-        values = columns.get(name, [])
-        if len(values) != record.outcome.num_items[name]:
-            return f"{folder / ITEMS}: {name} has {len(values)} items, {RECORD} says {record.outcome.num_items[name]}"
-        if not math.isclose(math.fsum(values) / len(values), mean, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
-            return f"{folder / ITEMS}: the mean of {name} is not that of {RECORD}"
+        return str(error)
     return None
 
 
-def _columns(path: Path) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                row = json.loads(line).items()
-            except (json.JSONDecodeError, AttributeError) as error:
-                raise ValueError(f"line {number} is not JSON with a value for each metric") from error
-            for name, value in row:
-                if isinstance(value, int | float):
-                    found.setdefault(name, []).append(value)
-    return found
+def checked_items(folder: Path, record: Record) -> dict[str, Column]:
+    """The items of a finished evaluation, which the verdict is computed from; nothing for another stage.
+
+    Raises:
+        ValueError: they are not there, or their number or mean is not the record's. Names the file.
+    """
+    if not isinstance(record.outcome, EvaluateOutcome):
+        return {}
+    try:
+        columns = read_items(folder / ITEMS)
+    except OSError as error:
+        raise ValueError(f"{folder / ITEMS}: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"{folder / ITEMS}: {error}") from error
+    for name, mean in record.outcome.means.items():
+        found, expected = columns.get(name), record.outcome.num_items[name]
+        count = 0 if found is None else len(found.items)
+        if found is None or count != expected:
+            raise ValueError(f"{folder / ITEMS}: {name} has {count} items, {RECORD} says {expected}")
+        if not math.isclose(math.fsum(found.values) / count, mean, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+            raise ValueError(f"{folder / ITEMS}: the mean of {name} is not that of {RECORD}")
+    return columns

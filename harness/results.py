@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.errors import UserError
-from harness.integrity import damage
+from harness.integrity import checked_items
+from harness.items import Column
 from harness.plan import COMPARISON, Plan, Trial, read_plan
 from harness.records import RECORD, Record, read_record
 from pipelines.stages import DataOutcome, EvaluateSettings, Stage
@@ -25,11 +26,13 @@ class Results:
 
     Attributes:
         records: By stage id; a stage that was never run has none.
+        items: By stage id: the metrics of each finished evaluation, item by item, as its record says.
     """
 
     folder: Path
     plan: Plan
     records: dict[str, Record]
+    items: dict[str, dict[str, Column]]
 
     def stage(self, stage_id: str) -> Stage:
         """The planned stage of this id."""
@@ -101,7 +104,8 @@ def read_results(folder: Path) -> Results:
             f"{folder / COMPARISON}: does not have the form of this version ({error.error_count()} problems). "
             "Read it with the version that wrote it, or run again."
         ) from error
-    records = {}
+    records: dict[str, Record] = {}
+    items: dict[str, dict[str, Column]] = {}
     for stage in plan.stages:
         try:
             record = read_record(folder / stage.id)
@@ -111,7 +115,10 @@ def read_results(folder: Path) -> Results:
             ) from error
         if record is None:
             continue
-        if record.status == "done" and (problem := damage(folder / stage.id, record)):
-            raise UserError(f"{problem}. Delete the folder {stage.id} and run again.")
         records[stage.id] = record
-    return Results(folder, plan, records)
+        if record.status == "done":
+            try:
+                items[stage.id] = checked_items(folder / stage.id, record)
+            except ValueError as error:
+                raise UserError(f"{error}. Delete the folder {stage.id} and run again.") from error
+    return Results(folder, plan, records, items)

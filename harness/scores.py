@@ -6,13 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.items import Column
 from harness.metrics import BENCHMARK_PREFIX, METRICS
 from harness.plan import Trial
-from harness.records import ITEMS
 from harness.results import Results
 from harness.verdict import FloatArray
-
-ByItem = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -37,27 +35,28 @@ class Table:
 
 def score_tables(results: Results, trials: list[Trial]) -> dict[str, Table]:
     """A table for each metric that at least one of the trials of a model was measured on."""
-    columns: dict[str, dict[int | None, ByItem]] = {}
+    columns: dict[str, dict[int | None, Column]] = {}
     for trial in trials:
         for stage_id in trial.evaluations:
-            if results.done(stage_id):
-                for name, scores in _read_items(results, stage_id).items():
-                    columns.setdefault(name, {}).setdefault(trial.seed, {}).update(scores)
+            for name, column in results.items.get(stage_id, {}).items():
+                if name in METRICS or name.startswith(BENCHMARK_PREFIX):
+                    by_seed = columns.setdefault(name, {})
+                    earlier = by_seed.get(trial.seed)
+                    by_seed[trial.seed] = column if earlier is None else earlier.followed_by(column)
     return {name: _table(columns[name]) for name in sorted(columns, key=_order)}
 
 
-def _read_items(results: Results, stage_id: str) -> dict[str, ByItem]:
-    found: dict[str, ByItem] = {}
-    for row in results.rows(stage_id, ITEMS):
-        for name, value in row.items():
-            if name in METRICS or name.startswith(BENCHMARK_PREFIX):
-                found.setdefault(name, {})[str(row["item"])] = float(value)
-    return found
-
-
-def _table(by_seed: dict[int | None, ByItem]) -> Table:
-    items = tuple(sorted(set.intersection(*(set(scores) for scores in by_seed.values()))))
-    values = np.array([[scores[item] for item in items] for scores in by_seed.values()], dtype=np.float64)
+def _table(by_seed: dict[int | None, Column]) -> Table:
+    items = tuple(
+        sorted(set.intersection(*(set(ids) for ids in {column.items for column in by_seed.values()})))
+    )
+    values = np.empty((len(by_seed), len(items)))
+    before: tuple[str, ...] | None = None
+    for row, column in enumerate(by_seed.values()):
+        if column.items != before:  # nearly always the same in every seed
+            place = {item: index for index, item in enumerate(column.items)}
+            order, before = [place[item] for item in items], column.items
+        values[row] = column.values[order]
     return Table(tuple(by_seed), items, values)
 
 

@@ -11,40 +11,41 @@ from harness.report.page import Figure, Paragraph, Section
 from harness.report.view import View
 from pipelines.stages import TrainOutcome
 
-MOST_STAGES, MOST_SEEDS, MOST_POINTS = 8, 30, 400
+MOST_STAGES, MOST_SEEDS, MOST_POINTS = 6, 20, 400
 TITLE = "Learning"
 
 
 def learning_section(view: View) -> Section:
-    """A row of panels for each stage of each arm: tokens on the left, seconds on the right."""
-    panels = list(_panels(view))
+    """A row of panels for each stage of each arm, the verdict's two first: tokens on the left, seconds on the right."""
+    arms = [arm for arm in dict.fromkeys([*view.summary.verdict.compare, *view.arms]) if arm in view.arms]
+    stages = [(arm, place) for arm in arms for place in range(len(view.arms[arm][0].training))]
+    panels: list[Panel] = []
+    for arm, place in stages:
+        if len(panels) < 2 * MOST_STAGES:
+            panels += _panels(view, arm, place)
     if not panels:
         return Section(TITLE, [Paragraph("Not measured: no training stage left a loss.")])
-    drawn = panels[: 2 * MOST_STAGES]
-    svg, png = draw_panels(drawn, columns=2)
-    seeds = max(len(panel.curves) for panel in drawn)
-    stages = list(dict.fromkeys(panel.title for panel in drawn))
-    cut = f" The first {MOST_STAGES} of {len(panels) // 2} stages." if len(panels) > len(drawn) else ""
+    svg, png = draw_panels(panels, columns=2)
+    seeds = max(len(panel.curves) for panel in panels)
+    cut = f" The first {MOST_STAGES} of {len(stages)} stages." if len(stages) > MOST_STAGES else ""
     caption = (
         f"Training loss; thin lines are seeds (n = up to {seeds}), the thick one is their mean. Tokens are the policy's, and "
         "both axes go on from an arm's stage to its next. Within a stage they are spread evenly over its steps: the record has "
         "the stage's sums. Each trainer has a loss of its own: heights compare within a stage only."
         f"{cut}"
     )
-    alt = f"Training loss against policy tokens and against seconds for {', '.join(stages)}"
+    titles = ", ".join(dict.fromkeys(panel.title for panel in panels))
+    alt = f"Training loss against policy tokens and against seconds for {titles}"
     return Section(TITLE, [Figure("learning", alt, caption, svg, png)])
 
 
-def _panels(view: View) -> Iterator[Panel]:
-    for arm, trials in view.arms.items():
-        for place in range(len(trials[0].training)):
-            found = [both for trial in trials[:MOST_SEEDS] if (both := _curves(view, trial, place))]
-            if not found:
-                continue
-            kind = view.results.stage(trials[0].training[place]).kind
-            for column, label in enumerate(("policy tokens so far", "training seconds so far")):
-                title = f"{arm}: {place + 1}. {kind} (n = {len(found)})"
-                yield Panel(title, view.looks[arm], label, "training loss", [both[column] for both in found])
+def _panels(view: View, arm: str, place: int) -> Iterator[Panel]:
+    trials = view.arms[arm]
+    found = [both for trial in trials[:MOST_SEEDS] if (both := _curves(view, trial, place))]
+    title = f"{arm}: {place + 1}. {view.results.stage(trials[0].training[place]).kind} (n = {len(found)})"
+    for column, label in enumerate(("policy tokens so far", "training seconds so far")):
+        if found:
+            yield Panel(title, view.looks[arm], label, "training loss", [both[column] for both in found])
 
 
 def _curves(view: View, trial: Trial, place: int) -> tuple[Curve, Curve] | None:
