@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 
 from harness.commands.check import check
 from harness.commands.doctor import doctor
+from harness.commands.export import export
 from harness.commands.init import init
 from harness.commands.options import DONE, SOME_FAILED
 from harness.commands.plan import plan
@@ -29,6 +30,7 @@ COMMANDS: tuple[tuple[Callable[..., int], str], ...] = (
     (plan, "prefduel plan configs/toy.yaml --seeds 5"),
     (check, "prefduel check configs/smollm2-135m.yaml --set seeds=5"),
     (report, "prefduel report results/toy"),
+    (export, "prefduel export results/toy --format parquet"),
     (doctor, "prefduel doctor"),
     (init, "prefduel init support-bot --data pairs.jsonl"),
 )

@@ -18,7 +18,7 @@ SECONDS_PER_HOUR = 3600
 
 def cost_of(results: Results, trials: list[Trial]) -> CostSummary:
     """The cost of one model's training; of the base, which is not trained, nothing."""
-    by_seed = [cost for trial in trials if (cost := _cost_of_trial(results, trial)) is not None]
+    by_seed = [cost for trial in trials if (cost := cost_of_trial(results, trial)) is not None]
     untrained = not any(trial.training for trial in trials)
     price = results.plan.comparison.price_per_hour
     total = _mean([cost.total_seconds for cost in by_seed], untrained=untrained)
@@ -92,8 +92,8 @@ def spent(results: Results) -> list[KindCost]:
     ]
 
 
-def _cost_of_trial(results: Results, trial: Trial) -> SeedCost | None:
-    """None where a training stage is not done: half a trial has no cost to compare."""
+def cost_of_trial(results: Results, trial: Trial) -> SeedCost | None:
+    """What a trial cost; None where a training stage is not done: half a trial has no cost to compare."""
     records = [results.done(stage_id) for stage_id in trial.billed()]
     if trial.seed is None or not records:
         return None
@@ -125,7 +125,7 @@ def _shared_seconds(results: Results, trials: list[Trial]) -> list[float]:
             if (record := results.done(stage_id)) and record.cost
         )
         for trial in trials
-        if _cost_of_trial(results, trial) is not None
+        if cost_of_trial(results, trial) is not None
     ]
 
 
