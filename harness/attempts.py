@@ -5,40 +5,44 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from harness.integrity import is_done
+from harness.events import RunLog
+from harness.identity import IDENTITY, Identity
+from harness.integrity import standing
 from harness.interrupts import StopRequest
 from harness.launch import Launcher
 from harness.machine import git_commit, machine, versions
-from harness.progress import Progress
 from harness.records import CHECKPOINTS, Failure, Record, read_record, write_json, write_record
+from harness.reuse import PARTIAL
 from harness.stage import STAGE, log_tail
 from pipelines.stages import Stage
 
 
 def run_stage(
-    stage: Stage, folder: Path, launcher: Launcher, progress: Progress, stop: StopRequest
+    stage: Stage, identity: Identity, folder: Path, launcher: Launcher, log: RunLog, stop: StopRequest
 ) -> Record:
     """Run one stage; where a run before was killed in the middle of it, go on from its checkpoints.
 
     Args:
         stage: What to run.
+        identity: What its id is a hash of.
         folder: The results folder; the stage gets a folder below it.
         launcher: Starts its process.
-        progress: Told how far it is.
+        log: Told how far it is.
         stop: Asked whether a person wants to stop.
 
     Raises:
         KeyboardInterrupt: a person wants to stop.
     """
-    partial, final = folder / f".partial-{stage.id}", folder / stage.id
+    partial, final = folder / f"{PARTIAL}{stage.id}", folder / stage.id
     _clear(partial, final)
-    if is_done(partial):  # killed between its record and its name
+    if standing(partial) == "whole":  # killed between its record and its name
         return _named(partial, final)
     write_json(partial / STAGE, stage.model_dump(mode="json", by_alias=True))
+    write_json(partial / IDENTITY, identity)
 
     def moved(phase: str, done: int, total: int) -> None:
         stop.check()
-        progress.moved(phase, done, total)
+        log.moved(phase, done, total)
 
     exit_code = launcher.run(partial / STAGE, moved)
     stop.check()
@@ -54,7 +58,7 @@ def _clear(partial: Path, final: Path) -> None:
     elif final.is_dir():
         final.rename(partial)
     partial.mkdir(exist_ok=True)
-    if is_done(partial):
+    if standing(partial) == "whole":
         return
     for leftover in partial.iterdir():
         if leftover.name == CHECKPOINTS:

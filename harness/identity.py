@@ -10,7 +10,7 @@ from typing import Any
 from harness.benchmark_tasks import benchmark_name
 from harness.benchmark_tasks import content_hash as tasks_hash
 from harness.machine import machine, versions
-from harness.sources import code_hash
+from harness.sources import code_hashes
 from pipelines.data.sources import content_hash_of
 from pipelines.locations import model_location
 from pipelines.stages import (
@@ -23,6 +23,9 @@ from pipelines.stages import (
     StageInputs,
     StageSettings,
 )
+
+IDENTITY = "identity.json"  # beside a stage: what its id is a hash of, so that it can be explained later
+Identity = dict[str, Any]
 
 # The module that does the work of a kind, and the libraries whose version can change what it makes.
 WORK: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -44,11 +47,11 @@ WORK: dict[str, tuple[str, tuple[str, ...]]] = {
 
 def make_stage(
     settings: StageSettings, inputs: StageInputs, *, seed: int, threads: int, device: Any
-) -> Stage:
-    """A stage with its id: the kind and 12 hex digits of the hash of `identity`."""
+) -> tuple[Stage, Identity]:
+    """A stage with its id, the kind and 12 hex digits of the hash of `identity`; and that identity."""
     described = identity(settings, inputs, seed=seed, threads=threads, device=device)
     digest = canonical_hash(described)
-    return Stage(
+    stage = Stage(
         id=f"{settings.kind}-{digest[:12]}",
         settings=settings,
         inputs=inputs,
@@ -56,11 +59,12 @@ def make_stage(
         threads=threads,
         device=device,
     )
+    return stage, described
 
 
 def identity(
     settings: StageSettings, inputs: StageInputs, *, seed: int, threads: int, device: str
-) -> dict[str, Any]:
+) -> Identity:
     """All that can change the stage's outcome: settings, content of its sources, inputs, seed, code, machine kind."""
     work = settings.evaluation.group if isinstance(settings, EvaluateSettings) else settings.kind
     module, libraries = WORK[work]
@@ -72,7 +76,7 @@ def identity(
         "seed": seed,
         "threads": threads,
         "device": machine().accelerator if device == "cuda" else f"cpu {machine().processor}",
-        "code": code_hash(module),
+        "code": code_hashes(module),
         "versions": {library: installed.get(library) for library in (*libraries, "python")},
     }
 

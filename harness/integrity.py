@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
 from harness.items import Column, read_items
 from harness.records import ITEMS, RECORD, Record, read_record
 from pipelines.stages import EvaluateOutcome
+
+Standing = Literal["whole", "light", "absent"]
 
 # Folders that a stage leaves for those that start from it, by the kind of its outcome.
 PRODUCTS = {
@@ -19,22 +22,27 @@ PRODUCTS = {
     "base": ("model",),
     "evaluate": (),
 }
+GIVEN_UP = "given_up.json"  # beside a record whose weights were removed on purpose
 TOLERANCE = 1e-9  # means are sums of floats in one order; JSON keeps every bit of them
 
 
-def is_done(folder: Path) -> bool:
-    """Whether the stage in `folder` has left the record of a success, and its files are there and agree with it.
+def standing(folder: Path) -> Standing:
+    """How far the stage in `folder` can be relied on.
 
-    A record without weights or tokens, as a repository keeps it, is not enough to go on from.
+    Returns:
+        `whole`: it has left the record of a success, and its files are there and agree with it. `light`: the same, but
+        its weights were given up on purpose (`keep_weights`, `prefduel gc`), so nothing can start from it. `absent`:
+        anything else; also a record without weights as a repository keeps it.
     """
     try:
         record = read_record(folder)
     except ValidationError:
-        return False
-    if record is None or record.status != "done" or record.outcome is None:
-        return False
-    products = PRODUCTS[record.outcome.kind]
-    return all((folder / name).is_dir() for name in products) and damage(folder, record) is None
+        return "absent"
+    if record is None or record.status != "done" or record.outcome is None or damage(folder, record):
+        return "absent"
+    if all((folder / name).is_dir() for name in PRODUCTS[record.outcome.kind]):
+        return "whole"
+    return "light" if (folder / GIVEN_UP).is_file() else "absent"
 
 
 def damage(folder: Path, record: Record) -> str | None:

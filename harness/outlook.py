@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.hostile import terminal
-from harness.integrity import is_done
 from harness.plan import Plan, Trial
+from harness.reuse import work_left
 from pipelines.stages import Stage, Strict
 
 
@@ -36,9 +36,10 @@ def look_ahead(plan: Plan, folder: Path, *, not_yet_known: list[str] | None = No
 
     Args:
         plan: The plan.
-        folder: The comparison's results folder; it need not be there yet.
+        folder: The comparison's results folder; it need not be there yet. What is done in one beside it counts too.
         not_yet_known: Sentences on stages that only what comes out can call for.
     """
+    todo = {stage.id for stage in work_left(plan, folder).todo}
     stages = []
     for stage in plan.stages:
         trials = trials_of(plan, stage.id)
@@ -49,7 +50,7 @@ def look_ahead(plan: Plan, folder: Path, *, not_yet_known: list[str] | None = No
                 kind=stage.kind,
                 arm=_whose(trials),
                 seed=seeds.pop() if len(seeds) == 1 else None,
-                state="done" if is_done(folder / stage.id) else "todo",
+                state="todo" if stage.id in todo else "done",
             )
         )
     return Outlook(trials=plan.trials, stages=stages, not_yet_known=not_yet_known or [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -47,6 +47,9 @@ class Plan(Strict):
     decision_hash: str = Field(description="Hash of the declared decision rule.")
     trials: list[Trial]
     stages: list[Stage]
+    identities: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, exclude=True, description="What each id is a hash of; kept beside the stage."
+    )
 
 
 def read_plan(folder: Path) -> Plan:

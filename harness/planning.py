@@ -6,7 +6,8 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
 from harness.config import ArmStage, Comparison
 from harness.errors import UserError
@@ -57,6 +58,7 @@ def make_plan(comparison: Comparison, *, arms: list[str] | None = None) -> Plan:
         decision_hash=canonical_hash(comparison.decision.model_dump(mode="json")),
         trials=trials,
         stages=list(planner.stages.values()),
+        identities=planner.identities,
     )
 
 
@@ -78,6 +80,7 @@ def sft_arm(comparison: Comparison) -> str | None:
 class _Planner:
     comparison: Comparison
     stages: dict[str, Stage] = field(default_factory=dict)
+    identities: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._device = choose_device(self.comparison.device)
@@ -104,16 +107,7 @@ class _Planner:
         self, name: str, role: Literal["arm", "control"], seed: int | None, recipe: list[ArmStage]
     ) -> Trial:
         base = self._base(seed)
-        data = self._add(
-            PrepareSettings(
-                kind="data",
-                model=self.comparison.model,
-                data=self.comparison.data,
-                max_length=self.comparison.training.max_length,
-            ),
-            StageInputs(),
-            DATA_SEED,
-        )
+        data = self._data
         policy: str | None = None
         training: list[str] = []
         references: list[str] = []
@@ -143,6 +137,17 @@ class _Planner:
             references=references,
             evaluations=evaluations,
         )
+
+    @cached_property
+    def _data(self) -> str:
+        """Once for all trials: its identity takes a hash of the whole data file."""
+        settings = PrepareSettings(
+            kind="data",
+            model=self.comparison.model,
+            data=self.comparison.data,
+            max_length=self.comparison.training.max_length,
+        )
+        return self._add(settings, StageInputs(), DATA_SEED)
 
     def _base(self, seed: int | None) -> str | None:
         model = self.comparison.model
@@ -216,7 +221,8 @@ class _Planner:
         )
 
     def _add(self, settings: StageSettings, inputs: StageInputs, seed: int) -> str:
-        stage = make_stage(settings, inputs, seed=seed, threads=self._threads, device=self._device)
+        stage, described = make_stage(settings, inputs, seed=seed, threads=self._threads, device=self._device)
         stage = stage.model_copy(update={"limits": self._limits})
         self.stages.setdefault(stage.id, stage)
+        self.identities[stage.id] = described
         return stage.id

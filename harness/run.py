@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from harness.attempts import run_stage
 from harness.config import Comparison
 from harness.errors import UserError
-from harness.integrity import is_done
+from harness.events import RunLog, run_log
 from harness.interrupts import StopRequest
 from harness.launch import Launcher
-from harness.outlook import stage_label
+from harness.lock import run_lock
 from harness.plan import COMPARISON, Plan
 from harness.planning import make_plan
-from harness.progress import Progress, make_progress
+from harness.progress import make_progress
 from harness.records import write_json
-
-LOCK = ".lock"
+from harness.reuse import Work, adopt, inputs_of, work_left
+from pipelines.stages import Stage
 
 
 def run_comparison(
@@ -44,52 +42,51 @@ def run_comparison(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         reports.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(
-            f"{folder}: another run is working in this folder. Wait for it, or use --results."
-        ) from error
     except OSError as error:
         raise UserError(
             f"{error.filename}: cannot be written ({error.strerror}). Use --results and --reports."
         ) from error
-    with lock:
+    with run_lock(folder) as died:
         write_json(folder / COMPARISON, plan.model_dump(mode="json", by_alias=True))
-        progress = make_progress(quiet=quiet)
-        try:
-            with StopRequest() as stop:
-                failed = _run_stages(plan, folder, progress, stop)
-        finally:
-            progress.close()
+        with run_log(folder, make_progress(quiet=quiet), died) as log, StopRequest() as stop:
+            failed = _run_stages(plan, folder, log, stop)
         _conclude(folder, reports)
     return 1 if failed else 0
 
 
-def _run_stages(plan: Plan, folder: Path, progress: Progress, stop: StopRequest) -> set[str]:
+def _run_stages(plan: Plan, folder: Path, log: RunLog, stop: StopRequest) -> set[str]:
     """Run the stages in order; return the ids of those that failed or lack an input."""
-    todo = [stage for stage in plan.stages if not is_done(folder / stage.id)]
-    progress.message(f"{len(plan.stages)} stages, {len(plan.stages) - len(todo)} already done")
+    work = work_left(plan, folder)
+    log.planned(plan, work)
+    todo = _take_over(plan, work, folder, log)
     if not todo:
         return set()
     launcher = Launcher("spawn" if todo[0].device == "cuda" else "forkserver", folder)
-    labels = {stage.id: stage_label(plan, stage) for stage in todo}
     failed: set[str] = set()
-    for number, stage in enumerate(todo, start=1):
+    for stage in todo:
         stop.check()
-        inputs = {name for name in stage.inputs.model_dump().values() if name}
-        if inputs & failed:
+        if inputs_of(stage) & failed:
             failed.add(stage.id)
-            progress.message(
-                f"[{number}/{len(todo)}] {labels[stage.id]} ({stage.id}) not run: an input failed"
-            )
+            log.skipped(stage, "an input failed")
             continue
-        progress.started(stage, labels[stage.id], number, len(todo))
-        record = run_stage(stage, folder, launcher, progress, stop)
-        progress.finished(stage, record)
+        log.started(stage)
+        record = run_stage(stage, plan.identities[stage.id], folder, launcher, log, stop)
+        log.finished(stage, record)
         if record.status != "done":
             failed.add(stage.id)
     return failed
+
+
+def _take_over(plan: Plan, work: Work, folder: Path, log: RunLog) -> list[Stage]:
+    """Link what other comparisons have done into `folder`; return the stages to run, in the order of the plan."""
+    todo = {stage.id for stage in work.todo}
+    for stage in plan.stages:
+        if stage.id in work.elsewhere:
+            if adopt(work.elsewhere[stage.id], folder):
+                log.reused(stage, work.elsewhere[stage.id])
+            else:
+                todo.add(stage.id)
+    return [stage for stage in plan.stages if stage.id in todo]
 
 
 def _conclude(folder: Path, reports: Path) -> None:

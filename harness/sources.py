@@ -12,18 +12,18 @@ PACKAGES = ("harness", "pipelines")
 
 
 @cache
-def code_hash(module: str) -> str:
-    """Hash of `module` and of every module of this project that it imports, however deep.
+def code_hashes(module: str) -> dict[str, str]:
+    """A hash of `module` and of every module of this project that it imports, however deep, by module.
 
     Comments, docstrings and layout do not count: they cannot change a result.
 
     Args:
         module: Dotted name such as `pipelines.data.prepare`.
     """
-    digest = hashlib.sha256()
-    for name in sorted(_reachable(module)):
-        digest.update(f"{name}\n{_normalised(name)}\n".encode())
-    return digest.hexdigest()
+    return {
+        name: hashlib.sha256(_normalised(name).encode()).hexdigest()[:16]
+        for name in sorted(_reachable(module))
+    }
 
 
 def _reachable(module: str) -> set[str]:

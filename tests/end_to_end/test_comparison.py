@@ -30,10 +30,10 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def records(root: Path) -> dict[str, dict[str, Any]]:
+def records(root: Path, name: str = "small") -> dict[str, dict[str, Any]]:
     return {
         path.parent.name: json.loads(path.read_text())
-        for path in (root / "results/small").glob("*/record.json")
+        for path in (root / "results" / name).glob("*/record.json")
     }
 
 
@@ -41,8 +41,8 @@ def started(root: Path) -> dict[str, str]:
     return {name: record["started_at"] for name, record in records(root).items()}
 
 
-def summary(root: Path) -> dict[str, Any]:
-    return json.loads((root / "results/small/summary.json").read_text())
+def summary(root: Path, name: str = "small") -> dict[str, Any]:
+    return json.loads((root / "results" / name / "summary.json").read_text())
 
 
 def test_every_stage_leaves_a_finished_record(done: Path) -> None:
@@ -111,6 +111,20 @@ def test_a_record_without_its_weights_is_a_stage_to_run_again(done: Path) -> Non
     assert prefduel("run", "small.yaml", cwd=done).returncode == 0
     assert (sft / "model").is_dir()
     assert {name for name, at in started(done).items() if at != before[name]} <= {sft.name}
+
+
+def test_another_comparison_of_the_same_results_folder_trains_nothing_twice(done: Path) -> None:
+    config = (done / "small.yaml").read_text().replace("name: small", "name: other")
+    (done / "other.yaml").write_text(config)
+    ran = prefduel("run", "other.yaml", cwd=done)
+    assert ran.returncode == 0, ran.stderr
+    assert {name: record["started_at"] for name, record in records(done, "other").items()} == started(done)
+    events = [
+        json.loads(line)["event"] for line in (done / "results/other/events.jsonl").read_text().splitlines()
+    ]
+    assert events.count("stage_reused") == len(records(done))
+    assert "stage_started" not in events
+    assert summary(done, "other")["arms"] == summary(done)["arms"]
 
 
 def test_the_report_alone_can_be_made_again_with_the_same_bytes(done: Path) -> None:

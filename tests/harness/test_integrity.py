@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.integrity import is_done
+from harness.integrity import standing
 from harness.records import ITEMS, RECORD
 from harness.results import read_results
 from tests.harness.fixtures_results import Run, make_results
@@ -40,9 +40,9 @@ def test_changed_items_are_not_judged_and_are_measured_again(
 ) -> None:
     folder = make_results(tmp_path, Run())
     stage = evaluation(folder)
-    assert is_done(stage)
+    assert standing(stage) == "whole"
     damage(stage / ITEMS)
-    assert not is_done(stage)
+    assert standing(stage) == "absent"
     with pytest.raises(UserError, match=rf"{ITEMS}: .*Delete the folder {stage.name} and run again"):
         read_results(folder)
 
@@ -54,7 +54,7 @@ def test_another_value_with_the_same_number_of_items_is_noticed(tmp_path: Path) 
     name = next(part.split('"')[1] for part in first.split(",")[1:])
     value = first.split(f'"{name}": ')[1].split(",")[0].rstrip("}")
     items.write_text("\n".join([first.replace(f'"{name}": {value}', f'"{name}": NaN'), *others]) + "\n")
-    assert not is_done(items.parent)
+    assert standing(items.parent) == "absent"
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"schema": 1}'])
@@ -62,4 +62,4 @@ def test_a_damaged_record_is_a_stage_to_run_again(tmp_path: Path, text: str) -> 
     folder = make_results(tmp_path, Run())
     stage = evaluation(folder)
     (stage / RECORD).write_text(text)
-    assert not is_done(stage)
+    assert standing(stage) == "absent"

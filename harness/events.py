@@ -1,0 +1,196 @@
+"""What happened when: one JSON line an event in `events.jsonl`, synced, for `prefduel status` and for other programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from harness.lock import Holder
+from harness.outlook import stage_label
+from harness.plan import Plan
+from harness.progress import Progress
+from harness.records import Record
+from harness.reuse import Work
+from pipelines.stages import Stage, Strict
+
+EVENTS = "events.jsonl"
+MOVES = ".progress.json"  # how far the running stage is: written often, so neither synced nor kept
+SECONDS_BETWEEN_MOVES = 1.0
+
+Kind = Literal[
+    "run_started", "planned", "stage_reused", "stage_started", "stage_finished", "stage_failed", "stage_skipped",
+    "run_ended",
+]  # fmt: skip
+
+Ending = Literal["done", "failed", "interrupted", "broken"]
+
+
+class Event(Strict):
+    """One line of `events.jsonl`; what does not apply to its kind is left out there."""
+
+    time: str = Field(description="UTC, ISO 8601.")
+    event: Kind
+    stage: str | None = None
+    label: str | None = Field(None, description="What the stage does, and for which trial first.")
+    status: str | None = Field(None, description="How a stage, or the run, ended.")
+    seconds: float | None = Field(
+        None, description="What a finished stage took, from its launch to its record."
+    )
+    message: str | None = None
+    num_stages: int | None = Field(None, description="planned: distinct stages of the plan.")
+    num_done: int | None = Field(None, description="planned: stages that need not run.")
+    todo: list[str] | None = Field(None, description="planned: ids of the stages to run, in order.")
+
+
+class RunLog:
+    """Told everything that a run does; writes it to the folder's events and shows it to the person.
+
+    Args:
+        folder: The comparison's results folder.
+        display: What the person sees.
+    """
+
+    def __init__(self, folder: Path, display: Progress) -> None:
+        self._folder, self._display = folder, display
+        self._labels: dict[str, str] = {}
+        self._total = 0
+        self._number = 0
+        self._started_at = self._moved_at = 0.0
+
+        self._any_failed = False
+
+    @property
+    def ending(self) -> Ending:
+        """How a run ends that went through all its stages."""
+        return "failed" if self._any_failed else "done"
+
+    def run_started(self, message: str | None = None) -> None:
+        """The run begins; `message` is what a person should know of the one before."""
+        self._write("run_started", message=message)
+        if message:
+            self._display.message(message)
+
+    def planned(self, plan: Plan, work: Work) -> None:
+        """It is known what there is to do."""
+        self._labels |= {stage.id: stage_label(plan, stage) for stage in plan.stages}
+        self._number, self._total = 0, len(work.todo)
+        num_done = len(plan.stages) - len(work.todo)
+        self._write(
+            "planned", num_stages=len(plan.stages), num_done=num_done, todo=[stage.id for stage in work.todo]
+        )
+        elsewhere = f", {len(work.elsewhere)} of them in other comparisons" if work.elsewhere else ""
+        self._display.message(f"{len(plan.stages)} stages, {num_done} already done{elsewhere}")
+
+    def reused(self, stage: Stage, source: Path) -> None:
+        """A stage was taken over from the comparison that `source` belongs to."""
+        self._write("stage_reused", stage, message=f"from {source.parent.name}")
+
+    def started(self, stage: Stage) -> None:
+        """A stage starts."""
+        self._number += 1
+        self._started_at = time.monotonic()
+        self._write("stage_started", stage)
+        self._display.started(stage, self._labels[stage.id], self._number, self._total)
+
+    def moved(self, phase: str, done: int, total: int) -> None:
+        """The running stage is in `phase`, `done` of `total` units are finished."""
+        now = time.monotonic()
+        if now - self._moved_at >= SECONDS_BETWEEN_MOVES:
+            self._moved_at = now
+            content = json.dumps({"phase": phase, "done": done, "total": total})
+            partial = self._folder / f"{MOVES}.partial"
+            partial.write_text(content, encoding="utf-8")
+            partial.replace(self._folder / MOVES)
+        self._display.moved(phase, done, total)
+
+    def finished(self, stage: Stage, record: Record) -> None:
+        """A stage has left a record."""
+        self._any_failed |= record.status != "done"
+        self._write(
+            "stage_finished" if record.status == "done" else "stage_failed",
+            stage,
+            status=record.status,
+            seconds=time.monotonic() - self._started_at,
+            message=record.failure.message if record.failure else None,
+        )
+        (self._folder / MOVES).unlink(missing_ok=True)
+        self._display.finished(stage, record)
+
+    def skipped(self, stage: Stage, reason: str) -> None:
+        """A stage cannot run."""
+        self._any_failed = True
+        self._number += 1
+        self._write("stage_skipped", stage, message=reason)
+        place = f"[{self._number}/{self._total}]"
+        self._display.message(f"{place} {self._labels[stage.id]} ({stage.id}) not run: {reason}")
+
+    def run_ended(self, status: Ending) -> None:
+        """The run ends: all done, some failed, stopped by the person, or by an error of ours or the machine's."""
+        (self._folder / MOVES).unlink(missing_ok=True)
+        self._write("run_ended", status=status)
+        self._display.close()
+
+    def _write(self, event: Kind, stage: Stage | None = None, **more: Any) -> None:
+        if stage is not None:
+            more |= {"stage": stage.id, "label": self._labels.get(stage.id)}
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        content = Event(time=now, event=event, **more).model_dump(exclude_none=True)
+        with (self._folder / EVENTS).open("ab") as file:
+            file.write(json.dumps(content, ensure_ascii=False).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def run_log(folder: Path, display: Progress, died: Holder | None) -> Iterator[RunLog]:
+    """The log of one run, its beginning and end written.
+
+    Args:
+        folder: The comparison's results folder.
+        display: What the person sees.
+        died: The run before this one, if it ended without a word.
+    """
+    log = RunLog(folder, display)
+    _end_last_line(folder / EVENTS)
+    # Without its host: what lies in a results folder names no machine.
+    told = (
+        f"the run before (pid {died.pid}, since {died.since}) died; going on where it was" if died else None
+    )
+    log.run_started(told)
+    status: Ending = "broken"
+    try:
+        yield log
+        status = log.ending
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        log.run_ended(status)
+
+
+def _end_last_line(path: Path) -> None:
+    """A run that was killed may have left half a line: the next event must not be glued to it."""
+    if path.is_file() and not path.read_bytes().endswith(b"\n"):
+        with path.open("ab") as file:
+            file.write(b"\n")
+
+
+def read_events(folder: Path) -> Iterator[Event]:
+    """The events of all runs in a folder, oldest first. A line that a kill cut off is passed over."""
+    path = folder / EVENTS
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                yield Event.model_validate_json(line)
+            except ValidationError:
+                continue
