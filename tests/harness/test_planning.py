@@ -204,6 +204,7 @@ def test_code_counts_but_comments_and_docstrings_do_not(
 
     def digest() -> dict[str, str]:
         for cached in (
+            sources.code_hashes,
             sources._imports,
             sources._normalised,
             sources._tree,
