@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -82,8 +83,9 @@ class _Writer:
     def __init__(self, path: Path, settings: PrepareSettings, renderer: Renderer) -> None:
         self.path = path
         self.tally = Tally()
-        self.uids: list[str] = []
-        self.splits: list[Split] = []
+        # Of millions of pairs only these two stay in memory.
+        self.uids = array("Q")
+        self.splits = bytearray()
         self.num_truncated = 0
         self.num_system_merged = 0
         self._settings = settings
@@ -123,8 +125,8 @@ class _Writer:
         self.num_truncated += fitted is not made
         self.num_system_merged += fitted.system_merged
         uid = uid_of(pair)
-        self.uids.append(uid)
-        self.splits.append(split_of(pair.prompt, settings.data))
+        self.uids.append(int(uid, 16))
+        self.splits.append(SPLITS.index(split_of(pair.prompt, settings.data)))
         return {
             "uid": uid,
             "source_row": number,
@@ -166,10 +168,12 @@ def _save_splits(
         chosen.save_to_disk(folder / SPLITS_FOLDER / split, num_shards=None if len(chosen) else 1)
         digest.update(split.encode())
         num_tokens = dict.fromkeys(IDS, 0)
-        for pair in chosen.select_columns(list(IDS)):
-            for name in IDS:
-                num_tokens[name] += len(pair[name])
-                digest.update(np.asarray([len(pair[name]), *pair[name]], dtype="<i4").tobytes())
+        for batch in chosen.select_columns(list(IDS)).with_format("numpy").iter(BATCH):
+            for row in zip(*(batch[name] for name in IDS), strict=True):
+                for name, ids in zip(IDS, row, strict=True):
+                    num_tokens[name] += len(ids)
+                    digest.update(np.asarray([len(ids)], dtype="<i4").tobytes())
+                    digest.update(np.asarray(ids, dtype="<i4").tobytes())
         prompt, won, lost = num_tokens.values()
         counts[split] = SplitCount(
             num_pairs=len(chosen), num_prompt_tokens=prompt, num_chosen_tokens=won, num_rejected_tokens=lost

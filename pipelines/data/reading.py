@@ -54,11 +54,11 @@ def uid_of(pair: Pair) -> str:
 def _pairs(
     rows: Iterator[tuple[int, Row]], form: Form, data: DataSettings
 ) -> Iterator[tuple[int, Pair | Drop]]:
-    seen: set[str] = set()
+    seen: set[int] = set()
     for number, row in rows:
         found = pair_of(renamed(row, data.columns), form)
         if isinstance(found, Pair):
-            uid = uid_of(found)
+            uid = int(uid_of(found), 16)
             if uid in seen:
                 yield number, Drop.DUPLICATE
                 continue

@@ -33,7 +33,9 @@ class TokenizedPair:
 
 
 @dataclass(frozen=True)
-class _Texts:
+class RenderedPair:
+    """A pair as text: the prompt as the template writes it, each reply to its end of turn."""
+
     prompt: str
     chosen: str
     rejected: str
@@ -67,15 +69,18 @@ class Renderer:
         self.bos_ids = [tokenizer.bos_token_id] if self.adds_bos else []
         head, tail = self._ids([self._template.prompt_head, self._template.prompt_tail])
         self.prompt_head_ids, self.prompt_tail_ids = self._extra_ids + head, tail
+        self._anchor = self._template.prompt_tail_from_last_token()
+        self._anchor_ids = self._ids([self._anchor])[0]
 
     def tokenize(self, pairs: Sequence[Pair]) -> list[TokenizedPair | Drop]:
         """The ids of each pair, or `Drop.REFUSED` for one that the template does not render."""
-        texts = [self._texts(pair) for pair in pairs]
+        texts = [self.texts(pair) for pair in pairs]
         rendered = [text for text in texts if text is not None]
         ids = iter(self._tokenized(rendered))
         return [Drop.REFUSED if text is None else next(ids) for text in texts]
 
-    def _texts(self, pair: Pair) -> _Texts | None:
+    def texts(self, pair: Pair) -> RenderedPair | None:
+        """What the template makes of a pair, before it is tokenized; None if the template refuses it."""
         pair, breaker = self._broken_up(pair)
         prompt, system_merged = self._merged(pair.prompt)
         try:
@@ -88,13 +93,15 @@ class Renderer:
             return None
         if chosen is None or rejected is None:
             return None
-        return _Texts(prompt_text, chosen, rejected, breaker, system_merged)
+        return RenderedPair(prompt_text, chosen, rejected, breaker, system_merged)
 
-    def _tokenized(self, texts: Sequence[_Texts]) -> list[TokenizedPair]:
+    def _tokenized(self, texts: Sequence[RenderedPair]) -> list[TokenizedPair]:
         """Prompts alone, then each reply in its place after the prompt.
 
         A reply alone would get a space before it from tokenizers that put one before every text. Where the boundary
         does not fall between tokens, the reply is tokenized alone: prompt ids are those of generation in any case.
+        A tokenizer cuts a text at its added tokens before all else, so of the prompt only what follows its last one
+        is needed before a reply.
         """
         breakers = [text.breaker for text in texts]
         prompts = self._ids([text.prompt for text in texts], breakers)
@@ -117,16 +124,31 @@ class Renderer:
     def _after(
         self, prompts: list[list[int]], before: list[str], replies: list[str], breakers: list[str | None]
     ) -> list[list[int]]:
-        wholes = self._ids([text + reply for text, reply in zip(before, replies, strict=True)], breakers)
-        return [
-            whole[len(prompt) :] if whole[: len(prompt)] == prompt else self._ids([reply], [breaker])[0]
-            for whole, prompt, reply, breaker in zip(wholes, prompts, replies, breakers, strict=True)
+        starts = [
+            (self._anchor, self._anchor_ids) if self._has_anchor(text, prompt) else (text, prompt)
+            for text, prompt in zip(before, prompts, strict=True)
         ]
+        wholes = self._ids([text + reply for (text, _), reply in zip(starts, replies, strict=True)], breakers)
+        return [
+            whole[len(ids) :] if whole[: len(ids)] == ids else self._ids([reply], [breaker])[0]
+            for whole, (_, ids), reply, breaker in zip(wholes, starts, replies, breakers, strict=True)
+        ]
+
+    def _has_anchor(self, text: str, prompt: list[int]) -> bool:
+        """Whether the prompt ends with the anchor, as text and as ids."""
+        length = len(self._anchor_ids)
+        return length > 0 and text.endswith(self._anchor) and prompt[-length:] == self._anchor_ids
 
     def _ids(self, texts: list[str], breakers: Sequence[str | None] = ()) -> list[list[int]]:
         if not texts:
             return []
-        found: list[list[int]] = self._tokenizer(texts, add_special_tokens=False, verbose=False).input_ids
+        found: list[list[int]] = self._tokenizer(
+            texts,
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        ).input_ids
         for position, breaker in enumerate(breakers):
             if breaker is not None:
                 found[position] = self._ids_without(breaker, texts[position])

@@ -23,11 +23,16 @@ def split_of(prompt: Sequence[Message], data: DataSettings) -> Split:
 
 
 def rows_of_splits(
-    uids: Sequence[str], splits: Sequence[Split], *, data: DataSettings
+    uids: Sequence[int], splits: Sequence[int], *, data: DataSettings
 ) -> dict[Split, list[int]]:
     """Positions of each split's pairs, in the order given.
 
     A split larger than its cap keeps the pairs with the smallest uids: a choice by hash, which a larger cap adds to.
+
+    Args:
+        uids: Of every pair, as a number.
+        splits: Of every pair, as its place in `SPLITS`.
+        data: Holds the caps.
     """
     caps: dict[Split, int | None] = {
         "train": data.max_train_pairs,
@@ -35,8 +40,8 @@ def rows_of_splits(
         "test": data.max_test_pairs,
     }
     found: dict[Split, list[int]] = {split: [] for split in SPLITS}
-    for position, split in enumerate(splits):
-        found[split].append(position)
+    for position, place in enumerate(splits):
+        found[SPLITS[place]].append(position)
     return {
         split: sorted(sorted(positions, key=lambda position: uids[position])[: caps[split]])
         for split, positions in found.items()

@@ -85,6 +85,11 @@ class ChatTemplate:
             return None
         return whole[len(prompt_text) : len(whole) - len(self.reply_tail)] + self.kept_tail
 
+    def prompt_tail_from_last_token(self) -> str:
+        """The part of `prompt_tail` that begins with the last token of the tokenizer's added ones in it; else nothing."""
+        found = list(self._added_tokens().finditer(self.prompt_tail))
+        return self.prompt_tail[found[-1].start() :] if found else ""
+
     def _render(self, messages: Sequence[Message], generation: bool) -> str:
         try:
             text = self._tokenizer.apply_chat_template(
@@ -100,12 +105,15 @@ class ChatTemplate:
         return str(text)
 
     def _end(self) -> tuple[str | None, str]:
-        tokens = [token for token in self._tokenizer.added_tokens_encoder if token.strip()]
-        longest_first = sorted(tokens, key=len, reverse=True)
-        found = re.search("|".join(map(re.escape, longest_first)) or "(?!)", self.reply_tail)
+        found = self._added_tokens().search(self.reply_tail)
         if found is None:
             return None, self.reply_tail.rstrip()
         return found.group(), self.reply_tail[: found.end()]
+
+    def _added_tokens(self) -> re.Pattern[str]:
+        tokens = [token for token in self._tokenizer.added_tokens_encoder if token.strip()]
+        longest_first = sorted(tokens, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
     def _renders_system(self) -> bool:
         try:

@@ -35,8 +35,8 @@ def test_a_larger_test_share_only_adds_to_the_test_split() -> None:
 
 
 def test_a_larger_cap_adds_to_a_smaller_one_and_rows_keep_their_order() -> None:
-    uids = [f"{(number * 7919) % 1000:04d}" for number in range(100)]
-    splits = ["train"] * 100
+    uids = [(number * 7919) % 1000 for number in range(100)]
+    splits = [0] * 100  # all in train
 
     def kept(cap: int | None) -> list[int]:
         return rows_of_splits(uids, splits, data=DATA.model_copy(update={"max_train_pairs": cap}))["train"]
