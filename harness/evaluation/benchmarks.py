@@ -14,7 +14,7 @@ from lm_eval.evaluator import evaluate as run_lm_eval
 from lm_eval.models.huggingface import HFLM
 
 from harness.evaluation.items import Measured, Row
-from harness.evaluation.logprobs import without_adapter_wrapper
+from harness.evaluation.reading import without_adapter_wrapper
 from harness.evaluation.replies import neutral_generation
 from harness.evaluation.tasks import Benchmark, load_benchmarks
 from harness.metrics import BENCHMARK_PREFIX

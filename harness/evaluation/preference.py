@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from harness.evaluation.items import Measured, Row, chosen_pairs
-from harness.evaluation.logprobs import Progress, Scored, completion_logprobs
+from harness.evaluation.logprobs import Progress, reply_logprobs
+from harness.evaluation.packing import Prompted
 from pipelines.stages import Observer, PreferenceEvaluation
 
 if TYPE_CHECKING:
@@ -46,15 +47,12 @@ def score_pairs(
         model: A causal language model in eval mode.
         pairs: With `uid`, `prompt_ids`, `chosen_ids` and `rejected_ids`; a reply's ids include its end of turn.
         batch_size: Pairs a forward pass.
-        progress: Called with (sequences done, all of them); a pair is two sequences.
+        progress: Called with (pairs done, all of them).
     """
-    sequences = [
-        Scored(pair["prompt_ids"], pair[side]) for pair in pairs for side in ("chosen_ids", "rejected_ids")
-    ]
-    logprobs = completion_logprobs(model, sequences, batch_size=2 * batch_size, progress=progress)
+    items = [Prompted(pair["prompt_ids"], [pair["chosen_ids"], pair["rejected_ids"]]) for pair in pairs]
+    logprobs = reply_logprobs(model, items, batch_size=batch_size, progress=progress)
     return [
-        _row(pair["uid"], chosen, rejected)
-        for pair, chosen, rejected in zip(pairs, logprobs[::2], logprobs[1::2], strict=True)
+        _row(pair["uid"], chosen, rejected) for pair, (chosen, rejected) in zip(pairs, logprobs, strict=True)
     ]
 
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from harness.evaluation.logprobs import Progress, without_adapter_wrapper
+from harness.evaluation.logprobs import Progress
+from harness.evaluation.reading import without_adapter_wrapper
 
 if TYPE_CHECKING:
     from peft import PeftModel

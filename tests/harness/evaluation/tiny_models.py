@@ -6,12 +6,20 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     GraniteConfig,
     GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -46,6 +54,41 @@ def granite() -> PreTrainedModel:
     """Its logits are scaled after the output embedding."""
     torch.manual_seed(5)
     return GraniteForCausalLM(GraniteConfig(**SHAPE, **SPECIAL, logits_scaling=3.0)).eval()
+
+
+def tied() -> PreTrainedModel:
+    """Its input embedding is its output embedding too."""
+    torch.manual_seed(7)
+    return LlamaForCausalLM(LlamaConfig(**SHAPE, **SPECIAL, tie_word_embeddings=True)).eval()
+
+
+def gemma2(window: int = 64) -> PreTrainedModel:
+    """It caps attention scores and logits, and every second layer sees no further back than its window."""
+    torch.manual_seed(8)
+    caps = {"final_logit_softcapping": 2.0, "attn_logit_softcapping": 1.0, "query_pre_attn_scalar": 8}
+    config = Gemma2Config(**SHAPE, **SPECIAL, **caps, head_dim=8, sliding_window=window)
+    return Gemma2ForCausalLM(config).eval()
+
+
+def mistral(window: int) -> PreTrainedModel:
+    """Every layer sees no further back than its window."""
+    torch.manual_seed(9)
+    return MistralForCausalLM(MistralConfig(**SHAPE, **SPECIAL, sliding_window=window)).eval()
+
+
+def bloom() -> PreTrainedModel:
+    """It has no positions but distances in the row, so a row cannot hold two replies."""
+    torch.manual_seed(10)
+    shape = {"vocab_size": VOCABULARY, "hidden_size": 16, "n_layer": 2, "n_head": 2}
+    return BloomForCausalLM(BloomConfig(**shape, initializer_range=0.4, **SPECIAL)).eval()
+
+
+def opt() -> PreTrainedModel:
+    """Its body lies one level deeper, and it counts positions by its mask unless told."""
+    torch.manual_seed(11)
+    shape = {"vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    more = {"ffn_dim": 24, "word_embed_proj_dim": 16, "max_position_embeddings": 64, "init_std": 0.4}
+    return OPTForCausalLM(OPTConfig(**shape, **more, **SPECIAL)).eval()
 
 
 def llama_with_adapter() -> PeftModel:
