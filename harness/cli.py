@@ -19,6 +19,8 @@ from harness.commands.options import DONE, SOME_FAILED
 from harness.commands.plan import plan
 from harness.commands.report import report
 from harness.commands.run import run
+from harness.commands.status import status
+from harness.commands.why import why
 from harness.errors import UserError
 from harness.hostile import terminal
 
@@ -29,6 +31,8 @@ COMMANDS: tuple[tuple[Callable[..., int], str], ...] = (
     (run, "prefduel run configs/toy.yaml --seeds 5"),
     (plan, "prefduel plan configs/toy.yaml --seeds 5"),
     (check, "prefduel check configs/smollm2-135m.yaml --set seeds=5"),
+    (status, "prefduel status results/toy"),
+    (why, "prefduel why 'orpo seed 0' 'orpo seed 1' --results results/toy"),
     (report, "prefduel report results/toy"),
     (export, "prefduel export results/toy --format parquet"),
     (doctor, "prefduel doctor"),

@@ -19,6 +19,7 @@ from pipelines.stages import Strict
 
 LOCK = ".lock"
 HOLDER = ".holder.json"
+SECONDS_TO_WAIT = 1.0  # `is_held` takes the lock for a moment
 
 
 class Holder(Strict):
@@ -40,7 +41,7 @@ def run_lock(folder: Path) -> Iterator[Holder | None]:
     """
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=SECONDS_TO_WAIT)
     except Timeout as error:
         holder = read_holder(folder)
         who = (
@@ -72,10 +73,12 @@ def read_holder(folder: Path) -> Holder | None:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a run is working in the folder now."""
+    """Whether a run is working in the folder now; where nothing can be written, whether one has said so."""
     lock = FileLock(folder / LOCK)
     try:
         with lock.acquire(timeout=0):
             return False
     except Timeout:
         return True
+    except OSError:
+        return read_holder(folder) is not None

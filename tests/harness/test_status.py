@@ -1,0 +1,85 @@
+"""`prefduel status`: what a run is doing, from its events."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from harness.events import EVENTS, MOVES
+from harness.lock import run_lock
+from harness.status import read_situation, status_lines
+
+START = datetime(2026, 11, 24, 1, tzinfo=UTC)
+
+
+def write_events(folder: Path, *events: dict[str, object]) -> None:
+    rows = [
+        {"time": (START + timedelta(seconds=10 * number)).isoformat(), **event}
+        for number, event in enumerate(events)
+    ]
+    (folder / EVENTS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+HALF = (
+    {"event": "run_started"},
+    {"event": "planned", "num_stages": 6, "num_done": 1, "todo": ["sft-1", "dpo-1", "sft-2", "dpo-2", "orpo-1"]},
+    {"event": "stage_started", "stage": "sft-1", "label": "sft seed 0: train sft"},
+    {"event": "stage_finished", "stage": "sft-1", "label": "sft seed 0: train sft", "seconds": 30.0},
+    {"event": "stage_started", "stage": "dpo-1", "label": "dpo seed 0: train dpo"},
+    {"event": "stage_failed", "stage": "dpo-1", "label": "dpo seed 0: train dpo", "status": "not_finite",
+     "message": "loss is nan", "seconds": 2.0},
+    {"event": "stage_started", "stage": "sft-2", "label": "sft seed 1: train sft"},
+)  # fmt: skip
+
+
+def test_a_running_run_tells_how_far_it_is_and_how_long_still(tmp_path: Path) -> None:
+    write_events(tmp_path, *HALF)
+    (tmp_path / MOVES).write_text(json.dumps({"phase": "train", "done": 3, "total": 9}))
+    with run_lock(tmp_path):
+        lines = list(status_lines(tmp_path))
+    assert "running, pid" in lines[0]
+    assert lines[1] == "2 of 6 stages done, 1 failed or not run"
+    assert "not_finite: loss is nan" in lines[2]
+    assert "sft seed 1: train sft (sft-2)" in lines[3]
+    assert lines[3].endswith("train 3/9")
+    assert lines[4].endswith("left")
+
+
+def test_time_left_is_that_of_stages_of_the_same_kind_less_what_has_passed(tmp_path: Path) -> None:
+    write_events(tmp_path, *HALF)
+    found = read_situation(tmp_path)
+    running_since = START + timedelta(seconds=60)
+    # sft-2 has 30 - 12 left; no dpo or orpo has finished, so both count as the mean of all, 30.
+    assert found.seconds_left(running_since + timedelta(seconds=12)) == pytest.approx(18 + 30 + 30)
+    # One that takes longer than expected counts 0, never less.
+    assert found.seconds_left(running_since + timedelta(seconds=500)) == pytest.approx(60)
+
+
+def test_a_run_that_died_or_ended_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_events(tmp_path, *HALF)
+    assert main(["status", str(tmp_path)]) == 0
+    assert "the last run died after 2026-11-24T01:01:00" in capsys.readouterr().out
+    write_events(tmp_path, *HALF, {"event": "run_ended", "status": "interrupted"})
+    assert main(["status", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "the last run ended at 2026-11-24T01:01:10+00:00: interrupted" in out
+    assert "left" not in out
+
+
+def test_a_second_run_starts_its_counts_anew_but_keeps_what_stages_took(tmp_path: Path) -> None:
+    again = {"event": "planned", "num_stages": 6, "num_done": 2, "todo": ["dpo-1"]}
+    write_events(tmp_path, *HALF, {"event": "run_started"}, again)
+    found = read_situation(tmp_path)
+    assert (found.num_done, found.ended, found.running) == (2, {}, None)
+    assert found.seconds == {"sft": [30.0]}
+
+
+def test_a_folder_without_events_is_one_line_and_exit_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", str(tmp_path / "gone")]) == 2
+    assert "has no events.jsonl" in capsys.readouterr().err
