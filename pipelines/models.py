@@ -154,11 +154,12 @@ def _from_pretrained(
         )
     except (OSError, ValueError) as error:
         raise PipelineError(f"model {settings.model.name!r} does not load: {_first_line(error)}") from error
-    _switch_off_dropout(loaded)
+    switch_off_dropout(loaded)
     return loaded.to(stage.device)
 
 
-def _switch_off_dropout(model: PreTrainedModel) -> None:
+def switch_off_dropout(model: PreTrainedModel) -> None:
+    """No dropout anywhere in `model`."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0

@@ -31,7 +31,7 @@ def pretrain(stage: Stage, folder: Path, observer: Observer) -> PretrainOutcome:
         documents = _tokenized(tokenizer, settings.documents, stage.seed)
     with observer.phase("load"):
         torch.manual_seed(stage.seed)
-        model = LlamaForCausalLM(_config(tokenizer)).to(stage.device)
+        model = LlamaForCausalLM(base_config(tokenizer)).to(stage.device)
     with observer.phase("train"), (folder / "losses.jsonl").open("w", encoding="utf-8") as file:
         losses: list[float] = []
         num_steps = -(-len(documents) // BATCH)
@@ -51,7 +51,8 @@ def pretrain(stage: Stage, folder: Path, observer: Observer) -> PretrainOutcome:
     )
 
 
-def _config(tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
+def base_config(tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
+    """The tiny Llama that reads this tokenizer's ids."""
     return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=96,

@@ -49,7 +49,7 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
     if checkpoint is not None:
         observer.resume(checkpoint.manifest.observed)
     with observer.phase("data"):
-        trainer = _trainer(stage, folder, parts)
+        trainer = make_trainer(stage, folder, parts)
     models = [model for model in (trainer.model, parts.reference_model) if model is not None]
     losses = read_losses(folder / LOSSES)
     with observer.phase("train"), TokenCount(*models) as counted, (folder / LOSSES).open("a") as file:
@@ -108,7 +108,8 @@ def _trainable_policy(stage: Stage, folder: Path) -> PreTrainedModel:
     return policy
 
 
-def _trainer(stage: Stage, folder: Path, parts: Parts) -> Trainer:
+def make_trainer(stage: Stage, folder: Path, parts: Parts) -> Trainer:
+    """The stage's trainer, ready to train."""
     arguments = shared_arguments(stage, folder)
     # Imported one by one: the ORPO trainer lives in an experimental package that may go.
     if stage.kind == "sft":

@@ -1,0 +1,1 @@
+"""What a training stage will need, found out on its shapes alone: real model classes and trainers, no weights."""

@@ -1,0 +1,198 @@
+"""Follows the memory that tensors hold, by part and by moment, and counts floating-point operations.
+
+Works on fake tensors as on real ones: what is followed is their storages.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import (
+    flop_registry,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
+)
+
+from pipelines.forecast.request import MemoryPhase, Part, PartBytes
+
+aten = torch.ops.aten
+
+
+class Moment(NamedTuple):
+    """A stretch of a training step that looks alike in models of every depth."""
+
+    phase: MemoryPhase
+    place: str
+
+
+class Flops(NamedTuple):
+    """Operations of one phase."""
+
+    matmul: float = 0.0
+    attention: float = 0.0
+
+
+class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While active, knows how many bytes live in each part and the peak of each moment.
+
+    A new storage counts as `logits` where its last dimension is one of `logit_widths`, else as `activations`, until
+    `tag` says what it is. Results that depend on data, which fake tensors do not have, are replaced by constants; a
+    selection by a mask selects everything.
+
+    Args:
+        logit_widths: The vocabulary, and the width of the tiles in which a fused head goes through it.
+    """
+
+    def __init__(self, logit_widths: set[int]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peaks: dict[Moment, PartBytes] = {}
+        self.flops: dict[MemoryPhase, Flops] = {}
+        self._widths = logit_widths
+        self._live: dict[Part, int] = dict.fromkeys(_FOLLOWED, 0)
+        self._parts: weakref.WeakKeyDictionary[torch.UntypedStorage, list[Part]] = weakref.WeakKeyDictionary()
+        self._moment = Moment("load", "start")
+        self._total = 0
+        self._counting = True
+
+    def at(self, *, phase: MemoryPhase | None = None, place: str) -> None:
+        """A new moment begins; the phase stays if none is given."""
+        self._moment = Moment(phase or self._moment.phase, place)
+        self._note_peak()
+
+    @contextmanager
+    def within(self, phase: MemoryPhase, place: str) -> Iterator[None]:
+        """What happens inside belongs to another phase."""
+        outside = self._moment
+        self.at(phase=phase, place=place)
+        try:
+            yield
+        finally:
+            self._moment = outside
+            self._note_peak()
+
+    @contextmanager
+    def unseen(self) -> Iterator[None]:
+        """Storages made inside do not count: temporaries that another device's kernels do not need."""
+        counting, self._counting = self._counting, False
+        try:
+            yield
+        finally:
+            self._counting = counting
+
+    def tag(self, tensor: torch.Tensor, part: Part) -> None:
+        """The tensor's storage belongs to `part` from now on."""
+        storage = tensor.untyped_storage()
+        if storage not in self._parts:
+            self._add(storage, part)
+            return
+        held = self._parts[storage]
+        if held[0] != part:
+            self._live[held[0]] -= storage.nbytes()
+            self._live[part] += storage.nbytes()
+            held[0] = part
+            self._note_peak()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the operation, or what stands for it, and note what it made."""
+        if func is aten._local_scalar_dense.default:
+            return _scalar_for(args[0].dtype)
+        if func is aten.index.Tensor and (mask := _mask_of(args)) is not None:
+            out = args[0].new_empty((mask.numel(), *args[0].shape[mask.dim() :]))
+        else:
+            out = func(*args, **(kwargs or {}))
+        self._count_flops(func, args, kwargs or {}, out)
+        if self._counting:
+            for leaf in tree_leaves(out):
+                if isinstance(leaf, torch.Tensor) and leaf.untyped_storage() not in self._parts:
+                    width = leaf.shape[-1] if leaf.dim() >= 2 else None
+                    self._add(leaf.untyped_storage(), "logits" if width in self._widths else "activations")
+        return out
+
+    def _add(self, storage: torch.UntypedStorage, part: Part) -> None:
+        held: list[Part] = [part]
+        num_bytes = storage.nbytes()
+        self._parts[storage] = held
+        self._live[part] += num_bytes
+        self._total += num_bytes
+        weakref.finalize(storage, self._remove, held, num_bytes)
+        self._note_peak()
+
+    def _remove(self, held: list[Part], num_bytes: int) -> None:
+        self._live[held[0]] -= num_bytes
+        self._total -= num_bytes
+
+    def _note_peak(self) -> None:
+        # At equal heights the later one: by then optimizer states are known as such.
+        if self._total >= sum(self.peaks.get(self._moment, {}).values()):
+            self.peaks[self._moment] = dict(self._live)
+
+    def _count_flops(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        packet = func._overloadpacket
+        if packet not in _FLOPS:
+            return
+        count, attention = _FLOPS[packet]
+        flops = float(count(*args, **kwargs, out_val=out))
+        matmul_before, attention_before = self.flops.get(self._moment.phase, Flops())
+        self.flops[self._moment.phase] = (
+            Flops(matmul_before, attention_before + flops)
+            if attention
+            else Flops(matmul_before + flops, attention_before)
+        )
+
+
+def _cpu_attention_flops(query: Any, key: Any, value: Any, *_: Any, out_val: Any = None, **__: Any) -> float:
+    del out_val
+    return float(sdpa_flop_count(query.shape, key.shape, value.shape))  # type: ignore[no-untyped-call]
+
+
+def _cpu_attention_backward_flops(
+    grad: Any, query: Any, key: Any, value: Any, *_: Any, out_val: Any = None, **__: Any
+) -> float:
+    del out_val
+    shapes = (grad.shape, query.shape, key.shape, value.shape)
+    return float(sdpa_backward_flop_count(*shapes))  # type: ignore[no-untyped-call]
+
+
+def _flop_counts() -> dict[Any, tuple[Callable[..., Any], bool]]:
+    """Operation to its count (torch's own, and the CPU's attention, which torch has none for) and whether it attends."""
+    counts = {packet: (count, "attention" in str(packet)) for packet, count in flop_registry.items()}
+    counts[aten._scaled_dot_product_flash_attention_for_cpu] = (_cpu_attention_flops, True)
+    counts[aten._scaled_dot_product_flash_attention_for_cpu_backward] = (_cpu_attention_backward_flops, True)
+    counts[aten.addmm_] = (flop_registry[aten.addmm], False)
+    # Eager attention multiplies in batches.
+    for packet in (aten.bmm, aten.baddbmm):
+        counts[packet] = (flop_registry[packet], True)
+    return counts
+
+
+def _scalar_for(dtype: torch.dtype) -> bool | int | float:
+    """What `.item()` gives. False for truths: `torch.all(mask)` then says that there is padding, as there mostly is."""
+    if dtype == torch.bool:
+        return False
+    return 0.5 if dtype.is_floating_point else 1
+
+
+def _mask_of(args: tuple[Any, ...]) -> torch.Tensor | None:
+    """The mask, if an indexing operation selects by one."""
+    first = args[1][0] if args[1] else None
+    return first if isinstance(first, torch.Tensor) and first.dtype == torch.bool else None
+
+
+_FOLLOWED: tuple[Part, ...] = (
+    "weights",
+    "gradients",
+    "optimizer",
+    "activations",
+    "logits",
+    "reference",
+    "adapter",
+)
+_FLOPS = _flop_counts()
