@@ -59,7 +59,7 @@ def stage_answer(
     return StageAnswer(
         phases={phase: parts for phase in PHASES if (parts := _peak_of(phase, own.peaks)) is not None},
         largest=_largest(own.peaks),
-        peak_by_micro_batch=_peaks(settings, micro_batches, at_length) if micro_batches else {},
+        peak_by_micro_batch=_peaks(settings, micro_batches, own, at_length) if micro_batches else {},
         work=_work(own),
         length=length,
         num_parameters=num_parameters,
@@ -92,15 +92,17 @@ def _full_depth(
 
 
 def _peaks(
-    settings: TrainSettings, micro_batches: list[int], at_length: partial[Rehearsal]
+    settings: TrainSettings, micro_batches: list[int], own: Rehearsal, at_length: partial[Rehearsal]
 ) -> dict[int, int]:
-    """The peak at each of `micro_batches`."""
-    first = settings.micro_batch
-    second = 2 * first
-    low, high = (
-        at_length(settings.model_copy(update={"micro_batch": size, "effective_batch": 2 * size})).peaks
-        for size in (first, second)
-    )
+    """The peak at each of `micro_batches`, with gradients that wait for the step's other micro-batches."""
+
+    def of_size(size: int) -> Rehearsal:
+        if size == settings.micro_batch and settings.effective_batch > size:
+            return own
+        return at_length(settings.model_copy(update={"micro_batch": size, "effective_batch": 2 * size}))
+
+    first, second = settings.micro_batch, 2 * settings.micro_batch
+    low, high = of_size(first).peaks, of_size(second).peaks
     return {
         size: max(
             sum(_line(low[moment], high[moment], (size - first) / (second - first)).values())

@@ -28,7 +28,8 @@ def test_every_package_folder_is_listed_and_none_else() -> None:
         for name in ("harness", "pipelines")
         for path in (ROOT / name).rglob("*.py")
     }
-    assert set(PROJECT["tool"]["setuptools"]["packages"]) == folders
+    mapped = set(PROJECT["tool"]["setuptools"]["package-dir"])
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == folders | mapped
 
 
 def test_the_lock_pins_every_package_to_one_version() -> None:
@@ -58,6 +59,8 @@ def test_the_wheel_holds_just_the_two_packages(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"harness", "pipelines"}
     assert {"harness/trainer_fields.json", "harness/templates/starter.yaml"} <= set(names)
+    shapes = {path.name for path in (ROOT / "configs" / "models").glob("*.json")}
+    assert {f"pipelines/forecast/models/{name}" for name in shapes} <= set(names)
 
 
 def _canonical(name: str) -> str:
