@@ -115,7 +115,8 @@ def read_results(folder: Path) -> Results:
             ) from error
         if record is None:
             continue
-        records[stage.id] = record
+        # The plan has the stage, too: held once, ten thousand trials fit in memory.
+        records[stage.id] = record.model_copy(update={"stage": stage}) if record.stage == stage else record
         if record.status == "done":
             try:
                 items[stage.id] = checked_items(folder / stage.id, record)

@@ -70,17 +70,22 @@ class Difference:
     high: float | None
 
 
-def draw_quality_cost(points: Sequence[Point], *, x_label: str, y_label: str) -> Drawn:
-    """Draw one mark a model; the dotted line joins those that no other beats in both.
+def draw_quality_cost(points: Sequence[Point], *, x_label: str, y_label: str, direction: Direction) -> Drawn:
+    """Draw one mark a model; the dotted line joins those than which no cheaper one is as good.
 
     Args:
         points: In the order of the legend.
         x_label: With the unit; less is better.
-        y_label: With the unit; more is up whichever is better.
+        y_label: With the unit.
+        direction: Which quality is better.
     """
     with drawing():
         figure = _figure(7.2, max(3.4, 0.2 * len(points) + 0.8))
         axes = figure.add_subplot()
+        front = _front(points, direction)
+        axes.plot(
+            [point.cost for point in front], [point.quality for point in front], ":", color=INK, linewidth=1
+        )
         for point in points:
             colour, marker, _ = point.look
             if point.cost_bounds:
@@ -88,7 +93,7 @@ def draw_quality_cost(points: Sequence[Point], *, x_label: str, y_label: str) ->
             if point.quality_bounds:
                 axes.plot([point.cost] * 2, point.quality_bounds, color=colour, linewidth=1.3)
             axes.plot(
-                [point.cost], [point.quality], marker, color=colour, markersize=7, label=_folded(point.name)
+                [point.cost], [point.quality], marker, color=colour, markersize=7, label=shortened(point.name)
             )
         axes.set_xlim(left=min(0.0, *axes.get_xlim()))
         axes.set_xlabel(x_label)
@@ -116,9 +121,9 @@ def draw_quality(
                 if model in found:
                     _draw_model(axes, row, found[model], look)
             some = next(iter(found.values()))
-            axes.set_title(_shortened(name, 40), fontweight="bold" if name == primary else "normal")
+            axes.set_title(shortened(name, 40), fontweight="bold" if name == primary else "normal")
             axes.set_xlabel(f"{some.unit}; {BETTER[some.direction]}", fontsize=8)
-            labels = [_shortened(model, 24) for model in looks] if place % COLUMNS == 0 else []
+            labels = [shortened(model) for model in looks] if place % COLUMNS == 0 else []
             axes.set_yticks(range(len(looks)), labels or [""] * len(looks))
             axes.set_ylim(len(looks) - 0.4, -0.6)
             axes.margins(x=0.08)
@@ -164,12 +169,22 @@ def draw_forest(groups: Sequence[tuple[str, str, Sequence[Difference]]], *, marg
                 if difference.low is not None and difference.high is not None:
                     axes.plot([difference.low, difference.high], [row, row], color=INK, linewidth=1.4)
                 axes.plot([difference.value], [row], "D", color=INK, markersize=5)
-            axes.set_title(_shortened(title, 40), fontweight="bold" if place == 0 else "normal")
+            axes.set_title(shortened(title, 40), fontweight="bold" if place == 0 else "normal")
             axes.set_xlabel(label, fontsize=8)
-            axes.set_yticks(range(len(rows)), [_shortened(row.name, 30) for row in rows])
+            axes.set_yticks(range(len(rows)), [shortened(row.name, 30) for row in rows])
             axes.set_ylim(len(rows) - 0.4, -0.6)
             axes.locator_params(axis="x", nbins=5)
         return _saved(figure)
+
+
+def _front(points: Sequence[Point], direction: Direction) -> list[Point]:
+    """The points that no cheaper, or equally cheap, one equals in quality, the cheapest first."""
+    sign = {"higher": 1.0, "lower": -1.0, "none": 0.0}[direction]
+    front: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.cost, -sign * point.quality)):
+        if sign and (not front or sign * point.quality > sign * front[-1].quality):
+            front.append(point)
+    return front
 
 
 def _mean_curve(curves: Sequence[Curve]) -> Curve:
@@ -217,10 +232,8 @@ def _saved(figure: Figure) -> Drawn:
     return svg.getvalue(), png.getvalue()
 
 
-def _folded(name: str) -> str:
-    """A long name over several lines, broken at its hyphens."""
-    return name if len(name) <= 24 else name.replace("-", "-\n")
-
-
-def _shortened(name: str, most: int) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+def shortened(name: str, most: int = 26) -> str:
+    """A long name without its middle: names of one sweep differ at their ends."""
+    if len(name) <= most:
+        return name
+    return f"{name[: most // 2]}…{name[-(most - most // 2 - 1) :]}"

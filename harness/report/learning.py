@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from harness.plan import Trial
 from harness.records import LOSSES
-from harness.report.figures import Curve, Panel, draw_panels
+from harness.report.figures import Curve, Panel, draw_panels, shortened
 from harness.report.page import Figure, Paragraph, Section
 from harness.report.view import View
 from pipelines.stages import TrainOutcome
@@ -18,9 +18,13 @@ TITLE = "Learning"
 def learning_section(view: View) -> Section:
     """A row of panels for each stage of each arm, the verdict's two first: tokens on the left, seconds on the right."""
     arms = [arm for arm in dict.fromkeys([*view.summary.verdict.compare, *view.arms]) if arm in view.arms]
-    stages = [(arm, place) for arm in arms for place in range(len(view.arms[arm][0].training))]
+    # An SFT stage that serves several arms is drawn once.
+    stages: dict[str, tuple[str, int]] = {}
+    for arm in arms:
+        for place, stage_id in enumerate(view.arms[arm][0].training):
+            stages.setdefault(stage_id, (arm, place))
     panels: list[Panel] = []
-    for arm, place in stages:
+    for arm, place in stages.values():
         if len(panels) < 2 * MOST_STAGES:
             panels += _panels(view, arm, place)
     if not panels:
@@ -42,7 +46,7 @@ def learning_section(view: View) -> Section:
 def _panels(view: View, arm: str, place: int) -> Iterator[Panel]:
     trials = view.arms[arm]
     found = [both for trial in trials[:MOST_SEEDS] if (both := _curves(view, trial, place))]
-    title = f"{arm}: {place + 1}. {view.results.stage(trials[0].training[place]).kind} (n = {len(found)})"
+    title = f"{shortened(arm)}: {place + 1}. {view.results.stage(trials[0].training[place]).kind} (n = {len(found)})"
     for column, label in enumerate(("policy tokens so far", "training seconds so far")):
         if found:
             yield Panel(title, view.looks[arm], label, "training loss", [both[column] for both in found])

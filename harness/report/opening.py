@@ -73,12 +73,14 @@ def quality_cost_section(view: View) -> Section:
         points[:MOST_MODELS],
         x_label=f"{label}; less is better",
         y_label=f"{decision.metric} ({about.unit});\n{BETTER[about.direction]}",
+        direction=about.direction,
     )
     seeds = max(len(trials) for trials in view.models.values())
     cut = f" The first {MOST_MODELS} of {len(points)} models." if len(points) > MOST_MODELS else ""
     caption = (
         f"{decision.metric} against {label}, one mark a model: means over up to {seeds} seeds, "
-        f"{view.summary.verdict.num_items} items. Bars are 95 % intervals, missing where a single seed gives none; the cost "
+        f"{view.summary.verdict.num_items} items. Bars are 95 % intervals, missing where a single seed gives none; the dotted line "
+        "joins the models that are better than every cheaper one (by their means: noise is in it). The cost "
         f"of a model is that of its own training, all stages, not shared with other models.{cut}"
     )
     alt = "; ".join(
