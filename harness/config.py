@@ -16,6 +16,7 @@ from pipelines.stages import (
     ModelSettings,
     Nll,
     PreferenceEvaluation,
+    Recording,
     Reference,
     Strict,
     Tuning,
@@ -43,6 +44,11 @@ class TrainingShape(Strict):
         "fair",
         description="`fair`: ORPO's negative log-likelihood covers the completion, as SFT's does, and no update depends "
         "on how the effective batch is cut into micro-batches. `stock`: each trainer as TRL ships it.",
+    )
+    recording: Recording = Field(
+        "full",
+        description="What is kept, as hashes, of what the models received, for the audit: `full` is every micro-batch, "
+        "`sampled` every 16th optimizer step.",
     )
     arguments: dict[str, Any] = Field(
         default_factory=dict, description="TRL arguments of every stage; a stage's own win."

@@ -187,6 +187,7 @@ class _Planner:
             micro_batch=shape.micro_batch,
             max_length=shape.max_length,
             gradient_checkpointing=shape.gradient_checkpointing,
+            recording=shape.recording,
             reference=(stage.reference or "copy") if stage.trainer == "dpo" else None,
             implementation=(stage.implementation or "trl") if orpo else None,
             nll=stage.nll or default_nll,

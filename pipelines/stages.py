@@ -19,6 +19,7 @@ Reference = Literal["copy", "adapter", "precomputed"]
 Implementation = Literal["trl", "fused"]
 Nll = Literal["prompt_and_completion", "completion"]
 MeanOver = Literal["step", "micro_batch"]
+Recording = Literal["full", "sampled"]
 Split = Literal["train", "validation", "test"]
 RowForm = Literal["auto", "prompt", "messages", "implicit", "orca", "sharegpt"]
 Phase = Literal["load", "data", "reference", "train", "evaluate", "save"]
@@ -130,6 +131,10 @@ class TrainSettings(Strict):
         None,
         description="DPO and ORPO: whether losses are averaged over all pairs of an optimizer step, or over each "
         "micro-batch, as TRL ships them (also where empty). SFT averages over the step's tokens.",
+    )
+    recording: Recording = Field(
+        "full",
+        description="Which micro-batches are noted in `batches.jsonl`: all, or those of every 16th step.",
     )
     arguments: dict[str, Any] = Field(description="TRL's own arguments of this trainer.")
 

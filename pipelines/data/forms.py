@@ -38,6 +38,13 @@ class Pair:
     rejected: str
 
 
+def readable(prompt: Sequence[Message]) -> str:
+    """A prompt for people and judges: a single user turn exactly as it is, else every turn with its role."""
+    if len(prompt) == 1:
+        return prompt[0]["content"]
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
+
+
 def renamed(row: Row, columns: Mapping[str, str]) -> Row:
     """The row with `columns` (our name: name in the data) renamed."""
     if not columns:

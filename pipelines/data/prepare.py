@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from array import array
 from collections.abc import Iterator
 from itertools import islice
@@ -15,8 +16,9 @@ import pyarrow as pa
 from datasets import Dataset
 
 from pipelines.data.drops import Drop, Tally
-from pipelines.data.forms import Message, Pair
-from pipelines.data.prepared import OUTCOME, SPLITS_FOLDER, TOKENIZER_FOLDER
+from pipelines.data.fingerprints import pair_line
+from pipelines.data.forms import Pair, readable
+from pipelines.data.prepared import OUTCOME, PAIRS, SPLITS_FOLDER, TOKENIZER_FOLDER
 from pipelines.data.reading import Reading, read_pairs, uid_of
 from pipelines.data.render import Renderer, TokenizedPair
 from pipelines.data.splitting import SPLITS, rows_of_splits, split_of
@@ -36,7 +38,7 @@ SCHEMA = pa.schema(
 
 
 def prepare(stage: Stage, folder: Path, observer: Observer) -> DataOutcome:
-    """Write `splits/`, `tokenizer/` and `data.json` into `folder`. Memory does not grow with the length of the rows.
+    """Write `splits/`, `tokenizer/`, `pairs.jsonl` and `data.json` into `folder`. Memory does not grow with the length of the rows.
 
     Args:
         stage: With `PrepareSettings`.
@@ -57,7 +59,9 @@ def prepare(stage: Stage, folder: Path, observer: Observer) -> DataOutcome:
         writer.write(reading)
         _refuse_too_many_drops(writer.tally, settings.data)
         positions = rows_of_splits(writer.uids, writer.splits, data=settings.data)
-        counts, content_hash = _save_splits(writer.path, positions, folder)
+        counts, content_hash = _save_splits(
+            writer.path, positions, folder, end_of_turn_ids=renderer.end_of_turn_ids
+        )
     with observer.phase("save"):
         tokenizer.save_pretrained(folder / TOKENIZER_FOLDER)
         outcome = DataOutcome(
@@ -131,15 +135,8 @@ class _Writer:
             "uid": uid,
             "source_row": number,
             **{name: getattr(fitted, name) for name in IDS},
-            **dict(zip(TEXTS, (_readable(pair.prompt), pair.chosen, pair.rejected), strict=True)),
+            **dict(zip(TEXTS, (readable(pair.prompt), pair.chosen, pair.rejected), strict=True)),
         }
-
-
-def _readable(prompt: list[Message]) -> str:
-    """A prompt for people and judges: a single user turn exactly as it is, else every turn with its role."""
-    if len(prompt) == 1:
-        return prompt[0]["content"]
-    return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
 
 
 def _refuse_too_many_drops(tally: Tally, data: DataSettings) -> None:
@@ -151,9 +148,9 @@ def _refuse_too_many_drops(tally: Tally, data: DataSettings) -> None:
 
 
 def _save_splits(
-    path: Path, positions: dict[Split, list[int]], folder: Path
+    path: Path, positions: dict[Split, list[int]], folder: Path, *, end_of_turn_ids: list[int]
 ) -> tuple[dict[Split, SplitCount], str]:
-    """Save every split; returns their sizes and the hash over all their ids."""
+    """Save every split and a line of hashes for each pair; returns the splits' sizes and the hash over all their ids."""
     for split in ("train", "test"):
         if not positions[split]:
             raise PipelineError(
@@ -162,20 +159,31 @@ def _save_splits(
     pairs = Dataset.from_file(str(path))
     digest = hashlib.sha256()
     counts: dict[Split, SplitCount] = {}
-    for split in SPLITS:
-        chosen = pairs.select(positions[split])
-        # datasets 5.2 writes no file for an empty dataset unless told to, and then cannot load it.
-        chosen.save_to_disk(folder / SPLITS_FOLDER / split, num_shards=None if len(chosen) else 1)
-        digest.update(split.encode())
-        num_tokens = dict.fromkeys(IDS, 0)
-        for batch in chosen.select_columns(list(IDS)).with_format("numpy").iter(BATCH):
-            for row in zip(*(batch[name] for name in IDS), strict=True):
-                for name, ids in zip(IDS, row, strict=True):
-                    num_tokens[name] += len(ids)
-                    digest.update(np.asarray([len(ids)], dtype="<i4").tobytes())
-                    digest.update(np.asarray(ids, dtype="<i4").tobytes())
-        prompt, won, lost = num_tokens.values()
-        counts[split] = SplitCount(
-            num_pairs=len(chosen), num_prompt_tokens=prompt, num_chosen_tokens=won, num_rejected_tokens=lost
-        )
+    with (folder / PAIRS).open("w", encoding="utf-8") as file:
+        for split in SPLITS:
+            chosen = pairs.select(positions[split])
+            # datasets 5.2 writes no file for an empty dataset unless told to, and then cannot load it.
+            chosen.save_to_disk(folder / SPLITS_FOLDER / split, num_shards=None if len(chosen) else 1)
+            digest.update(split.encode())
+            num_tokens = dict.fromkeys(IDS, 0)
+            for pair in _named_rows(chosen):
+                for name in IDS:
+                    num_tokens[name] += len(pair[name])
+                    digest.update(np.asarray([len(pair[name])], dtype="<i4").tobytes())
+                    digest.update(np.asarray(pair[name], dtype="<i4").tobytes())
+                file.write(json.dumps(pair_line(pair, split, end_of_turn_ids), separators=(",", ":")) + "\n")
+            prompt, won, lost = num_tokens.values()
+            counts[split] = SplitCount(
+                num_pairs=len(chosen),
+                num_prompt_tokens=prompt,
+                num_chosen_tokens=won,
+                num_rejected_tokens=lost,
+            )
     return counts, digest.hexdigest()
+
+
+def _named_rows(pairs: Dataset) -> Iterator[dict[str, Any]]:
+    columns = ["uid", "prompt_text", *IDS]
+    for batch in pairs.select_columns(columns).with_format("numpy").iter(BATCH):
+        for row in zip(*(batch[name] for name in columns), strict=True):
+            yield dict(zip(columns, row, strict=True))

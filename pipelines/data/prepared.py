@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SPLITS_FOLDER = "splits"
 TOKENIZER_FOLDER = "tokenizer"
 OUTCOME = "data.json"
+PAIRS = "pairs.jsonl"  # hashes of every pair; unlike the splits it stays with the results
 
 
 def read_split(folder: Path, split: Split) -> Dataset:

@@ -1,12 +1,12 @@
-"""Which split a prompt belongs to, by its hash alone: adding rows moves no other. Imports no torch."""
+"""Which split a prompt belongs to, by the hash of its text alone: adding rows moves no other. Imports no torch."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 
-from pipelines.data.forms import Message
+from pipelines.data.fingerprints import normalised
+from pipelines.data.forms import Message, readable
 from pipelines.stages import DataSettings, Split
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -14,9 +14,9 @@ _HASH_BITS = 64
 
 
 def split_of(prompt: Sequence[Message], data: DataSettings) -> Split:
-    """The split of every pair with this prompt."""
-    canonical = json.dumps(list(prompt), sort_keys=True).encode()
-    position = int(hashlib.sha256(canonical).hexdigest()[: _HASH_BITS // 4], 16) / 2**_HASH_BITS
+    """The split of every pair with this prompt, or one that differs in case, spacing or its closing mark alone."""
+    text = normalised(readable(prompt)).encode("utf-8", "surrogatepass")
+    position = int(hashlib.sha256(text).hexdigest()[: _HASH_BITS // 4], 16) / 2**_HASH_BITS
     if position < data.test_share:
         return "test"
     return "validation" if position < data.test_share + data.validation_share else "train"

@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING
 
 from transformers import set_seed
 
-from pipelines.data.prepared import read_split, read_tokenizer
+from pipelines.data.prepared import read_outcome, read_split, read_tokenizer
 from pipelines.errors import PipelineError
 from pipelines.models import count_parameters, load_policy, load_reference, save_model, with_new_adapter
 from pipelines.stages import Observer, Stage, TrainOutcome, TrainSettings
 from pipelines.training.arguments import effective_arguments, shared_arguments
 from pipelines.training.checkpoints import CheckpointClock, newest_checkpoint, restore_logs
 from pipelines.training.parts import Parts
+from pipelines.training.recording import BATCHES, SAMPLED_STEPS, Prepared, Recorder
 from pipelines.training.watching import LOSSES, LossLog, TokenCount, read_losses
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, Trainer
 
-LOGS = (LOSSES,)  # what a stage writes line by line while it trains, each line with its `step`
+LOGS = (LOSSES, BATCHES)  # what a stage writes line by line while it trains, each line with its `step`
 SECONDS_PER_MINUTE = 60
 
 
@@ -44,15 +45,32 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
             tokenizer=read_tokenizer(data),
             pairs=_pairs(stage, folder),
         )
+        prepared = Prepared(parts.pairs)
         checkpoint = newest_checkpoint(folder)
         restore_logs(checkpoint, folder, LOGS)
     if checkpoint is not None:
         observer.resume(checkpoint.manifest.observed)
     with observer.phase("data"):
         trainer = make_trainer(stage, folder, parts)
+        recorder = Recorder(
+            trainer,
+            prepared,
+            folder,
+            end_of_turn_ids=read_outcome(data).end_of_turn_ids,
+            paired=settings.kind != "sft",
+            whole_chosen=settings.kind == "orpo"
+            and settings.nll == "prompt_and_completion"
+            and settings.nll_weight != 0,
+            every=1 if settings.recording == "full" else SAMPLED_STEPS,
+        )
     models = [model for model in (trainer.model, parts.reference_model) if model is not None]
     losses = read_losses(folder / LOSSES)
-    with observer.phase("train"), TokenCount(*models) as counted, (folder / LOSSES).open("a") as file:
+    with (
+        observer.phase("train"),
+        TokenCount(*models) as counted,
+        recorder,
+        (folder / LOSSES).open("a") as file,
+    ):
         if checkpoint is not None:
             counted.start_from(checkpoint.manifest.counts)
         trainer.add_callback(LossLog(file, observer, losses))

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
+from pipelines.data.fingerprints import ids_hash, pair_line
 from pipelines.data.prepare import prepare
-from pipelines.data.prepared import read_outcome, read_split, read_tokenizer
+from pipelines.data.prepared import PAIRS, read_outcome, read_split, read_tokenizer
 from pipelines.errors import PipelineError
 from pipelines.stages import DataOutcome, DataSettings, ModelSettings, PrepareSettings, Split, Stage
 from tests.pipelines.data import tiny_tokenizers as tiny
@@ -64,7 +65,9 @@ def prepared(tmp_path: Path, tokenizer_folder: str) -> Prepared:
 
 def test_the_folder_holds_splits_tokenizer_and_outcome_and_nothing_else(prepared: Prepared) -> None:
     outcome = prepared(rows_of(40))
-    assert sorted(path.name for path in prepared.folder.iterdir()) == ["data.json", "splits", "tokenizer"]
+    assert sorted(path.name for path in prepared.folder.iterdir()) == [
+        "data.json", "pairs.jsonl", "splits", "tokenizer",
+    ]  # fmt: skip
     assert read_outcome(prepared.folder) == outcome
     assert read_split(prepared.folder, "train").column_names == [
         "uid", "source_row", "prompt_ids", "chosen_ids", "rejected_ids", "prompt_text", "chosen_text", "rejected_text",
@@ -301,3 +304,32 @@ def test_real_sharegpt_pairs_are_prepared(prepared: Prepared) -> None:
     source = json.loads(REAL.read_text(encoding="utf-8"))
     for row in prepared.all_rows():
         assert row["chosen_text"] == source[row["source_row"]]["chosen"]["value"]
+
+
+def test_a_line_of_hashes_for_every_pair_stays_when_the_splits_are_gone(prepared: Prepared) -> None:
+    ends = prepared(rows_of(30)).end_of_turn_ids
+    lines = [json.loads(line) for line in (prepared.folder / PAIRS).read_text().splitlines()]
+    rows = {row["uid"]: row for row in prepared.all_rows()}
+    assert len(lines) == len(rows) == 30
+    assert len({line["prompt"] for line in lines}) == len({line["prompt_normalised"] for line in lines}) == 30
+    for line in lines:
+        row = rows[line["uid"]]
+        assert line["chosen"] == ids_hash(row["prompt_ids"] + row["chosen_ids"])
+        assert line["rejected"] == ids_hash(row["prompt_ids"] + row["rejected_ids"])
+        assert (line["prompt_tokens"], line["chosen_tokens"]) == (
+            len(row["prompt_ids"]),
+            len(row["chosen_ids"]),
+        )
+        assert line["closed"] is True
+        assert line["prompt_ends"] == sum(token in ends for token in row["prompt_ids"]) > 0
+
+
+def test_replies_without_exactly_one_end_of_turn_are_not_closed() -> None:
+    def closed(chosen: list[int], rejected: list[int]) -> bool:
+        row = {"uid": "u", "prompt_text": "p", "prompt_ids": [5]}
+        return pair_line(row | {"chosen_ids": chosen, "rejected_ids": rejected}, "train", [1, 2])["closed"]
+
+    assert closed([7, 1], [8, 2])
+    assert not closed([7, 1, 1], [8, 1])
+    assert not closed([7, 1], [8])
+    assert not closed([7, 1], [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pipelines.data.fingerprints import normalised
 from pipelines.data.splitting import rows_of_splits, split_of
 from pipelines.stages import DataSettings
 
@@ -46,3 +47,19 @@ def test_a_larger_cap_adds_to_a_smaller_one_and_rows_keep_their_order() -> None:
     assert kept(30) == sorted(kept(30))
     assert kept(None) == list(range(100))
     assert kept(500) == kept(None)
+
+
+@pytest.mark.parametrize(
+    "other", ["What is  this?", "what is this", " What is this??\n", "\uff37hat is this."]
+)
+def test_a_prompt_that_differs_in_case_spacing_or_its_closing_mark_is_in_the_same_split(other: str) -> None:
+    for number in range(50):
+        first, second = (
+            [{"role": "user", "content": text}] for text in (f"{number} What is this?", f"{number} {other}")
+        )
+        assert split_of(first, DATA) == split_of(second, DATA)
+
+
+def test_marks_inside_a_prompt_and_marks_alone_make_prompts_apart() -> None:
+    assert normalised("2 + 2?") != normalised("2 - 2?")
+    assert normalised("???") != normalised("!")
