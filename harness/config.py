@@ -106,6 +106,12 @@ class Decision(Strict):
         0.02, gt=0, description="Differences smaller than this do not matter, in the metric's unit."
     )
     alpha: float = Field(0.05, gt=0, lt=0.5, description="Share of false verdicts that is accepted.")
+    looks: int = Field(
+        1,
+        ge=1,
+        le=2,
+        description="How often the data are judged; alpha is shared out. `run --until-decided`: 2.",
+    )
     cost: Literal["seconds", "peak_memory", "money"] = Field(
         "seconds", description="The cost that matters beside quality."
     )

@@ -14,6 +14,13 @@ from harness.summary_schema import CostQuantity, CostRatio, CostSummary, KindCos
 from pipelines.stages import ReferenceOutcome, TrainOutcome
 
 SECONDS_PER_HOUR = 3600
+MEASURED: tuple[CostQuantity, ...] = (
+    "train_seconds",
+    "total_seconds",
+    "peak_memory_bytes",
+    "peak_device_memory_bytes",
+    "num_policy_tokens",
+)
 
 
 def cost_of(results: Results, trials: list[Trial]) -> CostSummary:
@@ -38,17 +45,21 @@ def cost_of(results: Results, trials: list[Trial]) -> CostSummary:
     )
 
 
-def cost_ratios(results: Results, first: CostSummary, second: CostSummary) -> list[CostRatio]:
-    """First over second in each cost, with a t interval over seeds on the log scale; money only where it has a price.
+def cost_ratios(
+    results: Results, first: CostSummary, second: CostSummary, *, alpha: float
+) -> list[CostRatio]:
+    """First over second in each cost that was measured, paired by seed; money only where it has a price.
+
+    Args:
+        results: What the run left; it knows the price.
+        first: Above the line.
+        second: Below it.
+        alpha: Of the t interval over seeds on the log scale.
 
     Returns:
         Nothing where no seed finished in both arms.
     """
-    alpha = results.plan.comparison.decision.alpha
-    fields: dict[CostQuantity, str] = {
-        "train_seconds": "train_seconds",
-        "peak_memory_bytes": "peak_memory_bytes",
-    }
+    fields: dict[CostQuantity, str] = {name: name for name in MEASURED}
     if results.plan.comparison.price_per_hour:
         # Both are paid by the same hour, so their ratio is that of the seconds paid for.
         fields["money"] = "total_seconds"
@@ -60,10 +71,11 @@ def _ratio(
     quantity: CostQuantity, field: str, first: CostSummary, second: CostSummary, alpha: float
 ) -> CostRatio | None:
     of_first, of_second = (
-        {cost.seed: float(getattr(cost, field)) for cost in model.by_seed} for model in (first, second)
+        {cost.seed: value for cost in model.by_seed if (value := getattr(cost, field))}
+        for model in (first, second)
     )
     common = sorted(set(of_first) & set(of_second))
-    if not common or min(*of_first.values(), *of_second.values()) <= 0:
+    if not common:
         return None
     logs = np.log([of_first[seed] / of_second[seed] for seed in common])
     middle, half = float(logs.mean()), None
@@ -110,6 +122,7 @@ def cost_of_trial(results: Results, trial: Trial) -> SeedCost | None:
         train_seconds=math.fsum(cost.train_seconds for cost in costs),
         total_seconds=math.fsum(cost.total_seconds for cost in costs),
         peak_memory_bytes=max(cost.peak_memory_bytes for cost in costs),
+        peak_device_memory_bytes=device if isinstance(device := _device_peak(costs), int) else None,
         num_pairs_seen=sum(outcome.num_pairs_seen for outcome in trained),
         num_policy_tokens=sum(outcome.num_policy_tokens for outcome in trained),
         num_reference_tokens=sum(outcome.num_reference_tokens for outcome in outcomes),

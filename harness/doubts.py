@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.metrics import metric
-from harness.numbers import number
+from harness.numbers import interval, number
+from harness.recommendation import is_better
 from harness.results import Results
+from harness.sentences import MODEL_WORDS, RULE_WORDS, contrast_text
 from harness.summary_schema import ModelSummary, Summary
 from harness.verdict import PAIRED_FROM
 from pipelines.stages import TrainSettings
@@ -25,8 +26,10 @@ def doubts(results: Results, summary: Summary) -> list[str]:
     """
     return [
         *_failures(summary),
+        *_rule(results, summary),
         *_few(summary),
-        *_against_sft(summary),
+        *_controls(summary),
+        *_seeds(summary),
         *_replies(summary),
         *_one_point(results),
         *_tokens(summary),
@@ -55,18 +58,42 @@ def _few(summary: Summary) -> Iterator[str]:
         yield f"only {_many(verdict.num_items, 'item')} behind the primary metric; 500 are advised"
 
 
-def _against_sft(summary: Summary) -> Iterator[str]:
-    sft = summary.controls.get("sft")
-    name = summary.verdict.metric
-    if sft is None or name not in sft.metrics:
+def _controls(summary: Summary) -> Iterator[str]:
+    for each in summary.baselines:
+        arm, control = each.pair
+        if arm not in summary.verdict.compare or is_better(each):
+            continue
+        found = "is worse than" if each.detected else "was not shown to be better than"
+        yield f"{arm} {found} {MODEL_WORDS[control]} on {each.metric} ({contrast_text(each)})"
+
+
+def _rule(results: Results, summary: Summary) -> Iterator[str]:
+    rule = summary.rule
+    if rule is None:
         return
-    sign = -1 if metric(name).direction == "lower" else 1
-    alone = sft.metrics[name].mean
-    for arm, model in _compared(summary):
-        if name in model.metrics and sign * model.metrics[name].mean <= sign * alone:
-            yield (
-                f"{arm} is not above SFT alone on {name} ({number(model.metrics[name].mean)} against {number(alone)})"
-            )
+    if rule.status == "after_data":
+        yield f"the rule was {RULE_WORDS['after_data']}"
+    looks = results.plan.comparison.decision.looks
+    if len(rule.looks) > looks:
+        yield (
+            f"the data were judged with {' and then '.join(map(str, rule.looks))} seeds by a rule for "
+            f"{_many(looks, 'look')}: each further look adds false verdicts"
+        )
+
+
+def _seeds(summary: Summary) -> Iterator[str]:
+    for seed in summary.outlier_seeds:
+        yield (
+            f"seed {seed.seed} of {seed.arm} looks like an outlier on {summary.verdict.metric} "
+            f"({number(seed.value)}, the other seeds {number(seed.others)})"
+        )
+    control = summary.aa_control
+    if control is not None and control.alarm:
+        yield (
+            f"the A/A control alarms: {control.arm} differs from itself on other seeds "
+            f"({interval(control.low, control.high, signed=True)}); by chance it does so in "
+            f"{100 * summary.verdict.alpha:g} % of comparisons"
+        )
 
 
 def _replies(summary: Summary) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.benchmark_tasks import benchmark_name
 from harness.benchmark_tasks import content_hash as tasks_hash
+from harness.config import Decision
 from harness.machine import machine, versions
 from harness.sources import code_hashes
 from pipelines.data.sources import content_hash_of
@@ -84,6 +85,11 @@ def identity(
 def canonical_hash(content: Any) -> str:
     """SHA-256 of `content` as JSON with sorted keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def decision_hash(decision: Decision) -> str:
+    """The hash of a decision rule, as plans and records carry it."""
+    return canonical_hash(decision.model_dump(mode="json"))
 
 
 def _without_names(settings: StageSettings) -> dict[str, Any]:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import from_json
 
+from harness.records import PROMPT
+
 
 @dataclass(frozen=True)
 class Column:
@@ -18,15 +20,21 @@ class Column:
 
     Attributes:
         items: Ids, in the order of the file.
+        clusters: What each belongs to: the hash of its prompt, or the item itself where the file does not say.
         values: As many.
     """
 
     items: tuple[str, ...]
+    clusters: tuple[str, ...]
     values: NDArray[np.float64]
 
     def followed_by(self, other: Column) -> Column:
         """Both columns; of an item that is in both, the later value counts."""
-        return Column(self.items + other.items, np.concatenate([self.values, other.values]))
+        return Column(
+            self.items + other.items,
+            self.clusters + other.clusters,
+            np.concatenate([self.values, other.values]),
+        )
 
 
 def read_items(path: Path) -> dict[str, Column]:
@@ -39,21 +47,22 @@ def read_items(path: Path) -> dict[str, Column]:
     found: dict[str, Column] = {}
     for names, group in groupby(_rows(path), key=tuple):  # a few runs of rows that have the same metrics
         rows = list(group)
-        ids = tuple(str(row["item"]) for row in rows)
+        ids = [(str(row["item"]), str(row.get(PROMPT, row["item"]))) for row in rows]
         for name in names:
-            column = _numbers(ids, [row[name] for row in rows])
-            if name != "item" and column.items:
+            if name not in ("item", PROMPT) and (column := _numbers(ids, [row[name] for row in rows])):
                 found[name] = found[name].followed_by(column) if name in found else column
     return found
 
 
-def _numbers(ids: tuple[str, ...], values: list[Any]) -> Column:
+def _numbers(ids: list[tuple[str, str]], values: list[Any]) -> Column | None:
+    """The numbers among `values`, each with its (item, cluster); None if there are none."""
     if not {float, int, bool}.issuperset(map(type, values)):
-        pairs = [
-            (item, value) for item, value in zip(ids, values, strict=True) if isinstance(value, int | float)
-        ]
-        ids, values = tuple(item for item, _ in pairs), [value for _, value in pairs]
-    return Column(ids, np.array(values, dtype=np.float64))
+        kept = [place for place, value in enumerate(values) if isinstance(value, int | float)]
+        ids, values = [ids[place] for place in kept], [values[place] for place in kept]
+    if not ids:
+        return None
+    items, clusters = zip(*ids, strict=True)
+    return Column(items, clusters, np.array(values, dtype=np.float64))
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

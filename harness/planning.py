@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from harness.config import ArmStage, Comparison
 from harness.errors import UserError
-from harness.identity import canonical_hash, make_stage
+from harness.identity import decision_hash, make_stage
 from harness.machine import choose_device
 from harness.plan import Plan, Trial
 from pipelines.errors import PipelineError
@@ -55,7 +55,7 @@ def make_plan(comparison: Comparison, *, arms: list[str] | None = None) -> Plan:
         raise UserError(f"{comparison.name}: cannot be planned: {str(error).rstrip('.')}.") from error
     return Plan(
         comparison=comparison,
-        decision_hash=canonical_hash(comparison.decision.model_dump(mode="json")),
+        decision_hash=decision_hash(comparison.decision),
         trials=trials,
         stages=list(planner.stages.values()),
         identities=planner.identities,

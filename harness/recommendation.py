@@ -1,19 +1,23 @@
-"""The sentences that follow mechanically from a verdict and the costs. Plain text, for the page and the terminal."""
+"""The three lines and the advice, by rule, from verdict, controls and costs. Each clause stands on one number."""
 
 from __future__ import annotations
 
 from harness.config import Decision
-from harness.metrics import metric
-from harness.numbers import interval, with_interval
-from harness.summary_schema import CostRatio, Summary
-from harness.verdict import EQUIVALENT, INCOMPLETE, MIN_SEEDS, UNDECIDED, Verdict
+from harness.sentences import (
+    COST_WORDS,
+    MODEL_WORDS,
+    NO_RATIO,
+    RULE_WORDS,
+    contrast_text,
+    difference_text,
+    inverted,
+    outcome_text,
+    ratio_text,
+    times_text,
+)
+from harness.summary_schema import Contrast, CostRatio, Summary
+from harness.verdict import EQUIVALENT, INCOMPLETE, MIN_SEEDS, UNDECIDED, UNFAIR, Verdict
 
-COST_WORDS = {
-    "train_seconds": "the training time",
-    "peak_memory_bytes": "the peak memory",
-    "money": "the money",
-}
-NO_RATIO = "the cost ratio was not measured"
 NO_DOUBT = "none of the rules of docs/reading-a-report.md applies"
 
 
@@ -21,107 +25,120 @@ def verdict_lines(summary: Summary) -> list[str]:
     """Three lines: the outcome with size and cost; the recommendation; the strongest reason to doubt it."""
     doubt = summary.doubts[0] if summary.doubts else NO_DOUBT
     return [
-        f"Verdict: {_outcome(summary)} {_ratio_text(summary, summary.verdict.cost_ratio)}",
+        f"Verdict: {_first_line(summary)}",
         f"Recommendation: {summary.verdict.recommendation}",
         f"Strongest reason to doubt: {doubt}.",
     ]
 
 
-def recommendation(verdict: Verdict, decision: Decision, ratio: CostRatio | None) -> str:
-    """What to do, each clause tied to the outcome or to the cost.
+def _first_line(summary: Summary) -> str:
+    verdict = summary.verdict
+    judged = f"{outcome_text(summary)}: {difference_text(summary)}."
+    if summary.rule is not None and summary.rule.status == "after_data":
+        judged = f"by a rule {RULE_WORDS['after_data']}: {judged}"
+    judged = f"{judged} {ratio_text(summary, verdict.cost_ratio)}"
+    unproven = unproven_against(summary.baselines, verdict.compare)
+    if not unproven or verdict.outcome in (INCOMPLETE, UNFAIR):
+        return judged
+    words = MODEL_WORDS[unproven[0].pair[1]]
+    shown = "; ".join(contrast_text(each) for each in unproven)
+    if is_below(unproven, verdict.margin):
+        claim = f"neither arm beats {words} on {verdict.metric} by the margin of {verdict.margin:g}"
+    else:
+        claim = f"neither arm was shown to beat {words} on {verdict.metric}"
+    return f"{claim} ({shown}). Between the arms: {judged}"
+
+
+def recommendation(
+    verdict: Verdict, decision: Decision, ratio: CostRatio | None, baselines: list[Contrast]
+) -> str:
+    """What to do, each clause tied to the outcome, to a control or to the cost.
 
     Args:
         verdict: On the primary metric.
         decision: The declared rule.
         ratio: Cost of the first arm over the second, in the declared cost.
+        baselines: Arms against the controls.
     """
-    first, second = decision.compare
-    if verdict.outcome == EQUIVALENT:
-        return _cheaper(decision, ratio)
-    if verdict.outcome == UNDECIDED:
-        return _undecided(verdict)
     if verdict.outcome == INCOMPLETE:
         if verdict.num_seeds and verdict.num_seeds < MIN_SEEDS and "failures" not in (verdict.reason or ""):
             return "do not decide yet; run the comparison with more seeds (--seeds 5)."
         return "do not decide yet; run the same command again, which repeats only what failed or is missing."
+    if verdict.outcome == UNFAIR:
+        return f"do not decide by these numbers: the arms were not treated alike ({verdict.reason})."
+    unproven = unproven_against(baselines, decision.compare)
+    if unproven:
+        return _neither(verdict, decision, unproven)
+    if verdict.outcome == UNDECIDED:
+        return _undecided(verdict)
+    if verdict.outcome == EQUIVALENT:
+        return _equivalent(decision, ratio, baselines)
+    first, second = decision.compare
     winner = verdict.outcome
     loser = second if winner == first else first
-    turned = _turned(ratio, inverse=winner == second)
-    if turned is None:
-        return f"train {winner}; {NO_RATIO}."
-    return f"train {winner}: better on {decision.metric}, at {_times(turned)} of {loser}."
+    over = inverted(ratio) if ratio and winner == second else ratio
+    cost = NO_RATIO if over is None else f"at {times_text(over)} of {loser}"
+    return f"train {winner}: better on {decision.metric}, {cost}{_not_shown(winner, baselines)}."
 
 
-def _outcome(summary: Summary) -> str:
-    verdict = summary.verdict
-    first, second = verdict.compare
-    metric_name = verdict.metric
-    if verdict.outcome == EQUIVALENT:
-        said = f"{first} and {second} are equivalent on {metric_name} within {verdict.margin:g}"
-    elif verdict.outcome == UNDECIDED:
-        said = f"undecided between {first} and {second} on {metric_name}"
-    elif verdict.outcome == INCOMPLETE:
-        said = f"incomplete, so no verdict on {first} against {second}"
-    else:
-        loser = second if verdict.outcome == first else first
-        said = f"{verdict.outcome} is better than {loser} on {metric_name}"
-    reason = f" ({verdict.reason})" if verdict.reason else ""
-    return f"{said}{reason}: {difference_text(summary)}."
+def unproven_against(baselines: list[Contrast], compare: tuple[str, str]) -> list[Contrast]:
+    """Both compared arms against SFT alone, or else the base, if neither was shown to be better; else nothing."""
+    for control in MODEL_WORDS:
+        found = [each for each in baselines if each.pair[1] == control and each.pair[0] in compare]
+        if len(found) == len(compare):
+            return [] if any(is_better(each) for each in found) else found
+    return []
 
 
-def difference_text(summary: Summary) -> str:
-    """The difference with its interval and n, in words."""
-    verdict = summary.verdict
-    first, second = verdict.compare
-    if verdict.difference is None:
-        return "no difference measured"
-    lower = metric(verdict.metric).direction == "lower"
-    subtraction = f"{second} minus {first}, as lower is better," if lower else f"{first} minus {second}"
-    value = with_interval(verdict.difference, verdict.low, verdict.high, signed=True)
-    size = f"{verdict.num_seeds} seed{'s' * (verdict.num_seeds != 1)}, {verdict.num_items} items"
-    if verdict.low is None:
-        return f"{subtraction} {value}, no interval for other seeds ({size})"
-    level = f"{100 * (1 - verdict.alpha):g} %"
+def is_better(contrast: Contrast) -> bool:
+    """Whether the first model was shown to be better than the second."""
+    return contrast.detected and contrast.difference > 0
+
+
+def is_below(contrasts: list[Contrast], margin: float) -> bool:
+    """Whether it was shown that no first model is better than the second by as much as the margin."""
+    return all(each.high is not None and each.reason is None and each.high < margin for each in contrasts)
+
+
+def _neither(verdict: Verdict, decision: Decision, unproven: list[Contrast]) -> str:
+    control = unproven[0].pair[1]
+    words = MODEL_WORDS[control]
+    between = (
+        "" if verdict.outcome in (UNDECIDED, EQUIVALENT) else f"; {verdict.outcome} is the better of them"
+    )
+    if is_below(unproven, decision.margin):
+        advice = "keep the base" if control == "base" else f"train {words}"
+        return f"{advice}: neither arm beats it by the margin of {decision.margin:g} on {decision.metric}{between}."
+    more = f" {_undecided(verdict)}" if verdict.outcome == UNDECIDED else ""
     return (
-        f"{subtraction} {value}, {level} interval {interval(verdict.low, verdict.high, signed=True)} ({size})"
+        f"do not train either arm by these numbers: neither was shown to beat {words} on "
+        f"{decision.metric}{between}.{more}"
     )
 
 
-def ratio_texts(summary: Summary) -> list[str]:
-    """A sentence for each cost in which the two arms of the verdict were compared."""
-    return [_ratio_text(summary, ratio) for ratio in summary.cost_ratios]
-
-
-def _ratio_text(summary: Summary, ratio: CostRatio | None) -> str:
-    first, second = summary.verdict.compare
-    if ratio is None:
-        return f"{NO_RATIO.capitalize()}."
-    return f"{first} took {_times(ratio)} of {second}."
-
-
-def _times(ratio: CostRatio) -> str:
-    span = "" if ratio.low is None else f" ({interval(ratio.low, ratio.high)}; {ratio.num_seeds} seeds)"
-    return f"{with_interval(ratio.ratio, ratio.low, ratio.high)} times{span} {COST_WORDS[ratio.quantity]}"
-
-
-def _turned(ratio: CostRatio | None, *, inverse: bool) -> CostRatio | None:
-    if ratio is None or not inverse:
-        return ratio
-    low, high = (None if value is None else 1 / value for value in (ratio.high, ratio.low))
-    return ratio.model_copy(update={"ratio": 1 / ratio.ratio, "low": low, "high": high})
-
-
-def _cheaper(decision: Decision, ratio: CostRatio | None) -> str:
+def _equivalent(decision: Decision, ratio: CostRatio | None, baselines: list[Contrast]) -> str:
     first, second = decision.compare
     within = f"equivalent within {decision.margin:g} on {decision.metric}"
     if ratio is None or ratio.low is None or ratio.high is None:
         return f"either of them: {within}; {NO_RATIO} over several seeds."
     if ratio.low <= 1 <= ratio.high:
-        return f"either of them: {within}, and no difference in {COST_WORDS[ratio.quantity]} was detected."
+        words = COST_WORDS[ratio.quantity]
+        return (
+            f"either of them: {within}, and no difference in {words} was detected at {ratio.num_seeds} seeds."
+        )
     winner, loser = (first, second) if ratio.ratio < 1 else (second, first)
-    turned = _turned(ratio, inverse=winner == second)
-    assert turned is not None
-    return f"train {winner}: {within}, at {_times(turned)} of {loser}."
+    over = ratio if winner == first else inverted(ratio)
+    return f"train {winner}: {within}, at {times_text(over)} of {loser}{_not_shown(winner, baselines)}."
+
+
+def _not_shown(arm: str, baselines: list[Contrast]) -> str:
+    """A clause for each control that the arm was not shown to beat."""
+    clauses = (
+        f"; that it beats {MODEL_WORDS[each.pair[1]]} was not shown ({contrast_text(each)})"
+        for each in baselines
+        if each.pair[0] == arm and not is_better(each)
+    )
+    return "".join(clauses)
 
 
 def _undecided(verdict: Verdict) -> str:

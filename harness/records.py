@@ -13,6 +13,7 @@ from pipelines.stages import Outcome, Stage, Strict
 
 RECORD = "record.json"
 ITEMS = "items.jsonl"
+PROMPT = "prompt"  # column of items.jsonl: hash of the prompt, the same for items that belong together
 LOSSES = "losses.jsonl"
 REPLIES = "replies.jsonl"
 LOG = "log.txt"
@@ -96,6 +97,10 @@ class Record(Strict):
     versions: dict[str, str] = Field(description="Python and the libraries that matter.")
     git_commit: str | None
     started_at: str = Field(description="UTC, ISO 8601.")
+    decision_hash: str | None = Field(
+        None,
+        description="The decision rule in force when the stage ran; null: a version that did not keep it.",
+    )
 
 
 def read_record(folder: Path) -> Record | None:

@@ -25,14 +25,17 @@ class Results:
     """What a run left.
 
     Attributes:
+        plan: As the last run left it; the rule in it may have been changed for this reading.
         records: By stage id; a stage that was never run has none.
         items: By stage id: the metrics of each finished evaluation, item by item, as its record says.
+        declared_hash: Of the decision rule of the last run.
     """
 
     folder: Path
     plan: Plan
     records: dict[str, Record]
     items: dict[str, dict[str, Column]]
+    declared_hash: str
 
     def stage(self, stage_id: str) -> Stage:
         """The planned stage of this id."""
@@ -122,4 +125,4 @@ def read_results(folder: Path) -> Results:
                 items[stage.id] = checked_items(folder / stage.id, record)
             except ValueError as error:
                 raise UserError(f"{error}. Delete the folder {stage.id} and run again.") from error
-    return Results(folder, plan, records, items)
+    return Results(folder, plan, records, items, plan.decision_hash)

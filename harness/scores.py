@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.intervals import FloatArray, cluster_means
 from harness.items import Column
-from harness.metrics import BENCHMARK_PREFIX, METRICS
+from harness.metrics import BENCHMARK_PREFIX, METRICS, metric
 from harness.plan import Trial
 from harness.results import Results
-from harness.verdict import FloatArray
+from harness.verdict import Scores
 
 
 @dataclass(frozen=True)
@@ -20,17 +21,39 @@ class Table:
     Attributes:
         seeds: One a row; None is a model that all seeds share.
         items: Ids of the items, sorted: those that every row has.
+        clusters: For each item what it belongs to: the hash of its prompt, or the item itself.
         values: (seeds, items).
     """
 
     seeds: tuple[int | None, ...]
     items: tuple[str, ...]
+    clusters: tuple[str, ...]
     values: FloatArray
+
+    @property
+    def shared(self) -> bool:
+        """Whether all seeds share the one model."""
+        return self.seeds == (None,)
 
     def on(self, items: tuple[str, ...]) -> FloatArray:
         """The columns of some of its items, in their order."""
+        return self.values[:, self._places(items)]
+
+    def units(self, items: tuple[str, ...] | None = None) -> FloatArray:
+        """Scores of independent units, (seeds, clusters): items from one prompt are averaged.
+
+        Args:
+            items: Only these of its items; all if None.
+        """
+        items = self.items if items is None else items
+        return cluster_means(self.on(items), [self.clusters[place] for place in self._places(items)])
+
+    def _places(self, items: tuple[str, ...]) -> list[int]:
         place = {item: index for index, item in enumerate(self.items)}
-        return self.values[:, [place[item] for item in items]]
+        return [place[item] for item in items]
+
+
+Tables = dict[str, dict[str, Table]]  # model, metric
 
 
 def score_tables(results: Results, trials: list[Trial]) -> dict[str, Table]:
@@ -46,18 +69,38 @@ def score_tables(results: Results, trials: list[Trial]) -> dict[str, Table]:
     return {name: _table(columns[name]) for name in sorted(columns, key=_order)}
 
 
+def shared_items(first: Table, second: Table) -> tuple[str, ...]:
+    """The items that both models were measured on."""
+    return tuple(sorted(set(first.items) & set(second.items)))
+
+
+def scores_of(
+    results: Results, model: str, table: Table, *, metric_name: str, items: tuple[str, ...]
+) -> Scores:
+    """A model's scores on some items, turned so that more is better."""
+    sign = -1.0 if metric(metric_name).direction == "lower" else 1.0
+    return Scores(
+        name=model,
+        planned=tuple(t.seed for t in results.plan.trials if t.name == model and t.seed is not None),
+        seeds=tuple(seed for seed in table.seeds if seed is not None),
+        values=sign * table.units(items),
+    )
+
+
 def _table(by_seed: dict[int | None, Column]) -> Table:
     items = tuple(
         sorted(set.intersection(*(set(ids) for ids in {column.items for column in by_seed.values()})))
     )
     values = np.empty((len(by_seed), len(items)))
+    clusters: tuple[str, ...] = ()
     before: tuple[str, ...] | None = None
     for row, column in enumerate(by_seed.values()):
         if column.items != before:  # nearly always the same in every seed
             place = {item: index for index, item in enumerate(column.items)}
             order, before = [place[item] for item in items], column.items
+            clusters = tuple(column.clusters[at] for at in order)
         values[row] = column.values[order]
-    return Table(tuple(by_seed), items, values)
+    return Table(tuple(by_seed), items, clusters, values)
 
 
 def _order(name: str) -> tuple[int, str]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.contrasts import baselines, secondary
 from harness.costs import cost_of, cost_ratios, spent
+from harness.declared import rule_summary
 from harness.doubts import doubts
 from harness.hostile import without_paths
+from harness.intervals import FloatArray, estimate_mean, item_interval
+from harness.judgement import aa_control, judge_results, outlier_seeds, rule_of
 from harness.metrics import metric
 from harness.recommendation import recommendation
 from harness.records import write_json
@@ -14,6 +18,7 @@ from harness.results import Results, read_results
 from harness.scores import Table, score_tables
 from harness.summary_schema import (
     SUMMARY,
+    Contrast,
     CostQuantity,
     CostRatio,
     FailureSummary,
@@ -22,7 +27,7 @@ from harness.summary_schema import (
     Summary,
     VerdictSummary,
 )
-from harness.verdict import INCOMPLETE, Rule, Scores, Verdict, estimate_mean, item_interval, judge
+from harness.verdict import Verdict
 
 MEAN_ALPHA = 0.05  # intervals of single means are shown at 95 % whatever the verdict's alpha
 DECLARED_COST: dict[str, CostQuantity] = {
@@ -30,7 +35,6 @@ DECLARED_COST: dict[str, CostQuantity] = {
     "peak_memory": "peak_memory_bytes",
     "money": "money",
 }
-Tables = dict[str, dict[str, Table]]  # model, metric
 
 
 def summarise(folder: Path) -> Summary:
@@ -57,54 +61,66 @@ def make_summary(results: Results) -> Summary:
     }
     arms = {name: model for name, model in models.items() if trials[name][0].role == "arm"}
     first, second = results.plan.comparison.decision.compare
+    alpha = rule_of(results).alpha
     ratios = (
-        cost_ratios(results, models[first].cost, models[second].cost)
+        cost_ratios(results, models[first].cost, models[second].cost, alpha=alpha)
         if first in models and second in models
         else []
     )
+    against_controls = baselines(results, tables, alpha)
+    # The one place where an audit that finds the arms treated unalike turns the outcome into `unfair`.
+    verdict = judge_results(results, tables)
     summary = Summary(
         comparison=results.plan.comparison.name,
         arms=arms,
         controls={name: model for name, model in models.items() if name not in arms},
-        verdict=_verdict_summary(results, tables, ratios),
+        verdict=_verdict_summary(results, verdict, ratios, against_controls),
         cost_ratios=ratios,
         doubts=[],
         failures=_failures(results),
         data=results.data(),
         spent=spent(results),
+        rule=rule_summary(results),
+        baselines=against_controls,
+        secondary=secondary(results, tables, alpha),
+        aa_control=aa_control(results, tables),
+        outlier_seeds=outlier_seeds(results, tables),
     )
     return summary.model_copy(update={"doubts": doubts(results, summary)})
 
 
 def _metric_summary(name: str, table: Table) -> MetricSummary:
     seeds = [seed for seed in table.seeds if seed is not None]
-    low, high = _mean_interval(table, shared=not seeds)
+    values = table.units()
+    low, high = _mean_interval(values, shared=table.shared)
     about = metric(name)
     return MetricSummary(
-        by_seed=[float(value) for value in table.values.mean(1)] if seeds else [],
+        by_seed=[float(value) for value in values.mean(1)] if seeds else [],
         seeds=seeds,
-        mean=float(table.values.mean()),
+        mean=float(values.mean()),
         low=low,
         high=high,
         direction=about.direction,
         unit=about.unit,
-        num_items=len(table.items),
+        num_items=values.shape[1],
     )
 
 
-def _mean_interval(table: Table, *, shared: bool) -> tuple[float | None, float | None]:
-    if len(table.items) < 2 or (len(table.seeds) < 2 and not shared):
+def _mean_interval(values: FloatArray, *, shared: bool) -> tuple[float | None, float | None]:
+    num_seeds, num_items = values.shape
+    if num_items < 2 or (num_seeds < 2 and not shared):
         return None, None
     if shared:
-        return item_interval(table.values[0], MEAN_ALPHA)
-    estimate = estimate_mean(table.values)
+        return item_interval(values[0], MEAN_ALPHA)
+    estimate = estimate_mean(values)
     mean, half = float(estimate.difference), float(estimate.half_width(MEAN_ALPHA))
     return mean - half, mean + half
 
 
-def _verdict_summary(results: Results, tables: Tables, ratios: list[CostRatio]) -> VerdictSummary:
+def _verdict_summary(
+    results: Results, verdict: Verdict, ratios: list[CostRatio], baselines: list[Contrast]
+) -> VerdictSummary:
     decision = results.plan.comparison.decision
-    verdict = _judge(results, tables)
     ratio = next((ratio for ratio in ratios if ratio.quantity == DECLARED_COST[decision.cost]), None)
     return VerdictSummary(
         outcome=verdict.outcome,
@@ -116,44 +132,15 @@ def _verdict_summary(results: Results, tables: Tables, ratios: list[CostRatio]) 
         num_seeds=verdict.num_seeds,
         num_items=verdict.num_items,
         seeds_needed=verdict.seeds_needed,
-        recommendation=recommendation(verdict, decision, ratio),
+        recommendation=recommendation(verdict, decision, ratio, baselines),
         reason=verdict.reason,
         compare=decision.compare,
         margin=decision.margin,
-        alpha=decision.alpha,
+        alpha=rule_of(results).alpha,
         form=verdict.form,
         decision_hash=results.plan.decision_hash,
         cost_ratio=ratio,
     )
-
-
-def _judge(results: Results, tables: Tables) -> Verdict:
-    decision = results.plan.comparison.decision
-    found = [tables.get(name, {}).get(decision.metric) for name in decision.compare]
-    items = sorted(set.intersection(*(set(table.items) if table else set() for table in found)))
-    if len(items) < 2:
-        reason = "; ".join(
-            f"{name} has no finished measurement of {decision.metric}"
-            for name, table in zip(decision.compare, found, strict=True)
-            if table is None
-        )
-        nothing = None, None, None, None, None
-        return Verdict(
-            INCOMPLETE, *nothing, 0, len(items), reason=reason or "the arms share fewer than 2 items"
-        )
-    # Turned so that more is better in every metric.
-    sign = -1.0 if metric(decision.metric).direction == "lower" else 1.0
-    first, second = (
-        Scores(
-            name=name,
-            planned=tuple(t.seed for t in results.plan.trials if t.name == name and t.seed is not None),
-            seeds=tuple(seed for seed in table.seeds if seed is not None),
-            values=sign * table.on(tuple(items)),
-        )
-        for name, table in zip(decision.compare, found, strict=True)
-        if table is not None
-    )
-    return judge(first, second, Rule(margin=decision.margin, alpha=decision.alpha))
 
 
 def _failures(results: Results) -> list[FailureSummary]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -30,7 +30,9 @@ class MetricSummary(Strict):
     high: float | None
     direction: Direction = Field(description="Which values are better.")
     unit: str
-    num_items: int = Field(description="Items that every seed was measured on.")
+    num_items: int = Field(
+        description="Items that every seed was measured on; several from one prompt are averaged and count as one."
+    )
 
 
 class SeedCost(Strict):
@@ -40,6 +42,9 @@ class SeedCost(Strict):
     train_seconds: float = Field(description="Training loops, and reference log-probs computed before them.")
     total_seconds: float = Field(description="The same stages from process start to record.")
     peak_memory_bytes: int = Field(description="The largest peak of its stages.")
+    peak_device_memory_bytes: int | None = Field(
+        None, description="The same by the device itself; null where one of its stages has none."
+    )
     num_pairs_seen: int
     num_policy_tokens: int
     num_reference_tokens: int
@@ -72,7 +77,14 @@ class ModelSummary(Strict):
     cost: CostSummary
 
 
-CostQuantity = Literal["train_seconds", "peak_memory_bytes", "money"]
+CostQuantity = Literal[
+    "train_seconds",
+    "total_seconds",
+    "peak_memory_bytes",
+    "peak_device_memory_bytes",
+    "num_policy_tokens",
+    "money",
+]
 
 
 class CostRatio(Strict):
@@ -88,7 +100,9 @@ class CostRatio(Strict):
 class VerdictSummary(Strict):
     """The verdict on the declared primary metric, and the rule by which it was reached."""
 
-    outcome: str = Field(description="The better arm's name, `equivalent`, `undecided` or `incomplete`.")
+    outcome: str = Field(
+        description="The better arm's name, `equivalent`, `undecided`, `unfair` or `incomplete`."
+    )
     metric: str
     difference: float | None = Field(description="First arm minus second, turned so that more is better.")
     low: float | None
@@ -101,10 +115,75 @@ class VerdictSummary(Strict):
     reason: str | None = Field(description="Why there is no verdict, or what limits it.")
     compare: tuple[str, str]
     margin: float
-    alpha: float
+    alpha: float = Field(description="Of this look: the declared alpha shared out over `decision.looks`.")
     form: Literal["welch", "paired"] | None = Field(description="Form of the interval.")
     decision_hash: str = Field(description="Hash of the declared decision rule.")
     cost_ratio: CostRatio | None = Field(description="In the declared cost, `decision.cost`.")
+
+
+RuleStatus = Literal["declared", "after_data", "unknown"]
+
+
+class RuleSummary(Strict):
+    """When the decision rule was declared."""
+
+    status: RuleStatus = Field(
+        description="`declared` before the data were seen; `after_data`: decided after the data were seen; `unknown`: "
+        "measured by a version that did not keep this."
+    )
+    declared_at: str | None = Field(description="UTC, ISO 8601; null where it was not kept.")
+    first: dict[str, Any] | None = Field(description="The rule that was declared first.")
+    looks: list[int] = Field(description="Numbers of seeds with which this rule was run, in order.")
+
+
+class Contrast(Strict):
+    """Two models on one metric, beside the verdict."""
+
+    metric: str
+    pair: tuple[str, str]
+    direction: Direction
+    difference: float = Field(
+        description="First minus second, turned so that more is better; as measured where neither is better."
+    )
+    low: float | None = Field(
+        description="Interval with the verdict's confidence, not corrected for the family."
+    )
+    high: float | None
+    p_value: float | None = Field(description="null where there is no interval, or the seeds do not differ.")
+    p_holm: float | None = Field(description="Corrected by Holm over the family; null outside of one.")
+    detected: bool = Field(
+        description="Whether the corrected p-value, outside of a family the plain one, is at most alpha."
+    )
+    detectable: float | None = Field(description="A difference above this would have been detected.")
+    num_seeds: int
+    num_items: int
+    reason: str | None = Field(description="Why nothing could be tested.")
+
+
+class AAControl(Strict):
+    """One arm against itself: every second of its seeds against the others. The true difference is 0."""
+
+    arm: str
+    seeds: tuple[list[int], list[int]] = Field(description="The two halves.")
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    alarm: bool | None = Field(
+        None,
+        description="Whether the interval excludes 0, as it does by chance in alpha of all; null: not available.",
+    )
+    reason: str | None = Field(None, description="Why it is not available.")
+
+
+class OutlierSeed(Strict):
+    """A seed that lies further from the others of its arm than chance would have it. Named, never dropped."""
+
+    arm: str
+    seed: int
+    value: float = Field(description="Its mean on the primary metric.")
+    others: float = Field(description="Mean of the arm's other seeds.")
+    p_value: float = Field(description="Corrected by Bonferroni for all seeds of both arms.")
 
 
 class FailureSummary(Strict):
@@ -139,6 +218,16 @@ class Summary(Strict):
     failures: list[FailureSummary]
     data: DataOutcome | None
     spent: list[KindCost]
+    rule: RuleSummary | None = None
+    baselines: list[Contrast] = Field(
+        [], description="Each arm against SFT alone and the base on the primary metric; not corrected."
+    )
+    secondary: list[Contrast] = Field(
+        [],
+        description="Other metrics, and other arms against the declared two; one family, corrected by Holm.",
+    )
+    aa_control: AAControl | None = None
+    outlier_seeds: list[OutlierSeed] = Field([], description="Of the compared arms, on the primary metric.")
 
     def models(self) -> dict[str, ModelSummary]:
         """Controls, then arms."""

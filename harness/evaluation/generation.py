@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.evaluation.gold import gold_scores
-from harness.evaluation.items import Measured, Row, chosen_pairs
+from harness.evaluation.items import Measured, Row, chosen_pairs, prompt_id
 from harness.evaluation.replies import Limits, Reply, greedy_replies, item_seed, sampled_replies
-from harness.records import REPLIES
+from harness.records import PROMPT, REPLIES
 from pipelines.data.prepared import read_outcome, read_tokenizer
 from pipelines.stages import GenerationEvaluation, Observer
 from pipelines.toy.gold import GoldScore
@@ -49,8 +49,8 @@ def measure_generation(
         gold: Sequence[GoldScore | None] = [None] * len(pairs)
         if "gold" in evaluation.judges:
             gold = gold_scores(asked, texts)
-        uids = [pair["uid"] for pair in pairs]
-        return [_Answer(*parts) for parts in zip(uids, asked, replies, texts, gold, strict=True)]
+        uids, ids = [pair["uid"] for pair in pairs], [prompt_id(pair) for pair in pairs]
+        return [_Answer(*parts) for parts in zip(uids, ids, asked, replies, texts, gold, strict=True)]
 
     with observer.phase("evaluate"):
         greedy = answers(greedy_replies(model, prompts, limits, progress=observer.progress))
@@ -69,6 +69,7 @@ def measure_generation(
 @dataclass(frozen=True)
 class _Answer:
     uid: str
+    prompt_id: str
     prompt: str
     reply: Reply
     text: str
@@ -78,6 +79,7 @@ class _Answer:
 def _greedy_columns(answer: _Answer) -> dict[str, Any]:
     row = {
         "item": answer.uid,
+        PROMPT: answer.prompt_id,
         "reply_length_tokens": len(answer.reply.ids),
         "stopped_share": float(answer.reply.stopped),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -22,7 +23,8 @@ class Measured:
     """What a group of evaluations found.
 
     Attributes:
-        items: One row an item: `item`, its id, and numbers. A row has only the columns that it has a value for.
+        items: One row an item: `item`, its id, `prompt`, the hash of its prompt, and numbers. A row has only the
+            columns that it has a value for.
         logs: Further rows to keep beside the items, by file name.
     """
 
@@ -41,6 +43,11 @@ def chosen_pairs(data: Path, split: Split, max_items: int | None) -> list[dict[s
         raise PipelineError(f"the {split} split has no pairs: there is nothing to evaluate on")
     rows: list[dict[str, Any]] = read_split(data, split).to_list()
     return sorted(rows, key=lambda row: row["uid"])[:max_items]
+
+
+def prompt_id(pair: Mapping[str, Any]) -> str:
+    """What items from one prompt have in common: a hash of the prompt's ids. The verdict averages over them first."""
+    return hashlib.sha256(json.dumps(pair["prompt_ids"]).encode()).hexdigest()[:16]
 
 
 def outcome_of(

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from harness.evaluation.items import Measured, Row, chosen_pairs
+from harness.evaluation.items import Measured, Row, chosen_pairs, prompt_id
 from harness.evaluation.logprobs import Progress, reply_logprobs
 from harness.evaluation.packing import Prompted
+from harness.records import PROMPT
 from pipelines.stages import Observer, PreferenceEvaluation
 
 if TYPE_CHECKING:
@@ -51,16 +52,15 @@ def score_pairs(
     """
     items = [Prompted(pair["prompt_ids"], [pair["chosen_ids"], pair["rejected_ids"]]) for pair in pairs]
     logprobs = reply_logprobs(model, items, batch_size=batch_size, progress=progress)
-    return [
-        _row(pair["uid"], chosen, rejected) for pair, (chosen, rejected) in zip(pairs, logprobs, strict=True)
-    ]
+    return [_row(pair, chosen, rejected) for pair, (chosen, rejected) in zip(pairs, logprobs, strict=True)]
 
 
-def _row(uid: str, chosen: Tensor, rejected: Tensor) -> Row:
+def _row(pair: dict[str, Any], chosen: Tensor, rejected: Tensor) -> Row:
     chosen_sum, rejected_sum = float(chosen.double().sum()), float(rejected.double().sum())
     margin = chosen_sum / len(chosen) - rejected_sum / len(rejected)
     return {
-        "item": uid,
+        "item": pair["uid"],
+        PROMPT: prompt_id(pair),
         "chosen_logprob_sum": chosen_sum,
         "rejected_logprob_sum": rejected_sum,
         "num_chosen_tokens": len(chosen),

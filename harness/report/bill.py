@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from harness.costs import cost_with_bounds
-from harness.numbers import bytes_text, count, interval, number, with_interval
-from harness.recommendation import COST_WORDS
+from harness.numbers import NOT_MEASURED, bytes_text, count, interval, number, with_interval
 from harness.records import Missing
 from harness.report.page import Block, Bullets, Code, Paragraph, Section, Table, Text, cut
 from harness.report.view import View
+from harness.sentences import COST_WORDS
 from harness.summary_schema import CostQuantity, CostSummary
 from pipelines.stages import TrainOutcome
 
@@ -104,12 +104,14 @@ def _ratios(view: View) -> list[Block]:
 
 
 def _amount(cost: CostSummary, quantity: CostQuantity) -> str:
-    if quantity == "peak_memory_bytes":
-        return bytes_text(cost.peak_memory_bytes)
-    value = cost.money if quantity == "money" else cost.train_seconds
-    return (
-        number(value) if value is None else f"{number(value)} {cost.currency if quantity == 'money' else 's'}"
-    )
+    value = getattr(cost, quantity)
+    if not isinstance(value, int | float):
+        return NOT_MEASURED
+    if quantity.endswith("_bytes"):
+        return bytes_text(int(value))
+    if quantity == "num_policy_tokens":
+        return count(value)
+    return f"{number(value)} {cost.currency if quantity == 'money' else 's'}"
 
 
 def _stages(view: View) -> list[Block]:

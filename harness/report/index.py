@@ -8,10 +8,10 @@ from pydantic import Field, ValidationError
 
 from harness.errors import UserError
 from harness.numbers import interval, with_interval
-from harness.recommendation import COST_WORDS
 from harness.records import write_json
 from harness.report.page import Link, Page, Paragraph, Section, Table, Text
 from harness.report.view import View
+from harness.sentences import COST_WORDS
 from harness.summary_schema import VerdictSummary
 from pipelines.stages import Strict
 

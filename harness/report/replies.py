@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.intervals import FloatArray
 from harness.metrics import metric
 from harness.numbers import number
 from harness.plan import Trial
@@ -15,7 +16,6 @@ from harness.records import REPLIES
 from harness.report.page import Block, Heading, Listing, Paragraph, Reply, Section, SideBySide, Text
 from harness.report.view import View
 from harness.scores import score_tables
-from harness.verdict import FloatArray
 
 TITLE = "Replies"
 NUM_PROMPTS = 3

@@ -53,6 +53,7 @@ class Run:
         levels: Mean score of each model.
         failed: (model, seed) to (status, message): the last training stage of that trial failed.
         unfinished: (model, seed) that were never trained: no record.
+        shifts: (model, seed) to what is added to that seed's level.
         groups: Groups of evaluations that the config has.
         replies: Texts that stand in for replies, in turn.
         changes: Further keys of the config.
@@ -63,6 +64,7 @@ class Run:
     levels: dict[str, float] = field(default_factory=lambda: dict(LEVELS))
     failed: dict[tuple[str, int], tuple[Status, str]] = field(default_factory=dict)
     unfinished: frozenset[tuple[str, int]] = frozenset()
+    shifts: dict[tuple[str, int | None], float] = field(default_factory=dict)
     groups: tuple[str, ...] = ("preference", "generation", "benchmarks")
     replies: tuple[str, ...] = ("Hello Ada, I understand. The billing team looks into C-72.",)
     arms: list[str] | None = None
@@ -200,7 +202,7 @@ def _evaluate(trial: Trial, settings: EvaluateSettings, folder: Path, run: Run) 
     group = settings.evaluation.group
     random = np.random.default_rng([sum(map(ord, trial.name)), 0 if trial.seed is None else trial.seed + 1])
     difficulty = np.random.default_rng(5).normal(0, 0.1, run.num_items)
-    level = run.levels[trial.name] + random.normal(0, 0.01)
+    level = run.levels[trial.name] + random.normal(0, 0.01) + run.shifts.get((trial.name, trial.seed), 0)
     scores = np.clip(level + difficulty + random.normal(0, 0.05, run.num_items), 0, 1)
     rows: list[dict[str, Any]] = []
     for place, score in enumerate(scores):

@@ -11,6 +11,7 @@ import jsonschema
 import numpy as np
 import pandas
 import pytest
+from scipy import stats
 
 from harness.errors import UserError
 from harness.plan import read_plan
@@ -148,7 +149,18 @@ def test_the_cost_ratio_is_the_geometric_mean_of_the_ratios_by_seed(tmp_path: Pa
     assert ratio.low is not None
     assert ratio.high is not None
     assert ratio.low < ratio.ratio < ratio.high
-    assert [found.quantity for found in summary.cost_ratios] == ["train_seconds", "peak_memory_bytes"]
+    # No device memory on a CPU, and no price.
+    assert [found.quantity for found in summary.cost_ratios] == [
+        "train_seconds",
+        "total_seconds",
+        "peak_memory_bytes",
+        "num_policy_tokens",
+    ]
+    logs = np.log(ratios)
+    half = stats.t.ppf(0.975, 2) * logs.std(ddof=1) / math.sqrt(3)
+    assert (ratio.low, ratio.high) == pytest.approx(
+        (math.exp(logs.mean() - half), math.exp(logs.mean() + half))
+    )
 
 
 @pytest.mark.parametrize("num_seeds", [3, 5])
@@ -235,7 +247,7 @@ def test_one_seed_gives_a_difference_but_no_interval_and_no_verdict(tmp_path: Pa
 
 def test_a_model_below_sft_alone_is_a_reason_to_doubt(tmp_path: Path) -> None:
     summary = summarise(make_results(tmp_path, Run(seeds=5, num_items=200, levels=LEVELS | {"orpo": 0.6})))
-    assert summary.doubts[0].startswith("orpo is not above SFT alone on gold_score")
+    assert summary.doubts[0].startswith("orpo is worse than SFT alone on gold_score (orpo minus sft -0.")
 
 
 def test_summarising_twice_gives_the_same_bytes(tmp_path: Path) -> None:

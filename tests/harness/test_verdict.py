@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from harness.verdict import (
-    Rule,
-    Scores,
-    Verdict,
-    estimate_difference,
-    judge,
-    mean_squares,
-    p_value,
-    paired,
-    seeds_needed,
-    welch,
-)
+from harness.intervals import Estimate, FloatArray, cluster_means, mean_squares, p_value, paired, welch
+from harness.verdict import Rule, Scores, Verdict, estimate_difference, judge, seeds_needed
 from tests.harness.simulated_scores import SIX_CELLS, Cell
 
 REPLICATIONS = 2000
@@ -82,6 +73,31 @@ def test_equivalence_is_found_where_it_is_true_and_there_are_seeds_enough() -> N
     estimate = paired(*cell.draw(300))
     found = np.abs(estimate.difference) + estimate.half_width(0.1) < 0.05
     assert found.mean() > 0.8
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("num_seeds", [3, 5])
+def test_items_from_one_prompt_inflate_false_verdicts_unless_they_are_averaged(
+    form: Callable[[FloatArray, FloatArray], Estimate], num_seeds: int
+) -> None:
+    # The arms differ by prompt, not by item: 40 prompts of 5 items each are 40 things to learn from, not 200.
+    by_prompt = Cell(num_seeds, 40, 0.0, 0.3, "continuous", "normal", 0.0).draw(REPLICATIONS, seed=3)
+    random = np.random.default_rng(4)
+    first, second = (
+        np.repeat(arm, 5, axis=-1) + random.normal(0, 0.1, (*arm.shape[:-1], 200)) for arm in by_prompt
+    )
+    clusters = [f"prompt-{item // 5}" for item in range(200)]
+    ignored = form(first, second)
+    averaged = form(cluster_means(first, clusters), cluster_means(second, clusters))
+    assert (np.abs(ignored.difference) > ignored.half_width(0.05)).sum() > 2 * MOST_FALSE
+    assert (np.abs(averaged.difference) > averaged.half_width(0.05)).sum() <= MOST_FALSE
+
+
+def test_cluster_means_are_plain_means_of_the_clusters_columns() -> None:
+    values = np.array([[1.0, 2.0, 3.0, 10.0], [0.0, 4.0, 8.0, 1.0]])
+    means = cluster_means(values, ["b", "a", "b", "c"])
+    assert means.tolist() == [[2, 2, 10], [4, 4, 1]]  # a, b, c
+    assert cluster_means(values, ["a", "b", "c", "d"]).tolist() == values.tolist()
 
 
 def test_mean_squares_are_those_of_a_direct_computation() -> None:

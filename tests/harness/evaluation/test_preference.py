@@ -20,6 +20,7 @@ def test_every_column_follows_from_the_two_replies_log_probs() -> None:
         margin = float(chosen.mean() - rejected.mean())
         assert row == {
             "item": pair["uid"],
+            "prompt": row["prompt"],
             "chosen_logprob_sum": pytest.approx(float(chosen.sum()), abs=1e-4),
             "rejected_logprob_sum": pytest.approx(float(rejected.sum()), abs=1e-4),
             "num_chosen_tokens": len(pair["chosen_ids"]),
@@ -29,6 +30,14 @@ def test_every_column_follows_from_the_two_replies_log_probs() -> None:
             "chosen_nll": pytest.approx(-float(chosen.mean()), abs=1e-5),
         }
     assert {row["preference_accuracy"] for row in rows} == {0.0, 1.0}
+
+
+def test_pairs_of_one_prompt_have_one_prompt_hash_and_others_have_others() -> None:
+    first, second, third = pairs()[:3]
+    table = [first, second | {"prompt_ids": first["prompt_ids"]}, third]
+    hashes = [row["prompt"] for row in score_pairs(tiny_models.llama(), table, batch_size=3)]
+    assert hashes[0] == hashes[1]
+    assert hashes[2] != hashes[0]
 
 
 def test_replies_that_are_equally_likely_count_half() -> None:

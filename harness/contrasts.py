@@ -1,0 +1,129 @@
+"""Comparisons beside the verdict: other metrics and other arms with Holm's correction, and arms against the controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from statsmodels.stats.multitest import multipletests
+
+from harness.intervals import Estimate, estimate_mean, p_value
+from harness.metrics import metric
+from harness.results import Results
+from harness.scores import Tables, scores_of, shared_items
+from harness.summary_schema import Contrast
+from harness.verdict import estimate_difference, varies
+
+CONTROLS = ("sft", "base")
+FEW_SEEDS = "an interval needs 2 seeds of each model"
+NO_SPREAD = "the seeds do not differ at all, so nothing can be said of other seeds"
+
+
+def secondary(results: Results, tables: Tables, alpha: float) -> list[Contrast]:
+    """The declared arms on every other metric, and every other arm against each of them on the primary metric.
+
+    One family: p-values are corrected by Holm, and `detected` goes by the corrected ones.
+    """
+    decision = results.plan.comparison.decision
+    first, second = decision.compare
+    metrics = [name for name in tables.get(first, {}) if name != decision.metric]
+    others = [name for name in results.plan.comparison.arms if name not in decision.compare]
+    wanted = [(name, first, second) for name in metrics]
+    wanted += [(decision.metric, arm, declared) for arm in others for declared in (first, second)]
+    found = _compared(results, tables, wanted)
+    tested = [each.p_value for each in found if each.p_value is not None]
+    corrected = iter(multipletests(tested, method="holm")[1] if tested else [])
+    return [
+        each.contrast(
+            alpha,
+            family=len(tested),
+            p_holm=None if each.p_value is None else float(next(corrected)),
+        )
+        for each in found
+    ]
+
+
+def baselines(results: Results, tables: Tables, alpha: float) -> list[Contrast]:
+    """Each arm against SFT alone and against the base on the primary metric, by the verdict's interval.
+
+    Not corrected: each piece of advice about an arm rests on one of them.
+    """
+    comparison = results.plan.comparison
+    wanted = [(comparison.decision.metric, arm, control) for arm in comparison.arms for control in CONTROLS]
+    return [each.contrast(alpha, family=1, p_holm=None) for each in _compared(results, tables, wanted)]
+
+
+@dataclass(frozen=True)
+class _Compared:
+    metric: str
+    first: str
+    second: str
+    estimate: Estimate | None
+    difference: float
+    p_value: float | None
+    num_seeds: int
+    num_items: int
+
+    def contrast(self, alpha: float, *, family: int, p_holm: float | None) -> Contrast:
+        """In the summary's form.
+
+        Args:
+            alpha: Of the interval and of what counts as detected.
+            family: How many tests share alpha.
+            p_holm: The corrected p-value; None outside of a family.
+        """
+        half = None if self.estimate is None else float(self.estimate.half_width(alpha))
+        p_decisive = self.p_value if p_holm is None else p_holm
+        reason = FEW_SEEDS if self.estimate is None else NO_SPREAD if self.p_value is None else None
+        testable = self.estimate is not None and reason is None
+        return Contrast(
+            metric=self.metric,
+            pair=(self.first, self.second),
+            direction=metric(self.metric).direction,
+            difference=self.difference,
+            low=None if half is None else self.difference - half,
+            high=None if half is None else self.difference + half,
+            p_value=self.p_value,
+            p_holm=p_holm,
+            detected=p_decisive is not None and p_decisive <= alpha,
+            detectable=float(self.estimate.half_width(alpha / family))
+            if testable and self.estimate
+            else None,
+            num_seeds=self.num_seeds,
+            num_items=self.num_items,
+            reason=reason,
+        )
+
+
+def _compared(results: Results, tables: Tables, wanted: Iterable[tuple[str, str, str]]) -> list[_Compared]:
+    """What can be compared at all: both models measured, on at least 2 units in common."""
+    found = (_compare(results, tables, *contrast) for contrast in wanted)
+    return [compared for compared in found if compared is not None]
+
+
+def _compare(results: Results, tables: Tables, name: str, first: str, second: str) -> _Compared | None:
+    of_first, of_second = tables.get(first, {}).get(name), tables.get(second, {}).get(name)
+    if of_first is None or of_second is None:
+        return None
+    items = shared_items(of_first, of_second)
+    one = scores_of(results, first, of_first, metric_name=name, items=items)
+    other = scores_of(results, second, of_second, metric_name=name, items=items)
+    if one.values.shape[1] < 2:
+        return None
+    shared = of_second.shared
+    num_seeds = len(one.seeds) if shared else min(len(one.seeds), len(other.seeds))
+    estimate = None
+    if num_seeds >= 2:
+        # A base that all seeds share is one fixed model: only the arm's seeds vary.
+        estimate = estimate_mean(one.values - other.values) if shared else estimate_difference(one, other)
+    testable = estimate is not None and varies(estimate, one.values, other.values)
+    return _Compared(
+        metric=name,
+        first=first,
+        second=second,
+        estimate=estimate,
+        difference=float(one.values.mean() - other.values.mean()),
+        p_value=p_value(estimate) if testable and estimate is not None else None,
+        num_seeds=num_seeds,
+        num_items=one.values.shape[1],
+    )

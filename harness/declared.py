@@ -1,0 +1,115 @@
+"""When the decision rule was declared: `decisions.jsonl`, and the hash in each record. Neither is ever rewritten."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import zip_longest
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from harness.config import Decision
+from harness.errors import UserError
+from harness.plan import Plan
+from harness.records import RECORD, Record, read_record
+from harness.results import Results
+from harness.summary_schema import RuleStatus, RuleSummary
+from pipelines.stages import EvaluateOutcome, Strict
+
+DECISIONS = "decisions.jsonl"
+
+
+class Declaration(Strict):
+    """One line of `decisions.jsonl`: the rule and the number of seeds with which a run began."""
+
+    at: str = Field(description="UTC, ISO 8601.")
+    decision_hash: str
+    seeds: int
+    num_measured: int = Field(description="Finished evaluations in the results folder at that time.")
+    decision: Decision
+
+
+def declare(folder: Path, plan: Plan) -> None:
+    """Add what this run declares to `decisions.jsonl`, unless the last line says the same.
+
+    Args:
+        folder: The results folder, before any stage of this run has started.
+        plan: What will be run.
+    """
+    before = read_declarations(folder)
+    seeds = plan.comparison.seeds
+    if before and (before[-1].decision_hash, before[-1].seeds) == (plan.decision_hash, seeds):
+        return
+    declaration = Declaration(
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        decision_hash=plan.decision_hash,
+        seeds=seeds,
+        num_measured=_num_measured(folder),
+        decision=plan.comparison.decision,
+    )
+    with (folder / DECISIONS).open("a", encoding="utf-8") as file:
+        file.write(declaration.model_dump_json() + "\n")
+
+
+def read_declarations(folder: Path) -> list[Declaration]:
+    """The lines of `decisions.jsonl`, oldest first; none where there is no such file.
+
+    Raises:
+        UserError: a line is damaged.
+    """
+    path = folder / DECISIONS
+    if not path.is_file():
+        return []
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            found.append(Declaration.model_validate_json(line))
+        except ValidationError as error:
+            raise UserError(
+                f"{path}: line {number} is damaged. Remove that line; keep the others, they say when the rule was "
+                "declared."
+            ) from error
+    return found
+
+
+def rule_summary(results: Results) -> RuleSummary:
+    """Whether the rule in force was declared before the data were seen.
+
+    Witnesses are the rule in the record of the evaluation that finished first, and `decisions.jsonl`.
+
+    Args:
+        results: With the rule by which it is judged.
+    """
+    present = results.plan.decision_hash
+    lines = read_declarations(results.folder)
+    place = next((index for index, line in enumerate(lines) if line.decision_hash == present), None)
+    replaced = place is not None and place > 0 and lines[place].num_measured > 0
+    measured = sorted(
+        (record for record in results.records.values() if _is_measurement(record)),
+        key=lambda record: record.started_at,
+    )
+    seen_under = measured[0].decision_hash if measured else present
+    status: RuleStatus = "declared" if seen_under == present else "unknown"
+    if present != results.declared_hash or replaced or seen_under not in (None, present):
+        status = "after_data"
+    # What was declared and then changed before anything was measured was no look.
+    looked = [
+        line.seeds
+        for line, following in zip_longest(lines, lines[1:])
+        if line.decision_hash == present and (following is None or following.num_measured > 0)
+    ]
+    return RuleSummary(
+        status=status,
+        declared_at=None if place is None else lines[place].at,
+        first=lines[0].decision.model_dump(mode="json") if lines else None,
+        looks=list(dict.fromkeys(looked)),
+    )
+
+
+def _is_measurement(record: Record) -> bool:
+    return record.status == "done" and isinstance(record.outcome, EvaluateOutcome)
+
+
+def _num_measured(folder: Path) -> int:
+    records = (read_record(path.parent) for path in folder.glob(f"evaluate-*/{RECORD}"))
+    return sum(record is not None and _is_measurement(record) for record in records)

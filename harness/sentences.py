@@ -1,0 +1,107 @@
+"""The summary's numbers as sentences, for the page and the terminal alike. Plain text; nothing is computed here."""
+
+from __future__ import annotations
+
+from harness.metrics import metric
+from harness.numbers import interval, number, p_text, with_interval
+from harness.summary_schema import Contrast, CostRatio, Summary
+from harness.verdict import EQUIVALENT, INCOMPLETE, UNDECIDED, UNFAIR
+
+COST_WORDS = {
+    "train_seconds": "the training time",
+    "total_seconds": "the time from process start to record",
+    "peak_memory_bytes": "the peak memory",
+    "peak_device_memory_bytes": "the device's own peak memory",
+    "num_policy_tokens": "the tokens through the policy",
+    "money": "the money",
+}
+MODEL_WORDS = {"sft": "SFT alone", "base": "the untouched base"}  # controls, the one that matters most first
+RULE_WORDS = {
+    "declared": "declared before the data were seen",
+    "after_data": "decided after the data were seen",
+    "unknown": "when it was declared was not kept",
+}
+NO_RATIO = "the cost ratio was not measured"
+
+
+def outcome_text(summary: Summary) -> str:
+    """The outcome in a clause, with its reason."""
+    verdict = summary.verdict
+    first, second = verdict.compare
+    if verdict.outcome == EQUIVALENT:
+        said = f"{first} and {second} are equivalent on {verdict.metric} within {verdict.margin:g}"
+    elif verdict.outcome == UNDECIDED:
+        said = f"undecided between {first} and {second} on {verdict.metric}"
+    elif verdict.outcome == INCOMPLETE:
+        said = f"incomplete, so no verdict on {first} against {second}"
+    elif verdict.outcome == UNFAIR:
+        said = f"unfair, so no verdict on {first} against {second}"
+    else:
+        loser = second if verdict.outcome == first else first
+        said = f"{verdict.outcome} is better than {loser} on {verdict.metric}"
+    return f"{said} ({verdict.reason})" if verdict.reason else said
+
+
+def difference_text(summary: Summary) -> str:
+    """The difference with its interval and n, in words."""
+    verdict = summary.verdict
+    first, second = verdict.compare
+    if verdict.difference is None:
+        return "no difference measured"
+    lower = metric(verdict.metric).direction == "lower"
+    subtraction = f"{second} minus {first}, as lower is better," if lower else f"{first} minus {second}"
+    value = with_interval(verdict.difference, verdict.low, verdict.high, signed=True)
+    size = f"{verdict.num_seeds} seed{'s' * (verdict.num_seeds != 1)}, {verdict.num_items} items"
+    if verdict.low is None:
+        return f"{subtraction} {value}, no interval for other seeds ({size})"
+    level = f"{100 * (1 - verdict.alpha):g} %"
+    return (
+        f"{subtraction} {value}, {level} interval {interval(verdict.low, verdict.high, signed=True)} ({size})"
+    )
+
+
+def contrast_text(contrast: Contrast) -> str:
+    """One comparison beside the verdict: the difference with its interval, or why there is none."""
+    first, second = contrast.pair
+    lower = contrast.direction == "lower"
+    subtraction = f"{second} minus {first}, as lower is better," if lower else f"{first} minus {second}"
+    value = with_interval(contrast.difference, contrast.low, contrast.high, signed=True)
+    if contrast.low is None or contrast.reason is not None:
+        return f"{subtraction} {value}; {contrast.reason}"
+    return f"{subtraction} {value}, interval {interval(contrast.low, contrast.high, signed=True)}"
+
+
+def secondary_text(contrast: Contrast) -> str:
+    """What a secondary comparison says. Never that two models are the same."""
+    size = f"{contrast.num_seeds} seeds, {contrast.num_items} items"
+    said = f"{contrast.metric}: {contrast_text(contrast)} ({size})"
+    if contrast.reason is not None:
+        return said
+    if contrast.detected:
+        return f"{said}; detected, p {p_text(contrast.p_holm)} by Holm"
+    return f"{said}; no difference detected at this size, one above {number(contrast.detectable)} would have been"
+
+
+def ratio_texts(summary: Summary) -> list[str]:
+    """A sentence for each cost in which the two arms of the verdict were compared."""
+    return [ratio_text(summary, ratio) for ratio in summary.cost_ratios]
+
+
+def ratio_text(summary: Summary, ratio: CostRatio | None) -> str:
+    """A sentence on one cost of the two arms of the verdict."""
+    first, second = summary.verdict.compare
+    if ratio is None:
+        return f"{NO_RATIO.capitalize()}."
+    return f"{first} took {times_text(ratio)} of {second}."
+
+
+def times_text(ratio: CostRatio) -> str:
+    """A cost ratio with its interval: `0.7 times (0.6 to 0.8; 5 seeds) the training time`."""
+    span = "" if ratio.low is None else f" ({interval(ratio.low, ratio.high)}; {ratio.num_seeds} seeds)"
+    return f"{with_interval(ratio.ratio, ratio.low, ratio.high)} times{span} {COST_WORDS[ratio.quantity]}"
+
+
+def inverted(ratio: CostRatio) -> CostRatio:
+    """The ratio the other way round."""
+    low, high = (None if value is None else 1 / value for value in (ratio.high, ratio.low))
+    return ratio.model_copy(update={"ratio": 1 / ratio.ratio, "low": low, "high": high})

@@ -1,0 +1,162 @@
+"""Comparisons beside the verdict: Holm by hand, other arms, and arms against the controls."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from harness.plan import read_plan
+from harness.recommendation import verdict_lines
+from harness.summary import summarise
+from tests.harness.fixtures_results import LEVELS, Run, make_results
+from tests.harness.test_summary import items_of
+
+THIRD_ARM = {
+    "arms": {
+        "orpo": [{"trainer": "orpo"}],
+        "sft-dpo": [{"trainer": "sft"}, {"trainer": "dpo"}],
+        "dpo-alone": [{"trainer": "dpo"}],
+    }
+}
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """Holm (1979), step by step."""
+    ordered = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    corrected, worst = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(ordered):
+        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = worst
+    return corrected
+
+
+def test_the_other_metrics_are_one_family_with_holms_correction(tmp_path: Path) -> None:
+    summary = summarise(make_results(tmp_path, Run(seeds=5)))
+    names = [contrast.metric for contrast in summary.secondary]
+    assert names == [
+        "preference_accuracy",
+        "chosen_nll",
+        "reply_length_tokens",
+        "stopped_share",
+        "benchmark_toy_task",
+    ]
+    tested = [contrast for contrast in summary.secondary if contrast.p_value is not None]
+    assert len(tested) == 3  # the made-up replies all have one length, and all stop
+    expected = holm([contrast.p_value for contrast in tested if contrast.p_value is not None])
+    assert [contrast.p_holm for contrast in tested] == pytest.approx(expected)
+    assert [contrast.detected for contrast in tested] == [p <= 0.05 for p in expected]
+    for contrast in summary.secondary:
+        if contrast not in tested:
+            assert (contrast.p_holm, contrast.detected, contrast.detectable) == (None, False, None)
+            assert "do not differ" in (contrast.reason or "")
+
+
+def test_lower_is_better_is_turned_in_secondary_metrics(tmp_path: Path) -> None:
+    summary = summarise(make_results(tmp_path, Run(seeds=5)))
+    nll = next(contrast for contrast in summary.secondary if contrast.metric == "chosen_nll")
+    means = {arm: summary.arms[arm].metrics["chosen_nll"].mean for arm in summary.arms}
+    assert nll.difference == pytest.approx(means["sft-dpo"] - means["orpo"])
+
+
+def test_a_third_arm_is_compared_with_both_declared_ones_on_the_primary_metric(tmp_path: Path) -> None:
+    levels = LEVELS | {"dpo-alone": 0.6}
+    summary = summarise(make_results(tmp_path, Run(seeds=5, levels=levels, changes=THIRD_ARM)))
+    found = [contrast for contrast in summary.secondary if contrast.metric == "gold_score"]
+    assert [contrast.pair for contrast in found] == [("dpo-alone", "orpo"), ("dpo-alone", "sft-dpo")]
+    assert all(contrast.detected and contrast.difference < -0.1 for contrast in found)
+
+
+def test_against_a_base_that_all_seeds_share_only_the_arms_seeds_vary(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run(seeds=5))
+    found = next(each for each in summarise(folder).baselines if each.pair == ("orpo", "base"))
+    base = items_of(folder, "base", None, "gold_score")
+    table = np.array([items_of(folder, "orpo", seed, "gold_score") - base for seed in range(5)])
+    by_seed, by_item = table.mean(1), table.mean(0)
+    residual = ((table - by_seed[:, None] - by_item[None, :] + table.mean()) ** 2).sum() / (4 * 59)
+    from_items = max(by_item.var(ddof=1) - residual / 5, 0) / 60
+    half = math.sqrt(
+        stats.t.ppf(0.975, 4) ** 2 * by_seed.var(ddof=1) / 5 + stats.t.ppf(0.975, 59) ** 2 * from_items
+    )
+    assert found.difference == pytest.approx(table.mean())
+    assert (found.low, found.high) == pytest.approx((table.mean() - half, table.mean() + half))
+    assert found.detected
+
+
+def test_each_arm_stands_against_sft_and_base(tmp_path: Path) -> None:
+    summary = summarise(make_results(tmp_path, Run(seeds=5)))
+    pairs = [("orpo", "sft"), ("orpo", "base"), ("sft-dpo", "sft"), ("sft-dpo", "base")]
+    assert [contrast.pair for contrast in summary.baselines] == pairs
+    assert {contrast.p_holm for contrast in summary.baselines} == {None}
+
+
+@pytest.mark.parametrize(
+    ("levels", "margin", "first_line"),
+    [
+        (
+            {"orpo": 0.6, "sft-dpo": 0.6},
+            0.02,
+            "Verdict: neither arm beats SFT alone on gold_score by the margin of 0.02 ",
+        ),
+        (
+            {"orpo": 0.7, "sft-dpo": 0.7},
+            0.0001,
+            "Verdict: neither arm was shown to beat SFT alone on gold_score (orpo ",
+        ),
+        ({"orpo": 0.8, "sft-dpo": 0.7}, 0.02, "Verdict: orpo is better than sft-dpo on gold_score"),
+    ],
+)
+def test_that_neither_arm_beats_sft_stands_in_the_first_line(
+    tmp_path: Path, levels: dict[str, float], margin: float, first_line: str
+) -> None:
+    run = Run(seeds=5, levels=LEVELS | levels, decision={"metric": "gold_score", "margin": margin})
+    first, second, _ = verdict_lines(summarise(make_results(tmp_path, run)))
+    assert first.startswith(first_line)
+    if "neither" in first:
+        assert "orpo minus sft" in first
+        assert "sft-dpo minus sft" in first
+        assert "SFT alone" in second
+
+
+def test_a_single_seed_has_differences_but_nothing_detected(tmp_path: Path) -> None:
+    summary = summarise(make_results(tmp_path, Run(seeds=1)))
+    for contrast in summary.secondary + summary.baselines:
+        assert (contrast.low, contrast.p_value, contrast.detected) == (None, None, False)
+        assert "2 seeds" in (contrast.reason or "")
+
+
+def test_swapping_the_declared_arms_mirrors_every_number(tmp_path: Path) -> None:
+    """All of summary.json: verdict, secondary metrics, cost ratios."""
+    one, other = (
+        summarise(
+            make_results(
+                tmp_path / str(place), Run(seeds=5, decision={"metric": "gold_score", "compare": compare})
+            )
+        )
+        for place, compare in enumerate((["orpo", "sft-dpo"], ["sft-dpo", "orpo"]))
+    )
+    assert one.verdict.outcome == other.verdict.outcome
+    assert one.verdict.difference == pytest.approx(-(other.verdict.difference or 0))
+    assert one.verdict.p_value == pytest.approx(other.verdict.p_value)
+    for mine, theirs in zip(one.secondary, other.secondary, strict=True):
+        assert mine.difference == pytest.approx(-theirs.difference)
+        assert mine.p_holm == pytest.approx(theirs.p_holm)
+        assert mine.detected == theirs.detected
+    for ratio, inverse in zip(one.cost_ratios, other.cost_ratios, strict=True):
+        assert ratio.ratio * inverse.ratio == pytest.approx(1)
+    assert one.baselines == other.baselines
+
+
+def test_the_order_of_items_in_the_files_changes_nothing(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run(seeds=5))
+    before = summarise(folder)
+    for number, stage in enumerate(read_plan(folder).stages):
+        if stage.kind == "evaluate":
+            path = folder / stage.id / "items.jsonl"
+            lines = path.read_text().splitlines()
+            np.random.default_rng(number).shuffle(lines)
+            path.write_text("\n".join(lines) + "\n")
+    assert summarise(folder) == before

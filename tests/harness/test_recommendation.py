@@ -1,0 +1,171 @@
+"""The three lines and the advice: every outcome, and the arms against SFT alone and the base."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.config import Decision
+from harness.recommendation import recommendation, unproven_against
+from harness.sentences import secondary_text
+from harness.summary_schema import Contrast, CostRatio
+from harness.verdict import Verdict
+
+DECISION = Decision(metric="gold_score", margin=0.02)
+CHEAP = CostRatio(quantity="train_seconds", ratio=0.5, low=0.4, high=0.6, num_seeds=5)
+
+
+def verdict(outcome: str, **changes: Any) -> Verdict:
+    values: dict[str, Any] = {
+        "outcome": outcome,
+        "form": "paired",
+        "difference": 0.05,
+        "low": 0.01,
+        "high": 0.09,
+        "p_value": 0.01,
+        "num_seeds": 5,
+        "num_items": 200,
+    }
+    return Verdict(**(values | changes))
+
+
+def against(arm: str, control: str, low: float, high: float, **changes: Any) -> Contrast:
+    values: dict[str, Any] = {
+        "metric": "gold_score",
+        "pair": (arm, control),
+        "direction": "higher",
+        "difference": (low + high) / 2,
+        "low": low,
+        "high": high,
+        "p_value": 0.01 if low > 0 or high < 0 else 0.5,
+        "p_holm": None,
+        "detected": low > 0 or high < 0,
+        "detectable": (high - low) / 2,
+        "num_seeds": 5,
+        "num_items": 200,
+        "reason": None,
+    }
+    return Contrast(**(values | changes))
+
+
+def both(low: float, high: float, control: str = "sft") -> list[Contrast]:
+    return [against(arm, control, low, high) for arm in DECISION.compare]
+
+
+@pytest.mark.parametrize(
+    ("judged", "ratio", "controls", "advice"),
+    [
+        (
+            verdict("orpo"),
+            CHEAP,
+            [],
+            "train orpo: better on gold_score, at 0.50 times (0.40 to 0.60; 5 seeds) the tr",
+        ),
+        (
+            verdict("sft-dpo"),
+            CHEAP,
+            [],
+            "train sft-dpo: better on gold_score, at 2.00 times (1.67 to 2.50; 5 seeds)",
+        ),
+        (verdict("orpo"), None, [], "train orpo: better on gold_score, the cost ratio was not measured."),
+        (verdict("equivalent"), CHEAP, [], "train orpo: equivalent within 0.02 on gold_score, at 0.50 times"),
+        (
+            verdict("equivalent"),
+            None,
+            [],
+            "either of them: equivalent within 0.02 on gold_score; the cost ratio was n",
+        ),
+        (
+            verdict("undecided", seeds_needed=(7, 12)),
+            CHEAP,
+            [],
+            "do not decide by these numbers; about 7 to 12 seeds",
+        ),
+        (
+            verdict("undecided", reason="more items are needed"),
+            CHEAP,
+            [],
+            "do not decide by these numbers: more items",
+        ),
+        (
+            verdict("unfair", reason="budgets differ"),
+            CHEAP,
+            [],
+            "do not decide by these numbers: the arms were not tr",
+        ),
+        (
+            verdict("incomplete", num_seeds=2),
+            CHEAP,
+            [],
+            "do not decide yet; run the comparison with more seeds",
+        ),
+        (
+            verdict("incomplete", reason="failures differ"),
+            CHEAP,
+            [],
+            "do not decide yet; run the same command again",
+        ),
+        (
+            verdict("orpo"),
+            CHEAP,
+            both(-0.03, 0.01),
+            "train SFT alone: neither arm beats it by the margin of 0.02",
+        ),
+        (
+            verdict("orpo"),
+            CHEAP,
+            both(-0.03, 0.05),
+            "do not train either arm by these numbers: neither was shown to b",
+        ),
+        (verdict("orpo"), CHEAP, both(0.01, 0.05), "train orpo: better on gold_score, at 0.50"),
+        (
+            verdict("orpo"),
+            CHEAP,
+            both(-0.09, -0.05, "base"),
+            "keep the base: neither arm beats it by the margin",
+        ),
+    ],
+    ids=lambda value: value.outcome if isinstance(value, Verdict) else None,
+)
+def test_the_advice_follows_from_outcome_controls_and_cost(
+    judged: Verdict, ratio: CostRatio | None, controls: list[Contrast], advice: str
+) -> None:
+    assert recommendation(judged, DECISION, ratio, controls).startswith(advice)
+
+
+def test_an_equivalent_verdict_without_a_detected_cost_difference_prefers_neither() -> None:
+    ratio = CHEAP.model_copy(update={"ratio": 0.9, "low": 0.7, "high": 1.2})
+    advice = recommendation(verdict("equivalent"), DECISION, ratio, [])
+    assert advice.startswith("either of them")
+    assert "no difference in the training time was detected at 5 seeds" in advice
+
+
+def test_a_winner_that_was_not_shown_to_beat_sft_says_so() -> None:
+    controls = [against("orpo", "sft", -0.01, 0.05), against("sft-dpo", "sft", 0.01, 0.03)]
+    advice = recommendation(verdict("orpo"), DECISION, CHEAP, controls)
+    assert advice.startswith("train orpo")
+    assert (
+        "that it beats SFT alone was not shown (orpo minus sft +0.020, interval -0.010 to +0.050)" in advice
+    )
+
+
+def test_neither_beats_sft_needs_both_arms_and_looks_at_sft_before_the_base() -> None:
+    compare = DECISION.compare
+    assert unproven_against([against("orpo", "sft", -0.1, 0.1)], compare) == []
+    assert unproven_against(both(0.01, 0.1) + both(-0.1, 0.1, "base"), compare) == []
+    assert unproven_against(both(-0.1, 0.1) + both(0.1, 0.2, "base"), compare) == both(-0.1, 0.1)
+    assert unproven_against(both(-0.1, 0.1, "base"), compare) == both(-0.1, 0.1, "base")
+
+
+def test_a_wide_interval_never_says_that_sft_is_as_good() -> None:
+    advice = recommendation(verdict("undecided", seeds_needed=(7, 9)), DECISION, CHEAP, both(-0.1, 0.2))
+    assert "neither was shown to beat SFT alone" in advice
+    assert "7 to 9 seeds" in advice
+    assert "train SFT alone" not in advice
+
+
+def test_a_secondary_metric_without_a_detection_says_what_would_have_been_detected() -> None:
+    text = secondary_text(against("orpo", "sft-dpo", -0.01, 0.05, p_holm=0.5, detectable=0.04))
+    assert text.endswith("no difference detected at this size, one above 0.0400 would have been")
+    assert "same" not in text
