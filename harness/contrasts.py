@@ -30,7 +30,7 @@ def secondary(results: Results, tables: Tables, alpha: float) -> list[Contrast]:
     others = [name for name in results.plan.comparison.arms if name not in decision.compare]
     wanted = [(name, first, second) for name in metrics]
     wanted += [(decision.metric, arm, declared) for arm in others for declared in (first, second)]
-    found = _compared(results, tables, wanted)
+    found = _compared(tables, wanted)
     tested = [each.p_value for each in found if each.p_value is not None]
     corrected = iter(multipletests(tested, method="holm")[1] if tested else [])
     return [
@@ -44,13 +44,13 @@ def secondary(results: Results, tables: Tables, alpha: float) -> list[Contrast]:
 
 
 def baselines(results: Results, tables: Tables, alpha: float) -> list[Contrast]:
-    """Each arm against SFT alone and against the base on the primary metric, by the verdict's interval.
+    """Each compared arm against SFT alone and against the base on the primary metric, by the verdict's interval.
 
     Not corrected: each piece of advice about an arm rests on one of them.
     """
-    comparison = results.plan.comparison
-    wanted = [(comparison.decision.metric, arm, control) for arm in comparison.arms for control in CONTROLS]
-    return [each.contrast(alpha, family=1, p_holm=None) for each in _compared(results, tables, wanted)]
+    decision = results.plan.comparison.decision
+    wanted = [(decision.metric, arm, control) for arm in decision.compare for control in CONTROLS]
+    return [each.contrast(alpha, family=1, p_holm=None) for each in _compared(tables, wanted)]
 
 
 @dataclass(frozen=True)
@@ -95,19 +95,19 @@ class _Compared:
         )
 
 
-def _compared(results: Results, tables: Tables, wanted: Iterable[tuple[str, str, str]]) -> list[_Compared]:
+def _compared(tables: Tables, wanted: Iterable[tuple[str, str, str]]) -> list[_Compared]:
     """What can be compared at all: both models measured, on at least 2 units in common."""
-    found = (_compare(results, tables, *contrast) for contrast in wanted)
+    found = (_compare(tables, *contrast) for contrast in wanted)
     return [compared for compared in found if compared is not None]
 
 
-def _compare(results: Results, tables: Tables, name: str, first: str, second: str) -> _Compared | None:
+def _compare(tables: Tables, name: str, first: str, second: str) -> _Compared | None:
     of_first, of_second = tables.get(first, {}).get(name), tables.get(second, {}).get(name)
     if of_first is None or of_second is None:
         return None
     items = shared_items(of_first, of_second)
-    one = scores_of(results, first, of_first, metric_name=name, items=items)
-    other = scores_of(results, second, of_second, metric_name=name, items=items)
+    one = scores_of(first, name, of_first, items=items)
+    other = scores_of(second, name, of_second, items=items)
     if one.values.shape[1] < 2:
         return None
     shared = of_second.shared

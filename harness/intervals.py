@@ -135,7 +135,7 @@ def item_interval(scores: FloatArray, alpha: float) -> tuple[float, float]:
 
 
 def p_value(estimate: Estimate) -> float:
-    """The alpha at which the interval just reaches 0, found by bisection."""
+    """The alpha at which the interval just reaches 0, found by a bracketed search."""
     distance = abs(float(estimate.difference))
     if distance == 0:
         return 1.0
@@ -145,7 +145,7 @@ def p_value(estimate: Estimate) -> float:
 
     if excess(_SMALLEST_LOG_P) <= 0:
         return math.exp(_SMALLEST_LOG_P)
-    return math.exp(optimize.bisect(excess, _SMALLEST_LOG_P, 0.0, xtol=1e-12))
+    return math.exp(float(optimize.brentq(excess, _SMALLEST_LOG_P, 0.0, xtol=1e-12)))
 
 
 def half_width(

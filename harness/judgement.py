@@ -40,7 +40,7 @@ def judge_results(results: Results, tables: Tables) -> Verdict:
         return _nothing("; ".join(missing), num_items=0)
     items = shared_items(first, second)
     arms = [
-        scores_of(results, name, table, metric_name=decision.metric, items=items)
+        scores_of(name, decision.metric, table, items=items)
         for name, table in zip(decision.compare, (first, second), strict=True)
     ]
     if arms[0].values.shape[1] < 2:
@@ -108,7 +108,7 @@ def _own_scores(results: Results, tables: Tables, arm: str) -> Scores | None:
     table = tables.get(arm, {}).get(name)
     if table is None or len(set(table.clusters)) < 2:
         return None
-    return scores_of(results, arm, table, metric_name=name, items=table.items)
+    return scores_of(arm, name, table, items=table.items)
 
 
 def _nothing(reason: str, *, num_items: int) -> Verdict:

@@ -19,12 +19,14 @@ class Table:
     """One model's scores on one metric.
 
     Attributes:
+        planned: Every seed that was to be trained.
         seeds: One a row; None is a model that all seeds share.
         items: Ids of the items, sorted: those that every row has.
         clusters: For each item what it belongs to: the hash of its prompt, or the item itself.
         values: (seeds, items).
     """
 
+    planned: tuple[int, ...]
     seeds: tuple[int | None, ...]
     items: tuple[str, ...]
     clusters: tuple[str, ...]
@@ -66,7 +68,8 @@ def score_tables(results: Results, trials: list[Trial]) -> dict[str, Table]:
                     by_seed = columns.setdefault(name, {})
                     earlier = by_seed.get(trial.seed)
                     by_seed[trial.seed] = column if earlier is None else earlier.followed_by(column)
-    return {name: _table(columns[name]) for name in sorted(columns, key=_order)}
+    planned = tuple(trial.seed for trial in trials if trial.seed is not None)
+    return {name: _table(columns[name], planned) for name in sorted(columns, key=_order)}
 
 
 def shared_items(first: Table, second: Table) -> tuple[str, ...]:
@@ -74,20 +77,18 @@ def shared_items(first: Table, second: Table) -> tuple[str, ...]:
     return tuple(sorted(set(first.items) & set(second.items)))
 
 
-def scores_of(
-    results: Results, model: str, table: Table, *, metric_name: str, items: tuple[str, ...]
-) -> Scores:
-    """A model's scores on some items, turned so that more is better."""
+def scores_of(model: str, metric_name: str, table: Table, *, items: tuple[str, ...]) -> Scores:
+    """A model's scores on some items of its table, turned so that more is better."""
     sign = -1.0 if metric(metric_name).direction == "lower" else 1.0
     return Scores(
         name=model,
-        planned=tuple(t.seed for t in results.plan.trials if t.name == model and t.seed is not None),
+        planned=table.planned,
         seeds=tuple(seed for seed in table.seeds if seed is not None),
         values=sign * table.units(items),
     )
 
 
-def _table(by_seed: dict[int | None, Column]) -> Table:
+def _table(by_seed: dict[int | None, Column], planned: tuple[int, ...]) -> Table:
     items = tuple(
         sorted(set.intersection(*(set(ids) for ids in {column.items for column in by_seed.values()})))
     )
@@ -100,7 +101,7 @@ def _table(by_seed: dict[int | None, Column]) -> Table:
             order, before = [place[item] for item in items], column.items
             clusters = tuple(column.clusters[at] for at in order)
         values[row] = column.values[order]
-    return Table(tuple(by_seed), items, clusters, values)
+    return Table(planned, tuple(by_seed), items, clusters, values)
 
 
 def _order(name: str) -> tuple[int, str]:

@@ -220,7 +220,8 @@ class Summary(Strict):
     spent: list[KindCost]
     rule: RuleSummary | None = None
     baselines: list[Contrast] = Field(
-        [], description="Each arm against SFT alone and the base on the primary metric; not corrected."
+        [],
+        description="Each compared arm against SFT alone and the base on the primary metric; not corrected.",
     )
     secondary: list[Contrast] = Field(
         [],
