@@ -135,7 +135,7 @@ def draw_quality(
 def draw_panels(panels: Sequence[Panel], *, columns: int) -> Drawn:
     """Draw thin curves for seeds and a thick one for their mean, `columns` panels in a row."""
     with drawing():
-        figure, all_axes = _panels(len(panels), 2.0, columns=columns)
+        figure, all_axes = _panels(len(panels), 2.0, columns=columns, width=4.4)
         for axes, panel in zip(all_axes, panels, strict=True):
             colour, _, dash = panel.look
             for curve in panel.curves:
@@ -213,10 +213,12 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _panels(count: int, height: float, *, columns: int = COLUMNS) -> tuple[Figure, list[Axes]]:
+def _panels(
+    count: int, height: float, *, columns: int = COLUMNS, width: float = PANEL_WIDTH
+) -> tuple[Figure, list[Axes]]:
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure = _figure(PANEL_WIDTH * columns + 0.6, height * rows)
+    figure = _figure(width * columns + 0.6, height * rows)
     return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""The top of the page: the verdict's numbers, the reasons to doubt it, and one picture of quality against cost."""
+"""The top of the page: one picture of quality against cost, the verdict's numbers, the reasons to doubt it."""
 
 from __future__ import annotations
 

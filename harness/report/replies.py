@@ -21,8 +21,8 @@ TITLE = "Replies"
 NUM_PROMPTS = 3
 MOST_MODELS, MOST_SEEDS = 6, 12
 BY_HASH = (
-    "The prompts are those whose item ids have the smallest SHA-256, as the primary metric does not score single replies of "
-    "both arms."
+    "The prompts are those whose item ids have the smallest SHA-256, as the primary metric does not tell the arms' answers to "
+    "single prompts apart."
 )
 
 
@@ -78,7 +78,7 @@ def _rule(view: View) -> str:
 
 
 def _by_gain(view: View, by_item: Mapping[str, object]) -> list[Choice]:
-    """The prompts of largest gain, largest loss and median; nothing where the arms lack scores of single replies."""
+    """The prompts of largest gain, largest loss and median; nothing where no score of a single reply tells the arms apart."""
     name = view.summary.verdict.metric
     sides = [
         score_tables(view.results, view.models.get(arm, [])).get(name) for arm in view.summary.verdict.compare
@@ -95,14 +95,17 @@ def _by_gain(view: View, by_item: Mapping[str, object]) -> list[Choice]:
         table.on(items)[[table.seeds.index(seed) for seed in seeds]] for table in (first, second)
     ]  # (seeds, items)
     gains: FloatArray = sign * (rows[0] - rows[1])
-    order = np.argsort(gains.mean(0), kind="stable")
-    chosen = {"largest loss": order[0], "median": order[(len(order) - 1) // 2], "largest gain": order[-1]}
-    found: list[Choice] = []
-    for why in ("largest gain", "largest loss", "median"):
-        place = int(chosen[why])
-        if items[place] not in {choice.item for choice in found}:
-            found.append(Choice(items[place], f"{why}, {_by_seed(gains[:, place])}"))
-    return found
+    means = gains.mean(0)
+    best, worst = int(means.argmax()), int(means.argmin())  # the first of several: of the smallest hash
+    median = int(np.argsort(means, kind="stable")[(len(means) - 1) // 2])
+    if means[best] == means[worst]:
+        return []
+    chosen = {median: "median"}
+    chosen |= {worst: "largest loss"} if means[worst] < 0 else {}
+    chosen |= {best: "largest gain"} if means[best] > 0 else {}
+    return [
+        Choice(items[place], f"{why}, {_by_seed(gains[:, place])}") for place, why in reversed(chosen.items())
+    ]
 
 
 def _by_seed(gains: FloatArray) -> str:

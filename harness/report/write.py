@@ -70,8 +70,8 @@ def make_page(view: View) -> Page:
         title=f"{view.name}: {first} against {second}",
         lines=[(label, view.shown(text)) for label, _, text in lines],
         sections=[
-            verdict_section(view),
             quality_cost_section(view),
+            verdict_section(view),
             bill_section(view),
             quality_section(view),
             lost_section(view),

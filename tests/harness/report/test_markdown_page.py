@@ -24,7 +24,7 @@ from tests.harness.hostile_texts import PAYLOADS
 
 DOCS = Path(__file__).parents[3] / "docs"
 SECTIONS = (
-    "The verdict", "Quality against cost", "What it costs", "Quality", "What was lost", "Learning", "Replies", "Data",
+    "Quality against cost", "The verdict", "What it costs", "Quality", "What was lost", "Learning", "Replies", "Data",
     "Failures", "Settings", "Environment", "Where the numbers are", "How to reproduce", "Words",
 )  # fmt: skip
 
