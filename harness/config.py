@@ -143,6 +143,11 @@ class Comparison(Strict):
         gt=0,
         description="A training stage makes a checkpoint so often and, after a kill, goes on from the last. Empty: none are made.",
     )
+    start_method: Literal["auto", "forkserver", "spawn"] = Field(
+        "auto",
+        description="How a stage's process starts. `auto`: forked from a server that has the heavy imports; on CUDA "
+        "spawned, unless it is certain that the server never touched the driver.",
+    )
     evaluations: Evaluations = Field(Evaluations(), description="What is measured on every final model.")
     decision: Decision = Field(Decision(), description="How the verdict is reached.")
     price_per_hour: float | None = Field(None, ge=0, description="Price of this machine; prices the bill.")

@@ -25,8 +25,7 @@ StartMethod = Literal["forkserver", "spawn"]
 class Launcher:
     """Runs stage files one at a time, each in a process of its own.
 
-    On a CPU children come from a fork server that has the heavy imports loaded. On CUDA they are spawned, since an
-    import that touched the driver in the server would break every child.
+    `forkserver`: children come from a server that has the heavy imports loaded. `spawn`: each imports them itself.
 
     Args:
         method: How children start.
@@ -34,6 +33,7 @@ class Launcher:
     """
 
     def __init__(self, method: StartMethod, log_folder: Path) -> None:
+        self.method = method
         self._context: ForkServerContext | SpawnContext
         if method == "spawn":
             self._context = multiprocessing.get_context("spawn")
@@ -42,6 +42,15 @@ class Launcher:
             self._context.set_forkserver_preload([PRELOADED])
             with _output_into(log_folder / SERVER_LOG):
                 forkserver.ensure_running()
+
+    def server_pid(self) -> int:
+        """The fork server's process id, once its imports are done: it starts its first child only then."""
+        first = self._context.Process(target=os.getppid)
+        first.start()
+        first.join()
+        server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]  # CPython offers no other way
+        assert isinstance(server, int)
+        return server
 
     def run(self, stage_file: Path, report: Callable[[str, int, int], None]) -> int:
         """Run one stage to its end.

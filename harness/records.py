@@ -96,6 +96,10 @@ class Record(Strict):
     machine: Machine
     versions: dict[str, str] = Field(description="Python and the libraries that matter.")
     git_commit: str | None
+    start_method: str | None = Field(
+        None,
+        description="`forkserver` or `spawn`; null where the stage was started by hand, or before this was kept.",
+    )
     started_at: str = Field(description="UTC, ISO 8601.")
     decision_hash: str | None = Field(
         None,

@@ -9,13 +9,13 @@ from harness.config import Comparison
 from harness.errors import UserError
 from harness.events import RunLog, run_log
 from harness.interrupts import StopRequest
-from harness.launch import Launcher
 from harness.lock import run_lock
 from harness.plan import COMPARISON, Plan
 from harness.planning import make_plan
 from harness.progress import make_progress
 from harness.records import write_json
 from harness.reuse import Work, adopt, inputs_of, work_left
+from harness.start_method import make_launcher
 from pipelines.stages import Stage
 
 
@@ -61,7 +61,7 @@ def _run_stages(plan: Plan, folder: Path, log: RunLog, stop: StopRequest) -> set
     todo = _take_over(plan, work, folder, log)
     if not todo:
         return set()
-    launcher = Launcher("spawn" if todo[0].device == "cuda" else "forkserver", folder)
+    launcher = make_launcher(plan.comparison.start_method, todo[0].device, folder)
     failed: set[str] = set()
     for stage in todo:
         stop.check()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import sys
 import threading
@@ -63,6 +64,7 @@ def run_file(stage_file: Path, *, launched_at: float, report: Report) -> Record:
         machine=machine(),
         versions=versions(),
         git_commit=git_commit(),
+        start_method=multiprocessing.get_start_method(allow_none=True) if parent_process() else None,
         started_at=started_at,
     )
     write_record(folder, record)

@@ -102,8 +102,9 @@ def test_phases_sum_to_the_stage_and_its_own_process_is_in_the_record(
 
 @pytest.mark.slow
 def test_forkserver_spawn_and_the_command_line_give_the_same_weights(
-    launcher: Launcher, tmp_path: Path
+    launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")  # the command line runs in this process
     found = {}
     for how in ("forkserver", "spawn", "command"):
         root = tmp_path / how
@@ -116,8 +117,10 @@ def test_forkserver_spawn_and_the_command_line_give_the_same_weights(
             (launcher if how == "forkserver" else Launcher("spawn", root)).run(
                 folder / STAGE, lambda *_: None
             )
-        outcome = record_of(folder).outcome
+        record = record_of(folder)
+        outcome = record.outcome
         assert isinstance(outcome, TrainOutcome)
+        assert record.start_method == (None if how == "command" else how)
         found[how] = outcome.weights_hash
     assert len(set(found.values())) == 1
 
