@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,8 @@ from pipelines.locations import PACKAGE_PREFIX
 _HUB_ID = re.compile(r"^[\w][\w.-]*(/[\w][\w.-]*)?$")
 # Compute capability from which a CUDA device calculates in bfloat16 (NVIDIA's Ampere).
 BFLOAT16_CAPABILITY = (8, 0)
+# TRL gives no promise that it stays.
+STOCK_ORPO = "trl.experimental.orpo"
 # Packages that some settings need and the plain installation lacks.
 _PACKAGE_OF_ARGUMENT = {"deepspeed": "deepspeed"}
 _TRACKERS = {"wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio", "tensorboard": "tensorboard"}
@@ -47,6 +50,7 @@ def requirements(comparison: Comparison) -> list[Requirement]:
         *_of_data(comparison),
         *_of_benchmarks(comparison),
         *_of_packages(comparison),
+        *_of_trainers(comparison),
     ]
 
 
@@ -146,6 +150,31 @@ def _of_packages(comparison: Comparison) -> Iterator[Requirement]:
     attention = comparison.model.attn_implementation or ""
     if attention.startswith("flash_attention") and not _installed("flash_attn"):
         yield Requirement(f"model.attn_implementation: {attention} needs the package flash-attn.")
+
+
+def _of_trainers(comparison: Comparison) -> Iterator[Requirement]:
+    for name, stages in comparison.arms.items():
+        for place, stage in enumerate(stages):
+            if stage.trainer == "orpo" and stage.implementation != "fused" and not has_stock_orpo():
+                yield Requirement(
+                    f"arms.{name}.{place}.implementation: trl needs TRL's experimental ORPOTrainer, and the installed trl "
+                    "has none. Use `implementation: fused` (with `preset: fair`)."
+                )
+
+
+def has_stock_orpo() -> bool:
+    """Whether `trl.experimental.orpo` can be found. Imports nothing, not even trl, as `find_spec` would."""
+    name, path = "", None
+    for part in STOCK_ORPO.split("."):
+        name = f"{name}.{part}" if name else part
+        try:
+            spec = next((spec for finder in sys.meta_path if (spec := finder.find_spec(name, path))), None)
+        except ImportError:
+            return False
+        if spec is None:
+            return False
+        path = spec.submodule_search_locations
+    return True
 
 
 def _as_list(value: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -15,11 +16,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from pipelines.toy.tickets import make_pairs
 from pipelines.toy.tokenizer import make_tokenizer
+from tests.stock_orpo import ORPO
 
 NUM_PAIRS = 40
 COMMAND = [sys.executable, "-m", "harness"]
 REPOSITORY = Path(__file__).resolve().parents[2]
-ENVIRONMENT = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
+# Also what the tests themselves were started with: `tests/without_experimental`, for one.
+SOURCES = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
+ENVIRONMENT = {"PYTHONPATH": SOURCES, "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
 
 
 def make_model(folder: Path) -> None:
@@ -56,7 +60,7 @@ def make_config(root: Path, **changes: Any) -> Path:
         "data": {"path": str(root / "pairs.jsonl"), "test_share": 0.3, "validation_share": 0.1},
         "training": {"effective_batch": 8, "micro_batch": 8, "max_length": 128},
         "arms": {
-            "orpo": [{"trainer": "orpo", "arguments": arguments}],
+            "orpo": [{"trainer": "orpo", "implementation": ORPO, "arguments": arguments}],
             "sft-dpo": [
                 {"trainer": "sft", "arguments": arguments},
                 {"trainer": "dpo", "arguments": arguments},

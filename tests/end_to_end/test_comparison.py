@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.end_to_end.small import make_config, prefduel, start_run
+from tests.stock_orpo import ORPO
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -162,7 +163,7 @@ def test_a_stage_that_fails_is_contained_and_the_exit_code_is_1(tmp_path: Path) 
         tmp_path,
         seeds=1,
         arms={
-            "orpo": [{"trainer": "orpo", "arguments": huge}],
+            "orpo": [{"trainer": "orpo", "implementation": ORPO, "arguments": huge}],
             "sft-dpo": [{"trainer": "sft", "arguments": {"num_train_epochs": 1}}, {"trainer": "dpo"}],
         },
     )

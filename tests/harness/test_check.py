@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from harness import requirements
 from harness.cli import main
 from harness.load_config import load_comparison
+from harness.requirements import has_stock_orpo
 from tests.harness.configs import VALID, write
 
 pytestmark = pytest.mark.usefixtures("never_trains")
@@ -39,6 +41,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(requirements, "has_stock_orpo", lambda: True)
 
 
 def test_it_shows_form_columns_rows_and_drops(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,3 +215,28 @@ def test_deep_opens_the_tokenizer_and_the_first_rows(
     assert "first 100 rows: median" in shown
     assert main(["check", "config.yaml", "--deep", "--set", "training.max_length=8"]) == 2
     assert "training.max_length must leave room for pairs, got 8" in capsys.readouterr().err
+
+
+class WithoutExperimental:
+    """A finder that lacks TRL's experimental ORPO, as a later TRL may."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name.startswith("trl.experimental"):
+            raise ModuleNotFoundError(name)
+
+
+def test_stock_orpo_needs_a_trl_that_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path)
+    monkeypatch.setattr(requirements, "has_stock_orpo", has_stock_orpo)
+    monkeypatch.setattr(sys, "meta_path", [WithoutExperimental, *sys.meta_path])
+    assert main(["check", str(path)]) == 0
+    line = "arms.orpo.0.implementation: trl needs TRL's experimental ORPOTrainer, and the installed trl has none."
+    assert f"not checked here: {line}" in capsys.readouterr().out
+    assert main(["run", str(path)]) == 2
+    assert line in capsys.readouterr().err
+    path.write_text(VALID.replace("- trainer: orpo", "- trainer: orpo\n      implementation: fused"))
+    assert main(["check", str(path)]) == 0
+    assert "implementation" not in capsys.readouterr().out

@@ -114,7 +114,10 @@ SHAPES: dict[str, dict[str, Any]] = {
     "orpo": {"kind": "orpo"},
     "orpo-lora": {"kind": "orpo", "tuning": "lora"},
     "orpo-accumulated": {"kind": "orpo", "micro_batch": 2},
+    "orpo-step": {"kind": "orpo", "micro_batch": 2, "mean_over": "step"},
+    "orpo-fused": {"kind": "orpo", "micro_batch": 2, "mean_over": "step", "implementation": "fused"},
     "dpo": {"kind": "dpo", "reference": "copy"},
+    "dpo-step": {"kind": "dpo", "micro_batch": 2, "mean_over": "step"},
     "dpo-precomputed": {"kind": "dpo", "reference": "precomputed"},
     "dpo-lora": {"kind": "dpo", "tuning": "lora", "reference": "copy"},
     "dpo-adapter": {"kind": "dpo", "tuning": "lora", "reference": "adapter"},
@@ -122,7 +125,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-QUICK = ("sft", "orpo", "dpo-accumulated")
+QUICK = ("sft", "orpo", "orpo-fused", "dpo-accumulated")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ from pipelines.errors import PipelineError
 from pipelines.training.fused_orpo import FusedORPOConfig
 from pipelines.training.head import check_head, head_of, last_hidden_state
 from pipelines.training.token_logprobs import token_logprobs
+from pipelines.training.train import train
 from tests.pipelines.training import formulas, tiny
 from tests.pipelines.training.formulas import Row, relative_difference
 from tests.pipelines.training.still import BETA, make_trainer, rows_in_order, run, still
+from tests.stock_orpo import needs_stock_orpo
 
 # TRL's own notice, which its ORPOTrainer cannot do without; the version is pinned.
 pytestmark = pytest.mark.filterwarnings("ignore:.*trl.experimental.*")
@@ -74,6 +77,7 @@ VERY_LONG = rows_of([(2, 300, 1), (3, 2, 250), (40, 5, 5)])
         pytest.param(VERY_LONG, "full", "prompt_and_completion", id="very-long-full-with-prompt"),
     ],
 )
+@needs_stock_orpo
 def test_loss_and_gradient_are_those_of_the_paper_and_of_stock_orpo(
     tmp_path: Path, rows: list[Row], tuning: str, nll: str
 ) -> None:
@@ -99,7 +103,9 @@ def test_loss_and_gradient_are_those_of_the_paper_and_of_stock_orpo(
             assert logs[step][name] == pytest.approx(stock_logs[step][name], rel=1e-5, abs=1e-6), name
 
 
-@pytest.mark.parametrize(("implementation", "micro_batch"), [("trl", 1), ("fused", 2)])
+@pytest.mark.parametrize(
+    ("implementation", "micro_batch"), [pytest.param("trl", 1, marks=needs_stock_orpo), ("fused", 2)]
+)
 def test_without_its_nll_orpo_is_the_odds_ratio_alone(
     tmp_path: Path, implementation: str, micro_batch: int
 ) -> None:
@@ -134,6 +140,7 @@ def test_neither_accumulation_nor_checkpointing_changes_the_update(
         assert relative_difference(one, {name: value.double() for name, value in other.items()}) < 1e-5
 
 
+@needs_stock_orpo
 def test_an_argument_of_orpo_means_the_same_in_both_implementations() -> None:
     from trl.experimental.orpo import ORPOConfig
 
@@ -198,4 +205,30 @@ def test_an_adapter_on_the_head_is_refused_in_one_line(tmp_path: Path) -> None:
     lora = stage.settings.lora.model_copy(update={"target_modules": ["lm_head", "q_proj"]})
     stage = stage.model_copy(update={"settings": stage.settings.model_copy(update={"lora": lora})})
     with pytest.raises(PipelineError, match="plain output layer"):
+        make_trainer(tmp_path, stage)
+
+
+@pytest.fixture
+def without_stock_orpo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if TRL had dropped its experimental ORPO."""
+    monkeypatch.setitem(sys.modules, "trl.experimental.orpo", None)
+    monkeypatch.delitem(sys.modules, "pipelines.training.orpo", raising=False)
+
+
+@pytest.mark.usefixtures("without_stock_orpo")
+def test_fused_trains_where_trl_has_no_orpo(tmp_path: Path) -> None:
+    tiny.make_inputs(tmp_path)
+    stage = tiny.stage("orpo", implementation="fused", mean_over="step")
+    outcome = train(stage, tiny.folder_of(tmp_path, stage), tiny.Silent())
+    assert outcome.final_loss is not None
+    assert outcome.first_loss is not None
+    assert outcome.final_loss < outcome.first_loss
+    assert outcome.num_reference_tokens == 0
+
+
+@pytest.mark.usefixtures("without_stock_orpo")
+def test_stock_orpo_is_refused_in_one_line_where_trl_has_none(tmp_path: Path) -> None:
+    tiny.make_inputs(tmp_path)
+    stage = tiny.stage("orpo", implementation="trl")
+    with pytest.raises(PipelineError, match=r"^implementation: trl needs .* Use `implementation: fused`"):
         make_trainer(tmp_path, stage)

@@ -11,6 +11,7 @@ import torch
 from tests.pipelines.training import formulas, tiny
 from tests.pipelines.training.formulas import relative_difference
 from tests.pipelines.training.still import BETA, Received, make_trainer, rows_in_order, run, still
+from tests.stock_orpo import needs_stock_orpo
 
 NUM_PAIRS = 7  # an optimizer step of 4 and a last one of 3
 TOLERANCE = 1e-5
@@ -58,7 +59,7 @@ def test_the_gradient_of_a_step_is_that_of_the_mean_over_its_pairs_and_tokens(
             assert relative_difference(found[step], expected) < TOLERANCE, f"{micro_batch} a micro-batch"
 
 
-@pytest.mark.parametrize("kind", ["dpo", "orpo"])
+@pytest.mark.parametrize("kind", ["dpo", pytest.param("orpo", marks=needs_stock_orpo)])
 def test_stock_trainers_weigh_by_micro_batch_which_is_why_the_mean_is_repaired(root: Path, kind: str) -> None:
     """If this fails, TRL averages over the step by itself: `step_mean.py` can go."""
     whole, _, _ = run(root, still(kind, micro_batch=4, mean_over="micro_batch"), "whole")

@@ -23,6 +23,7 @@ from pipelines.stages import (
     StageInputs,
     TrainSettings,
 )
+from tests.stock_orpo import ORPO
 
 VOCABULARY = 32
 PAD, EOS = 0, 1
@@ -132,7 +133,7 @@ def stage(
     nll: str | None = None,
     mean_over: str | None = None,
     nll_weight: float | None = None,
-    implementation: str = "trl",
+    implementation: str = ORPO,
     gradient_checkpointing: bool = False,
     micro_batch: int = 4,
     effective_batch: int = 4,
