@@ -45,20 +45,14 @@ class FusedORPOTrainer(StepMean):
     Args:
         settings: Its `nll` and `nll_weight` are kept.
         trainer: What transformers' `Trainer` takes.
-
-    Raises:
-        PipelineError: the model makes its logits in a way that is not known here.
     """
 
     def __init__(self, *, settings: TrainSettings, **trainer: Any) -> None:
         super().__init__(**trainer)
         self._nll = settings.nll
         self._nll_weight = 1.0 if settings.nll_weight is None else settings.nll_weight
-        self._causal_lm: PreTrainedModel = (
-            self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-        )
+        self._causal_lm = _without_adapter(self.model)
         self._noted: dict[str, Tensor] = {}
-        check_head(self._causal_lm)
 
     def size_of(self, inputs: Batch) -> Size:  # noqa: D102
         return stacked_size(inputs, self._nll)
@@ -117,7 +111,12 @@ class FusedORPOTrainer(StepMean):
 
 
 def fused_orpo_trainer(parts: Parts, arguments: dict[str, Any]) -> FusedORPOTrainer:
-    """A trainer that sees the loader's ids and nothing else."""
+    """A trainer that sees the loader's ids and nothing else.
+
+    Raises:
+        PipelineError: the model makes its logits in a way that is not known here.
+    """
+    check_head(_without_adapter(parts.policy))
     return FusedORPOTrainer(
         settings=parts.settings,
         model=parts.policy,
@@ -126,3 +125,7 @@ def fused_orpo_trainer(parts: Parts, arguments: dict[str, Any]) -> FusedORPOTrai
         data_collator=DataCollatorForPreference(pad_token_id=parts.tokenizer.pad_token_id),
         processing_class=parts.tokenizer,
     )
+
+
+def _without_adapter(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    return model.get_base_model() if isinstance(model, PeftModel) else model

@@ -58,7 +58,7 @@ def make_trainer(root: Path, stage: Stage, name: str = "trained") -> Trainer:
         tokenizer=read_tokenizer(root / tiny.DATA),
         pairs=read_split(root / tiny.DATA, "train"),
     )
-    return train_module._trainer(stage, folder, parts)
+    return train_module.make_trainer(stage, folder, parts)
 
 
 def still(kind: str, *, micro_batch: int, epochs: int = 1, **settings: Any) -> Stage:

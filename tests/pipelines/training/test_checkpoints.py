@@ -52,7 +52,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch) -> Kill:
 
 def _killer(patch: pytest.MonkeyPatch) -> Kill:
     """A function that sets the step in which trainers are killed from now on; None: in none."""
-    make = train_module._trainer
+    make = train_module.make_trainer
 
     def set_step(step: int | None) -> None:
         def killed(*args: Any) -> Any:
@@ -61,7 +61,7 @@ def _killer(patch: pytest.MonkeyPatch) -> Kill:
                 trainer.add_callback(KillAt(step))
             return trainer
 
-        patch.setattr(train_module, "_trainer", killed)
+        patch.setattr(train_module, "make_trainer", killed)
 
     return set_step
 
