@@ -160,7 +160,7 @@ def draw_forest(groups: Sequence[tuple[str, str, Sequence[Difference]]], *, marg
     """
     with drawing():
         height = ROW_HEIGHT * max(len(rows) for _, _, rows in groups) + 0.9
-        figure, panels = _panels(len(groups), height)
+        figure, panels = _panels(len(groups), height, width=PANEL_WIDTH if len(groups) > 1 else 6.4)
         for place, (axes, (title, label, rows)) in enumerate(zip(panels, groups, strict=True)):
             axes.axvline(0, color=INK, linewidth=0.8)
             if place == 0 and margin is not None:
@@ -169,9 +169,10 @@ def draw_forest(groups: Sequence[tuple[str, str, Sequence[Difference]]], *, marg
                 if difference.low is not None and difference.high is not None:
                     axes.plot([difference.low, difference.high], [row, row], color=INK, linewidth=1.4)
                 axes.plot([difference.value], [row], "D", color=INK, markersize=5)
-            axes.set_title(shortened(title, 40), fontweight="bold" if place == 0 else "normal")
+            axes.set_title(shortened(title, 40), fontweight="normal" if margin is None else "bold")
             axes.set_xlabel(label, fontsize=8)
-            axes.set_yticks(range(len(rows)), [shortened(row.name, 30) for row in rows])
+            named = [(y, row.name) for y, row in enumerate(rows) if row.name]
+            axes.set_yticks([y for y, _ in named], [name for _, name in named])
             axes.set_ylim(len(rows) - 0.4, -0.6)
             axes.locator_params(axis="x", nbins=5)
         return _saved(figure)

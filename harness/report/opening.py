@@ -10,6 +10,7 @@ from harness.numbers import interval, p_text, with_interval
 from harness.report.figures import BETTER, MOST_MODELS, Point, draw_quality_cost
 from harness.report.page import Block, Bullets, Code, Figure, Paragraph, Section, Table, Text
 from harness.report.view import View
+from harness.sentences import RULE_WORDS
 from harness.summary import DECLARED_COST
 from harness.summary_schema import CostQuantity
 
@@ -40,6 +41,8 @@ def verdict_section(view: View) -> Section:
         ("seeds that would decide it", f"{needed[0]} to {needed[1]}" if needed else "not applicable"),
         ("hash of the declared rule", Code(verdict.decision_hash[:12])),
     ]
+    if view.summary.rule:
+        rows.append(("the rule was", RULE_WORDS[view.summary.rule.status]))
     how = (
         f"The difference is {first} minus {verdict.compare[1]}, turned so that positive means {first} is better. The "
         "interval is for other seeds and other items. ",

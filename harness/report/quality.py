@@ -23,8 +23,8 @@ def quality_section(view: View) -> Section:
         Code(name) if name not in METRICS else (Code(name), f": {METRICS[name].formula}") for name in names
     ]
     note = (
-        "Metrics other than the primary one are shown, not tested: a difference between two rows is no verdict. Intervals "
-        "are not clipped to a metric's range."
+        "Intervals here are for single means: whether two models differ is said under Differences, not by looking whether two "
+        "of these overlap. They are not clipped to a metric's range."
     )
     return Section(
         "Quality", [_figure(view, names), Paragraph(note), *_table(view, names), Bullets(explained)]
@@ -47,8 +47,8 @@ def lost_section(view: View) -> Section:
         rows.append([Code(name), f"{BETTER[about.direction]} ({about.unit})", *cells])
     intro = (
         "Before training (base) and after, each mean with its 95 % interval. A benchmark that falls, a chosen_nll that rises "
-        "or replies that grow show what preference training took away. Nothing here is tested: overlapping intervals do not "
-        "prove that nothing was lost."
+        "or replies that grow show what preference training took away. Nothing is tested in this table: overlapping intervals "
+        "do not prove that nothing was lost."
     )
     table = Table(["metric", "better (unit)", *models], rows, align="ll" + "r" * len(models))
     lacking = [] if any(name.startswith(BENCHMARK_PREFIX) for name in names) else [NO_CAPABILITY]

@@ -7,6 +7,7 @@ from pathlib import Path
 from harness.recommendation import verdict_lines
 from harness.report.bill import bill_section
 from harness.report.data import data_section, failures_section
+from harness.report.differences import differences_section
 from harness.report.environment import environment_section, files_section, reproduce_section, words_section
 from harness.report.html import render_html
 from harness.report.index import index_page, write_entry
@@ -73,6 +74,7 @@ def make_page(view: View) -> Page:
             quality_cost_section(view),
             verdict_section(view),
             bill_section(view),
+            differences_section(view),
             quality_section(view),
             lost_section(view),
             learning_section(view),

@@ -78,7 +78,7 @@ def test_the_page_loads_nothing(written: tuple[str, str]) -> None:
 
 def test_every_figure_says_in_words_what_it_shows(written: tuple[str, str]) -> None:
     drawings = [attributes for tag, attributes in Document(written[1]).elements if tag == "svg"]
-    assert len(drawings) == 3
+    assert len(drawings) == 5
     assert all(len(drawing["aria-label"]) > 40 and drawing["role"] == "img" for drawing in drawings)
 
 

@@ -24,7 +24,7 @@ from tests.harness.hostile_texts import PAYLOADS
 
 DOCS = Path(__file__).parents[3] / "docs"
 SECTIONS = (
-    "Quality against cost", "The verdict", "What it costs", "Quality", "What was lost", "Learning", "Replies", "Data",
+    "Quality against cost", "The verdict", "What it costs", "Differences", "Quality", "What was lost", "Learning", "Replies", "Data",
     "Failures", "Settings", "Environment", "Where the numbers are", "How to reproduce", "Words",
 )  # fmt: skip
 
@@ -74,7 +74,7 @@ def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     assert {str(path) for path in files} == {
         "index.html", "index.md", "made-up.html", "made-up.md", "made-up/entry.json",
-        *(f"made-up/{stem}.{form}" for stem in ("learning", "quality", "quality-cost") for form in ("png", "svg")),
+        *(f"made-up/{stem}.{form}" for stem in ("learning", "quality", "quality-cost", "differences", "differences-other-metrics") for form in ("png", "svg")),
     }  # fmt: skip
     for path in files:
         assert (first / path).read_bytes() == (second / path).read_bytes()
@@ -104,7 +104,7 @@ def test_hostile_replies_prompts_and_messages_change_nothing_of_the_page(
     hostile = shape("hostile", "\n".join(PAYLOADS[:12]), PAYLOADS)
     assert hostile == shape("harmless", "message", ("x",))
     assert not {"html_inline", "html_block", "link_open"} & set(hostile)
-    assert hostile.count("image") == 3  # our own figures
+    assert hostile.count("image") == 5  # our own figures
 
 
 def test_nothing_private_is_on_the_page(tmp_path: Path) -> None:
@@ -189,9 +189,22 @@ def test_a_part_of_a_comparison_has_a_report_too(tmp_path: Path, run: Run, expec
     assert expected in write_report(make_results(tmp_path, run), tmp_path / "reports").read_text()
 
 
+def test_every_contrast_of_the_summary_has_a_row_and_the_verdict_the_first(tmp_path: Path, page: str) -> None:
+    summary = summarise(make_results(tmp_path, Run(seeds=5)))
+    section = page.partition("## Differences\n")[2].partition("\n## ")[0]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line[:1] == "|"
+    ][2:]
+    pairs = [summary.verdict.compare, *(each.pair for each in [*summary.baselines, *summary.secondary])]
+    assert [row[1] for row in rows] == [" minus ".join(pair) for pair in pairs]
+    assert len(pairs) == 1 + 4 + 5
+    assert rows[0][5] == "the verdict"
+    assert "A/A control, orpo against itself (seeds 0 2 4 against seeds 1 3)" in section
+
+
 def test_nobody_is_called_the_same(page: str) -> None:
     assert "the same as" not in page
-    assert "no difference" not in page
+    assert page.count("no difference") == len(re.findall(r"no difference (?:was )?detected", page))
 
 
 @pytest.mark.parametrize(
