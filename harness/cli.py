@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 from harness.commands.check import check
 from harness.commands.doctor import doctor
 from harness.commands.export import export
+from harness.commands.gc import gc
 from harness.commands.init import init
 from harness.commands.options import DONE, SOME_FAILED
 from harness.commands.plan import plan
@@ -33,6 +34,7 @@ COMMANDS: tuple[tuple[Callable[..., int], str], ...] = (
     (check, "prefduel check configs/smollm2-135m.yaml --set seeds=5"),
     (status, "prefduel status results/toy"),
     (why, "prefduel why 'orpo seed 0' 'orpo seed 1' --results results/toy"),
+    (gc, "prefduel gc results/toy"),
     (report, "prefduel report results/toy"),
     (export, "prefduel export results/toy --format parquet"),
     (doctor, "prefduel doctor"),

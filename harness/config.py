@@ -143,6 +143,11 @@ class Comparison(Strict):
         gt=0,
         description="A training stage makes a checkpoint so often and, after a kill, goes on from the last. Empty: none are made.",
     )
+    keep_weights: Literal["all", "final", "best", "none"] = Field(
+        "all",
+        description="Weights that stay: all; those that each arm ends with; the best of these on `decision.metric`; none. "
+        "The others are removed as soon as nothing still has to read them; no stage runs again for their sake alone.",
+    )
     start_method: Literal["auto", "forkserver", "spawn"] = Field(
         "auto",
         description="How a stage's process starts. `auto`: forked from a server that has the heavy imports; on CUDA "

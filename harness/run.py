@@ -6,9 +6,11 @@ from pathlib import Path
 
 from harness.attempts import run_stage
 from harness.config import Comparison
+from harness.disk import check_disk
 from harness.errors import UserError
 from harness.events import RunLog, run_log
 from harness.interrupts import StopRequest
+from harness.keeping import give_up_weights
 from harness.lock import run_lock
 from harness.plan import COMPARISON, Plan
 from harness.planning import make_plan
@@ -59,8 +61,10 @@ def _run_stages(plan: Plan, folder: Path, log: RunLog, stop: StopRequest) -> set
     work = work_left(plan, folder)
     log.planned(plan, work)
     todo = _take_over(plan, work, folder, log)
+    give_up_weights(plan, folder)
     if not todo:
         return set()
+    check_disk(plan, todo, folder)
     launcher = make_launcher(plan.comparison.start_method, todo[0].device, folder)
     failed: set[str] = set()
     for stage in todo:
@@ -72,6 +76,7 @@ def _run_stages(plan: Plan, folder: Path, log: RunLog, stop: StopRequest) -> set
         log.started(stage)
         record = run_stage(stage, plan.identities[stage.id], folder, launcher, log, stop)
         log.finished(stage, record)
+        give_up_weights(plan, folder)
         if record.status != "done":
             failed.add(stage.id)
     return failed

@@ -1,0 +1,116 @@
+"""Whether the disk can hold what a plan needs. Imports no torch: sizes come from records and from files' heads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.keeping import KINDS_WITH_WEIGHTS
+from harness.numbers import bytes_text
+from harness.plan import Plan
+from harness.records import read_record
+from pipelines.locations import model_location
+from pipelines.stages import PretrainOutcome, Stage, TrainOutcome
+
+BYTES = {"float32": 4, "bfloat16": 2}
+MOMENT_BYTES = 8  # AdamW's two moments in float32
+ADAPTER_SHARE = (
+    0.05  # of the base's parameters, where no adapter of this comparison is there to tell: a high guess
+)
+AT_ONCE = 2  # what is not kept: a model and the one made from it; a checkpoint and the one that replaces it
+DATA_FACTOR = 6  # ids and texts of a prepared pair against the bytes of its row, a high guess
+GGUF_PARAMETERS_PER_BYTE = 2  # at 4 bits each; fewer at more bits
+
+
+def check_disk(plan: Plan, todo: list[Stage], folder: Path, *, free_bytes: int | None = None) -> None:
+    """Refuse a run whose results cannot fit.
+
+    Args:
+        plan: The plan.
+        todo: Its stages that have to run.
+        folder: The comparison's results folder; it is there.
+        free_bytes: What the disk has; asked of the system if None.
+
+    Raises:
+        UserError: too little is free; says how much is needed and how much there is.
+    """
+    needed = bytes_needed(plan, todo, folder)
+    free = shutil.disk_usage(folder).free if free_bytes is None else free_bytes
+    if needed is not None and needed > free:
+        advice = "" if plan.comparison.keep_weights == "none" else ", or keep fewer weights (keep_weights)"
+        raise UserError(
+            f"{folder}: must have {bytes_text(needed)} free for the {len(todo)} stages that are left, has "
+            f"{bytes_text(free)}. Free some (`prefduel gc {folder}` lists what nothing refers to){advice}."
+        )
+
+
+def bytes_needed(plan: Plan, todo: list[Stage], folder: Path) -> int | None:
+    """Bytes that the stages still to run will take at their height; None where the model's size is not known here."""
+    shape = plan.comparison.training
+    making = [stage for stage in todo if stage.kind in KINDS_WITH_WEIGHTS]
+    data = _data_bytes(plan) if any(stage.kind == "data" for stage in todo) else 0
+    if not making:
+        return data
+    parameters, trained = _parameters(plan, folder)
+    if parameters is None:
+        return None
+    if shape.tuning == "full":
+        trained = parameters
+    trained = trained or int(parameters * ADAPTER_SHARE)
+    weights = {
+        stage.id: (parameters if stage.kind in ("pretrain", "convert") else trained) * BYTES[shape.dtype]
+        for stage in making
+    }
+    largest = max(weights.values())
+    total = sum(weights[stage] for stage in _kept(plan, making)) + AT_ONCE * largest
+    if plan.comparison.save_every_minutes is not None:
+        total += AT_ONCE * (largest + trained * MOMENT_BYTES)
+    return data + total
+
+
+def _kept(plan: Plan, making: list[Stage]) -> list[str]:
+    """Stages whose weights will all be there when the last one is done; `best` is known only then."""
+    keep = plan.comparison.keep_weights
+    ids = [stage.id for stage in making]
+    if keep == "all":
+        return ids
+    final = {trial.training[-1] for trial in plan.trials if trial.role == "arm" and trial.training}
+    return [] if keep == "none" else [stage for stage in ids if stage in final]
+
+
+def _parameters(plan: Plan, folder: Path) -> tuple[int | None, int | None]:
+    """Parameters of the model, and of what is trained of it, as far as records or files tell."""
+    for stage in plan.stages:
+        record = read_record(folder / stage.id)
+        outcome = record.outcome if record else None
+        if isinstance(outcome, TrainOutcome):
+            return outcome.num_parameters, outcome.num_trainable_parameters
+        if isinstance(outcome, PretrainOutcome):
+            return outcome.num_parameters, None
+    model = plan.comparison.model
+    location = Path(model_location(model.name))
+    if model.gguf_file is not None and (location / model.gguf_file).is_file():
+        return (location / model.gguf_file).stat().st_size * GGUF_PARAMETERS_PER_BYTE, None
+    counts = [_parameters_in(path) for path in sorted(location.glob("*.safetensors"))]
+    return (sum(counts), None) if counts else (None, None)
+
+
+def _parameters_in(path: Path) -> int:
+    """Numbers in a safetensors file, by its head: eight bytes of length, then JSON with every tensor's shape."""
+    with path.open("rb") as file:
+        head = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    total = 0
+    for name, tensor in head.items():
+        if name != "__metadata__":
+            size = 1
+            for length in tensor["shape"]:
+                size *= length
+            total += size
+    return total
+
+
+def _data_bytes(plan: Plan) -> int:
+    path = Path(plan.comparison.data.path)
+    return path.stat().st_size * DATA_FACTOR if path.is_file() else 0

@@ -1,0 +1,93 @@
+"""Which weights stay when a comparison is done (`keep_weights`), and how the others are given up."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.integrity import GIVEN_UP, standing
+from harness.metrics import metric
+from harness.plan import Plan, Trial
+from harness.records import read_record, write_json
+from harness.reuse import inputs_of
+from pipelines.stages import EvaluateOutcome
+
+WEIGHTS = "model"
+DYING = ".model-given-up"
+KINDS_WITH_WEIGHTS = ("pretrain", "convert", "sft", "dpo", "orpo")
+
+
+def give_up_weights(plan: Plan, folder: Path) -> None:
+    """Give up every stage's weights that are not to be kept and that nothing in the plan still has to read."""
+    for stage_id in weights_to_give_up(plan, folder):
+        give_up(folder / stage_id, because=f"keep_weights: {plan.comparison.keep_weights}")
+
+
+def weights_to_give_up(plan: Plan, folder: Path) -> Iterator[str]:
+    """Ids of the stages whose weights are there, are not to be kept and are read by no stage that is not done."""
+    if plan.comparison.keep_weights == "all":
+        return
+    kept = weights_to_keep(plan, folder)
+    read = {
+        name for stage in plan.stages if standing(folder / stage.id) == "absent" for name in inputs_of(stage)
+    }
+    for stage in plan.stages:
+        if (
+            stage.kind in KINDS_WITH_WEIGHTS
+            and stage.id not in kept | read
+            and (folder / stage.id / WEIGHTS).is_dir()
+            and standing(folder / stage.id) == "whole"
+        ):
+            yield stage.id
+
+
+def weights_to_keep(plan: Plan, folder: Path) -> set[str]:
+    """Ids of the stages whose weights `keep_weights` keeps.
+
+    `final`: what the arms end with. `best`: the one of these that is best on the declared metric; until every arm is
+    measured, all of them. With an adapter its base model stays too: an adapter is nothing without it.
+    """
+    keep = plan.comparison.keep_weights
+    arms = [trial for trial in plan.trials if trial.role == "arm" and trial.training]
+    if keep == "none":
+        arms = []
+    elif keep == "best":
+        arms = _best(plan, folder, arms)
+    elif keep == "all":
+        return {stage.id for stage in plan.stages}
+    kept = {trial.training[-1] for trial in arms}
+    if plan.comparison.training.tuning != "full":
+        kept |= {stage for trial in arms for stage in trial.preparation}
+    return kept
+
+
+def give_up(folder: Path, *, because: str) -> None:
+    """Remove a finished stage's weights and say so beside its record, so that it does not run again for their sake."""
+    write_json(folder / GIVEN_UP, {"removed": [WEIGHTS], "because": because})
+    # Renamed first: half of a model must never look like one.
+    dying = folder / DYING
+    shutil.rmtree(dying, ignore_errors=True)
+    (folder / WEIGHTS).rename(dying)
+    shutil.rmtree(dying)
+
+
+def _best(plan: Plan, folder: Path, arms: list[Trial]) -> list[Trial]:
+    """The trial with the best mean on the declared metric, alone in a list; all of them while one is not measured."""
+    sign = -1.0 if metric(plan.comparison.decision.metric).direction == "lower" else 1.0
+    scores = [_score(plan, folder, trial) for trial in arms]
+    measured = [score for score in scores if score is not None]
+    if len(measured) < len(arms) or not measured:
+        return arms
+    return [arms[max(range(len(arms)), key=lambda place: sign * measured[place])]]
+
+
+def _score(plan: Plan, folder: Path, trial: Trial) -> float | None:
+    for stage_id in trial.evaluations:
+        if standing(folder / stage_id) != "absent":
+            record = read_record(folder / stage_id)
+            if record is not None and isinstance(record.outcome, EvaluateOutcome):
+                found = record.outcome.means.get(plan.comparison.decision.metric)
+                if found is not None:
+                    return found
+    return None

@@ -1,0 +1,77 @@
+"""A run is refused where its results cannot fit, with both figures."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from harness.disk import bytes_needed, check_disk
+from harness.errors import UserError
+from harness.planning import make_plan
+from harness.reuse import work_left
+from tests.harness.fixtures_results import Run
+
+NUM_PARAMETERS = 7 * 11 + 5
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    tensors = {"a": torch.zeros(7, 11, dtype=torch.bfloat16), "b": torch.zeros(5)}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def needed(model: Path, **changes: object) -> int | None:
+    plan = make_plan(Run(changes={"model": {"name": str(model)}, **changes}).comparison())
+    folder = model.parent / "results"
+    return bytes_needed(plan, work_left(plan, folder).todo, folder)
+
+
+@pytest.mark.parametrize(
+    ("keep", "models"),
+    [("all", 3 * 3 + 2), ("final", 3 * 2 + 2), ("best", 3 * 2 + 2), ("none", 2)],
+)
+def test_full_training_needs_every_kept_model_and_two_at_work(model: Path, keep: str, models: int) -> None:
+    assert needed(model, keep_weights=keep, save_every_minutes=None) == models * NUM_PARAMETERS * 4
+
+
+def test_checkpoints_hold_weights_and_two_moments_and_two_are_there_at_once(model: Path) -> None:
+    without = needed(model, save_every_minutes=None)
+    with_them = needed(model, save_every_minutes=10)
+    assert without is not None
+    assert with_them == without + 2 * NUM_PARAMETERS * (4 + 8)
+
+
+def test_bfloat16_takes_half(model: Path) -> None:
+    training = {"dtype": "bfloat16", "effective_batch": 8, "micro_batch": 8}
+    plain = needed(model, save_every_minutes=None)
+    assert plain == 2 * (needed(model, training=training, save_every_minutes=None) or 0)
+
+
+def test_a_model_of_the_hub_is_not_known_before_it_is_here() -> None:
+    plan = make_plan(Run(changes={"model": {"name": "someone/some-model"}}).comparison())
+    nowhere = Path("nowhere")
+    assert bytes_needed(plan, work_left(plan, nowhere).todo, nowhere) is None
+
+
+def test_too_little_space_is_one_line_with_both_figures(model: Path) -> None:
+    plan = make_plan(Run(changes={"model": {"name": str(model)}}).comparison())
+    folder = model.parent
+    todo = work_left(plan, folder).todo
+    with pytest.raises(UserError, match=r"must have \S+ MiB free for the \d+ stages.*, has \S+ MiB"):
+        check_disk(plan, todo, folder, free_bytes=100)
+    check_disk(plan, todo, folder, free_bytes=2**40)
+    check_disk(plan, todo, folder)
+    assert shutil.disk_usage(folder).free > 2**20
+
+
+def test_evaluations_alone_need_no_space_worth_asking_for(model: Path) -> None:
+    plan = make_plan(Run(changes={"model": {"name": str(model)}}).comparison())
+    evaluations = [stage for stage in plan.stages if stage.kind == "evaluate"]
+    check_disk(plan, evaluations, model.parent, free_bytes=0)
