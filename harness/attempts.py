@@ -18,7 +18,14 @@ from pipelines.stages import Stage
 
 
 def run_stage(
-    stage: Stage, identity: Identity, folder: Path, launcher: Launcher, log: RunLog, stop: StopRequest
+    stage: Stage,
+    identity: Identity,
+    folder: Path,
+    launcher: Launcher,
+    log: RunLog,
+    stop: StopRequest,
+    *,
+    decision_hash: str,
 ) -> Record:
     """Run one stage; where a run before was killed in the middle of it, go on from its checkpoints.
 
@@ -29,6 +36,7 @@ def run_stage(
         launcher: Starts its process.
         log: Told how far it is.
         stop: Asked whether a person wants to stop.
+        decision_hash: Of the decision rule in force, for its record.
 
     Raises:
         KeyboardInterrupt: a person wants to stop.
@@ -36,7 +44,7 @@ def run_stage(
     partial, final = folder / f"{PARTIAL}{stage.id}", folder / stage.id
     _clear(partial, final)
     if standing(partial) == "whole":  # killed between its record and its name
-        return _named(partial, final)
+        return _named(partial, final, decision_hash)
     write_json(partial / STAGE, stage.model_dump(mode="json", by_alias=True))
     write_json(partial / IDENTITY, identity)
 
@@ -48,7 +56,7 @@ def run_stage(
     stop.check()
     if read_record(partial) is None:
         write_record(partial, _record_of_dead(stage, partial, exit_code))
-    return _named(partial, final)
+    return _named(partial, final, decision_hash)
 
 
 def _clear(partial: Path, final: Path) -> None:
@@ -69,10 +77,13 @@ def _clear(partial: Path, final: Path) -> None:
             leftover.unlink()
 
 
-def _named(partial: Path, final: Path) -> Record:
+def _named(partial: Path, final: Path, decision_hash: str) -> Record:
     """Give a stage that has ended its name; a success needs its checkpoints no more."""
     record = read_record(partial)
     assert record is not None
+    if record.decision_hash is None:
+        record = record.model_copy(update={"decision_hash": decision_hash})
+        write_record(partial, record)
     if record.status == "done":
         shutil.rmtree(partial / CHECKPOINTS, ignore_errors=True)
     partial.rename(final)

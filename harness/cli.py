@@ -12,6 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from harness.commands.check import check
+from harness.commands.decide import decide
 from harness.commands.doctor import doctor
 from harness.commands.export import export
 from harness.commands.gc import gc
@@ -37,6 +38,7 @@ COMMANDS: tuple[tuple[Callable[..., int], str], ...] = (
     (gc, "prefduel gc results/toy"),
     (report, "prefduel report results/toy"),
     (export, "prefduel export results/toy --format parquet"),
+    (decide, "prefduel decide results/toy --margin 0.05"),
     (doctor, "prefduel doctor"),
     (init, "prefduel init support-bot --data pairs.jsonl"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
@@ -10,11 +11,12 @@ from pydantic import Field, ValidationError
 
 from harness.config import Decision
 from harness.errors import UserError
+from harness.identity import decision_hash
 from harness.plan import Plan
-from harness.records import RECORD, Record, read_record
+from harness.records import RECORD, read_record
 from harness.results import Results
 from harness.summary_schema import RuleStatus, RuleSummary
-from pipelines.stages import EvaluateOutcome, Strict
+from pipelines.stages import Strict
 
 DECISIONS = "decisions.jsonl"
 
@@ -75,7 +77,7 @@ def read_declarations(folder: Path) -> list[Declaration]:
 def rule_summary(results: Results) -> RuleSummary:
     """Whether the rule in force was declared before the data were seen.
 
-    Witnesses are the rule in the record of the evaluation that finished first, and `decisions.jsonl`.
+    Witnesses are the rule in the record of the first evaluation of a compared arm, and `decisions.jsonl`.
 
     Args:
         results: With the rule by which it is judged.
@@ -84,8 +86,14 @@ def rule_summary(results: Results) -> RuleSummary:
     lines = read_declarations(results.folder)
     place = next((index for index, line in enumerate(lines) if line.decision_hash == present), None)
     replaced = place is not None and place > 0 and lines[place].num_measured > 0
+    evaluations = {
+        stage_id
+        for trial in results.plan.trials
+        if trial.name in results.plan.comparison.decision.compare
+        for stage_id in trial.evaluations
+    }
     measured = sorted(
-        (record for record in results.records.values() if _is_measurement(record)),
+        (record for stage_id in evaluations if (record := results.done(stage_id))),
         key=lambda record: record.started_at,
     )
     seen_under = measured[0].decision_hash if measured else present
@@ -106,10 +114,29 @@ def rule_summary(results: Results) -> RuleSummary:
     )
 
 
-def _is_measurement(record: Record) -> bool:
-    return record.status == "done" and isinstance(record.outcome, EvaluateOutcome)
+def redecided(results: Results, changes: dict[str, object]) -> Results:
+    """The same results under another rule; `declared_hash` still is the declared one's.
+
+    Args:
+        results: As they were read.
+        changes: Keys of `decision` and their new values.
+
+    Raises:
+        ValidationError: a value is not one that the key can have.
+    """
+    comparison = results.plan.comparison
+    decision = Decision.model_validate(comparison.decision.model_dump() | changes)
+    if decision == comparison.decision:
+        return results
+    plan = results.plan.model_copy(
+        update={
+            "comparison": comparison.model_copy(update={"decision": decision}),
+            "decision_hash": decision_hash(decision),
+        }
+    )
+    return replace(results, plan=plan)
 
 
 def _num_measured(folder: Path) -> int:
     records = (read_record(path.parent) for path in folder.glob(f"evaluate-*/{RECORD}"))
-    return sum(record is not None and _is_measurement(record) for record in records)
+    return sum(record is not None and record.status == "done" for record in records)

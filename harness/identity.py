@@ -88,8 +88,11 @@ def canonical_hash(content: Any) -> str:
 
 
 def decision_hash(decision: Decision) -> str:
-    """The hash of a decision rule, as plans and records carry it."""
-    return canonical_hash(decision.model_dump(mode="json"))
+    """The hash of a decision rule, as plans and records carry it; a rule from before `looks` keeps its hash."""
+    described = decision.model_dump(mode="json")
+    if described["looks"] == 1:
+        del described["looks"]
+    return canonical_hash(described)
 
 
 def _without_names(settings: StageSettings) -> dict[str, Any]:

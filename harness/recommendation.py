@@ -109,10 +109,10 @@ def _neither(verdict: Verdict, decision: Decision, unproven: list[Contrast]) -> 
     if is_below(unproven, decision.margin):
         advice = "keep the base" if control == "base" else f"train {words}"
         return f"{advice}: neither arm beats it by the margin of {decision.margin:g} on {decision.metric}{between}."
-    more = f" {_undecided(verdict)}" if verdict.outcome == UNDECIDED else ""
+    more = f"; {_seeds_clause(verdict)}" if verdict.outcome == UNDECIDED and verdict.seeds_needed else ""
     return (
         f"do not train either arm by these numbers: neither was shown to beat {words} on "
-        f"{decision.metric}{between}.{more}"
+        f"{decision.metric}{between}{more}."
     )
 
 
@@ -142,11 +142,14 @@ def _not_shown(arm: str, baselines: list[Contrast]) -> str:
 
 
 def _undecided(verdict: Verdict) -> str:
-    if verdict.seeds_needed is None:
-        return f"do not decide by these numbers: {verdict.reason}."
+    return f"do not decide by these numbers; {_seeds_clause(verdict) if verdict.seeds_needed else verdict.reason}."
+
+
+def _seeds_clause(verdict: Verdict) -> str:
+    assert verdict.seeds_needed is not None
     low, high = verdict.seeds_needed
     span = f"{low} to {high}" if high > low else f"{low}"
     return (
-        f"do not decide by these numbers; about {span} seeds would show a difference of the margin "
-        f"(--seeds {high}; there are {verdict.num_seeds})."
+        f"about {span} seeds would show a difference of the margin between the arms (--seeds {high}; there are "
+        f"{verdict.num_seeds})"
     )

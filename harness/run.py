@@ -6,6 +6,7 @@ from pathlib import Path
 
 from harness.attempts import run_stage
 from harness.config import Comparison
+from harness.declared import declare
 from harness.disk import check_disk
 from harness.errors import UserError
 from harness.events import RunLog, run_log
@@ -49,6 +50,7 @@ def run_comparison(
             f"{error.filename}: cannot be written ({error.strerror}). Use --results and --reports."
         ) from error
     with run_lock(folder) as died:
+        declare(folder, plan)
         write_json(folder / COMPARISON, plan.model_dump(mode="json", by_alias=True))
         with run_log(folder, make_progress(quiet=quiet), died) as log, StopRequest() as stop:
             failed = _run_stages(plan, folder, log, stop)
@@ -74,7 +76,9 @@ def _run_stages(plan: Plan, folder: Path, log: RunLog, stop: StopRequest) -> set
             log.skipped(stage, "an input failed")
             continue
         log.started(stage)
-        record = run_stage(stage, plan.identities[stage.id], folder, launcher, log, stop)
+        record = run_stage(
+            stage, plan.identities[stage.id], folder, launcher, log, stop, decision_hash=plan.decision_hash
+        )
         log.finished(stage, record)
         give_up_weights(plan, folder)
         if record.status != "done":

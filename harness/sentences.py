@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.metrics import metric
 from harness.numbers import interval, number, p_text, with_interval
-from harness.summary_schema import Contrast, CostRatio, Summary
+from harness.summary_schema import AAControl, Contrast, CostRatio, Summary
 from harness.verdict import EQUIVALENT, INCOMPLETE, UNDECIDED, UNFAIR
 
 COST_WORDS = {
@@ -105,3 +105,16 @@ def inverted(ratio: CostRatio) -> CostRatio:
     """The ratio the other way round."""
     low, high = (None if value is None else 1 / value for value in (ratio.high, ratio.low))
     return ratio.model_copy(update={"ratio": 1 / ratio.ratio, "low": low, "high": high})
+
+
+def aa_text(control: AAControl) -> str:
+    """What the A/A control found."""
+    if control.alarm is None:
+        return control.reason or "not available"
+    first, second = (", ".join(map(str, seeds)) for seeds in control.seeds)
+    found = "alarm" if control.alarm else "no alarm"
+    return (
+        f"{found}: {control.arm} on seeds {first} minus {control.arm} on seeds {second} "
+        f"{with_interval(control.difference, control.low, control.high, signed=True)}, interval "
+        f"{interval(control.low, control.high, signed=True)}"
+    )

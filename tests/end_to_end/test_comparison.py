@@ -54,6 +54,14 @@ def test_every_stage_leaves_a_finished_record(done: Path) -> None:
     assert not list((done / "results/small").glob(".partial-*"))
 
 
+def test_the_rule_is_declared_before_the_first_stage_and_stands_in_each_record(done: Path) -> None:
+    (line,) = (done / "results/small/decisions.jsonl").read_text().splitlines()
+    declared = json.loads(line)
+    assert declared["num_measured"] == 0
+    assert {record["decision_hash"] for record in records(done).values()} == {declared["decision_hash"]}
+    assert summary(done)["rule"]["status"] == "declared"
+
+
 def test_the_summary_follows_its_schema_and_has_arms_and_controls(done: Path) -> None:
     content = summary(done)
     jsonschema.validate(content, json.loads((REPOSITORY / "harness/summary.schema.json").read_text()))

@@ -86,7 +86,7 @@ def both(low: float, high: float, control: str = "sft") -> list[Contrast]:
             verdict("undecided", reason="more items are needed"),
             CHEAP,
             [],
-            "do not decide by these numbers: more items",
+            "do not decide by these numbers; more items",
         ),
         (
             verdict("unfair", reason="budgets differ"),
