@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.metrics import Direction
-from harness.report.palette import INK, PAPER, Look, drawing
+from harness.report.palette import COLOURS, INK, PAPER, Look, drawing
 from harness.summary_schema import MetricSummary
 
 if TYPE_CHECKING:
@@ -68,6 +68,25 @@ class Difference:
     value: float
     low: float | None
     high: float | None
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """One value of a setting and what came of it."""
+
+    value: float
+    mean: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class SweepPanel:
+    """One setting; its points ascend."""
+
+    setting: str
+    y_label: str
+    points: Sequence[SweepPoint]
 
 
 def draw_quality_cost(points: Sequence[Point], *, x_label: str, y_label: str, direction: Direction) -> Drawn:
@@ -148,6 +167,24 @@ def draw_panels(panels: Sequence[Panel], *, columns: int) -> Drawn:
             axes.locator_params(axis="x", nbins=5)
             if axes.get_xlim()[1] >= THOUSANDS:
                 axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,g}k")
+        return _saved(figure)
+
+
+def draw_sweeps(panels: Sequence[SweepPanel]) -> Drawn:
+    """Draw a panel for each setting; the axis is logarithmic where values span a factor of 10."""
+    with drawing():
+        figure, all_axes = _panels(len(panels), 2.3)
+        for axes, panel in zip(all_axes, panels, strict=True):
+            values = [point.value for point in panel.points]
+            if values[0] > 0 and values[-1] >= 10 * values[0]:
+                axes.set_xscale("log")
+            axes.plot(values, [point.mean for point in panel.points], "-o", color=COLOURS[2], markersize=5)
+            for point in panel.points:
+                if point.low is not None and point.high is not None:
+                    axes.plot([point.value] * 2, [point.low, point.high], color=COLOURS[2], linewidth=1.3)
+            axes.set_xlabel(panel.setting, fontsize=8)
+            axes.set_ylabel(panel.y_label, fontsize=8)
+            axes.grid(visible=True, color=INK, alpha=0.12, linewidth=0.6)
         return _saved(figure)
 
 

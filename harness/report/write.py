@@ -14,10 +14,11 @@ from harness.report.index import index_page, write_entry
 from harness.report.learning import learning_section
 from harness.report.markdown import render_markdown
 from harness.report.opening import quality_cost_section, verdict_section
-from harness.report.page import Page
+from harness.report.page import Page, Section
 from harness.report.quality import lost_section, quality_section
 from harness.report.replies import replies_section
 from harness.report.settings import settings_section
+from harness.report.sweep import sweep_section
 from harness.report.view import View
 from harness.results import read_results
 from harness.summary import make_summary
@@ -70,21 +71,26 @@ def make_page(view: View) -> Page:
         name=view.name,
         title=f"{view.name}: {first} against {second}",
         lines=[(label, view.shown(text)) for label, _, text in lines],
-        sections=[
-            quality_cost_section(view),
-            verdict_section(view),
-            bill_section(view),
-            differences_section(view),
-            quality_section(view),
-            lost_section(view),
-            learning_section(view),
-            replies_section(view),
-            data_section(view),
-            failures_section(view),
-            settings_section(view),
-            environment_section(view),
-            files_section(view),
-            reproduce_section(view),
-            words_section(),
-        ],
+        sections=[section for section in _sections(view) if section is not None],
     )
+
+
+def _sections(view: View) -> list[Section | None]:
+    return [
+        quality_cost_section(view),
+        verdict_section(view),
+        bill_section(view),
+        differences_section(view),
+        quality_section(view),
+        lost_section(view),
+        learning_section(view),
+        sweep_section(view),
+        replies_section(view),
+        data_section(view),
+        failures_section(view),
+        settings_section(view),
+        environment_section(view),
+        files_section(view),
+        reproduce_section(view),
+        words_section(),
+    ]
