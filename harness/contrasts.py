@@ -30,6 +30,17 @@ def secondary(results: Results, tables: Tables, alpha: float) -> list[Contrast]:
     others = [name for name in results.plan.comparison.arms if name not in decision.compare]
     wanted = [(name, first, second) for name in metrics]
     wanted += [(decision.metric, arm, declared) for arm in others for declared in (first, second)]
+    return family_of(tables, wanted, alpha)
+
+
+def family_of(tables: Tables, wanted: Iterable[tuple[str, str, str]], alpha: float) -> list[Contrast]:
+    """Comparisons that share alpha, corrected by Holm.
+
+    Args:
+        tables: Of every model.
+        wanted: (metric, first, second); what was not measured is left out.
+        alpha: Share of families with a false detection that is accepted.
+    """
     found = _compared(tables, wanted)
     tested = [each.p_value for each in found if each.p_value is not None]
     corrected = iter(multipletests(tested, method="holm")[1] if tested else [])

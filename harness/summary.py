@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.claims import claims
 from harness.contrasts import baselines, secondary
 from harness.costs import cost_of, cost_ratios, spent
 from harness.declared import rule_summary
@@ -86,7 +87,9 @@ def make_summary(results: Results) -> Summary:
         aa_control=aa_control(results, tables),
         outlier_seeds=outlier_seeds(results, tables),
     )
-    return summary.model_copy(update={"doubts": doubts(results, summary)})
+    return summary.model_copy(
+        update={"doubts": doubts(results, summary), "claims": claims(results, tables, models)}
+    )
 
 
 def _metric_summary(name: str, table: Table) -> MetricSummary:

@@ -186,6 +186,26 @@ class OutlierSeed(Strict):
     p_value: float = Field(description="Corrected by Bonferroni for all seeds of both arms.")
 
 
+ClaimStatus = Literal["holds", "does not hold", "cannot tell", "not measured"]
+
+
+class Claim(Strict):
+    """A published claim as this comparison measured it."""
+
+    name: str = Field(description="A short name, the same in every comparison.")
+    claim: str = Field(description="The claim in the words of its source.")
+    case: str = Field(description="What it was measured on here: arms, implementation, reference, metric.")
+    status: ClaimStatus
+    quantity: str = Field(description="What `value` is; empty where nothing was measured.")
+    value: float | None = None
+    low: float | None = Field(None, description="Interval with the verdict's confidence, for other seeds.")
+    high: float | None = None
+    num_seeds: int = 0
+    reason: str = Field(description="Why this status, by which rule.")
+    evidence: list[str] = Field([], description="Ids of the stages behind the number.")
+    measured_by: str | None = Field(None, description="Which config would measure it, or measure it better.")
+
+
 class FailureSummary(Strict):
     """A stage that did not finish."""
 
@@ -228,6 +248,7 @@ class Summary(Strict):
         description="Other metrics, and other arms against the declared two; one family, corrected by Holm.",
     )
     aa_control: AAControl | None = None
+    claims: list[Claim] = Field([], description="Published claims, one or more rows each.")
     outlier_seeds: list[OutlierSeed] = Field([], description="Of the compared arms, on the primary metric.")
 
     def models(self) -> dict[str, ModelSummary]:

@@ -1,0 +1,345 @@
+"""Published claims for ORPO, each measured here: holds, does not hold, cannot tell, not measured.
+
+The rule of each is in docs/decisions/claims.md. Nothing is judged by a bare mean, and memory only by a device's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from harness.config import ArmStage
+from harness.contrasts import family_of
+from harness.costs import cost_ratios
+from harness.judgement import rule_of
+from harness.metrics import BENCHMARK_PREFIX
+from harness.results import Results
+from harness.scores import Tables
+from harness.sentences import contrast_text, times_text
+from harness.summary_schema import Claim, ClaimStatus, Contrast, CostQuantity, CostRatio, ModelSummary
+from pipelines.stages import TrainSettings
+
+HALF_MEMORY = "one stage, half the VRAM"
+FOOTGUNS = "fewer footguns"
+NO_PANIC = 'no "did the SFT model regress after DPO" panic'
+ONE_PASS = "lands in one pass"
+BETA_RANGE = "beta 0.05 to 0.2 is the useful range, anything higher crushes the SFT signal"
+UNDERPERFORMS = "on some preference sets it underperforms a well-tuned DPO"
+STRAIGHT_IN = "same dataset, straight in"
+
+HALF_AT_MOST = 0.55  # "half" is not judged to the last percent
+USEFUL_BETA = (0.05, 0.2)
+MIDDLE_BETA = 0.1
+BETA_SWEEP = (
+    "a config whose arms are one ORPO stage each, equal but for beta: 0.05, 0.1, 0.2 and two or more above"
+)
+SWEEP = "a config with several ORPO arms and several SFT-then-DPO arms over learning rate and beta"
+
+
+def claims(results: Results, tables: Tables, models: dict[str, ModelSummary]) -> list[Claim]:
+    """Every claim, in a fixed order; a claim that was measured on several cases has several rows.
+
+    Args:
+        results: What the run left.
+        tables: Scores by model and metric.
+        models: Controls and arms with their costs.
+    """
+    here = _Here(results, tables, models)
+    return [
+        *_half_memory(here),
+        Claim(
+            name="fewer_footguns",
+            claim=FOOTGUNS,
+            case="",
+            status="not measured",
+            quantity="",
+            reason="the share of settings within the margin of the best one needs several settings of each arm",
+            measured_by=SWEEP,
+        ),
+        *_no_panic(here),
+        *_one_pass(here),
+        *_beta_range(here),
+        *_underperforms(here),
+        *_straight_in(here),
+    ]
+
+
+@dataclass(frozen=True)
+class _Here:
+    results: Results
+    tables: Tables
+    models: dict[str, ModelSummary]
+
+    @property
+    def metric(self) -> str:
+        return self.results.plan.comparison.decision.metric
+
+    @cached_property
+    def alpha(self) -> float:
+        return rule_of(self.results).alpha
+
+    @cached_property
+    def arms(self) -> dict[str, list[ArmStage]]:
+        """Arms that ran; the two that the verdict is about come first."""
+        comparison = self.results.plan.comparison
+        ordered = dict.fromkeys([*comparison.decision.compare, *comparison.arms])
+        return {name: comparison.arms[name] for name in ordered if name in self.models}
+
+    @cached_property
+    def orpo(self) -> list[str]:
+        """Arms of one ORPO stage."""
+        return [name for name, stages in self.arms.items() if [s.trainer for s in stages] == ["orpo"]]
+
+    @cached_property
+    def sft_dpo(self) -> list[str]:
+        """Arms of SFT and then DPO."""
+        return [name for name, stages in self.arms.items() if [s.trainer for s in stages] == ["sft", "dpo"]]
+
+    @property
+    def pair(self) -> tuple[str, str] | None:
+        """One arm of each kind, those of the verdict if they are."""
+        return (self.orpo[0], self.sft_dpo[0]) if self.orpo and self.sft_dpo else None
+
+    def trained(self, *names: str) -> list[str]:
+        """Ids of the stages behind these models' costs."""
+        trials = (trial for trial in self.results.plan.trials if trial.name in names)
+        return list(dict.fromkeys(stage for trial in trials for stage in trial.billed()))
+
+    def measured(self, *names: str) -> list[str]:
+        """Ids of the stages behind these models' scores."""
+        trials = (trial for trial in self.results.plan.trials if trial.name in names)
+        return list(dict.fromkeys(stage for trial in trials for stage in trial.evaluations))
+
+    def ratio(self, first: str, second: str, quantity: CostQuantity) -> CostRatio | None:
+        costs = self.models[first].cost, self.models[second].cost
+        found = cost_ratios(self.results, *costs, alpha=self.alpha)
+        return next((ratio for ratio in found if ratio.quantity == quantity), None)
+
+    def variant(self, arm: str) -> str:
+        """The arm with what its memory depends on: ORPO's implementation, DPO's reference."""
+        stage_id = next(trial.training[-1] for trial in self.results.plan.trials if trial.name == arm)
+        settings = self.results.stage(stage_id).settings
+        assert isinstance(settings, TrainSettings)
+        return f"{arm} ({settings.implementation or settings.reference or settings.kind})"
+
+
+def _half_memory(here: _Here) -> Iterator[Claim]:
+    """A row for each ORPO arm against each SFT-then-DPO arm."""
+    pairs = [(orpo, other) for orpo in here.orpo for other in here.sft_dpo]
+    if not pairs:
+        yield _not_measured("half_the_memory", HALF_MEMORY, "no ORPO arm and SFT-then-DPO arm finished here")
+    for orpo, other in pairs:
+        case = f"{here.variant(orpo)} against {here.variant(other)}"
+        kinds = {here.models[name].cost.peak_memory_kind for name in (orpo, other)}
+        ratio = here.ratio(orpo, other, "peak_device_memory_bytes")
+        quantity = "the device's own peak memory"
+        if ratio is None and kinds == {"cuda_reserved"}:
+            ratio, quantity = (
+                here.ratio(orpo, other, "peak_memory_bytes"),
+                "peak memory reserved on the device",
+            )
+        if ratio is None:
+            yield Claim(
+                name="half_the_memory",
+                claim=HALF_MEMORY,
+                case=case,
+                status="not measured",
+                quantity="",
+                reason="no memory of a device was measured; a process's resident memory says nothing of it",
+                measured_by="this config on a CUDA device (device: cuda)",
+            )
+            continue
+        status: ClaimStatus = "cannot tell"
+        if ratio.high is not None and ratio.high <= HALF_AT_MOST:
+            status = "holds"
+        elif ratio.low is not None and ratio.low > HALF_AT_MOST:
+            status = "does not hold"
+        yield Claim(
+            **_numbers(ratio),
+            name="half_the_memory",
+            claim=HALF_MEMORY,
+            case=case,
+            status=status,
+            quantity=f"{quantity}, {orpo} over {other}",
+            reason=f"holds if the whole interval lies at or below {HALF_AT_MOST}, fails if it lies above",
+            evidence=here.trained(orpo, other),
+        )
+
+
+def _no_panic(here: _Here) -> Iterator[Claim]:
+    """SFT then DPO against SFT alone: a row for each capability metric and for the NLL of the chosen replies."""
+    name, claim = "no_regression_panic", NO_PANIC
+    arm = here.sft_dpo[0] if here.sft_dpo else ""
+    metrics = [
+        key for key in here.tables.get(arm, {}) if key.startswith(BENCHMARK_PREFIX) or key == "chosen_nll"
+    ]
+    found = family_of(here.tables, [(key, arm, "sft") for key in metrics], here.alpha)
+    if not found:
+        reason = "SFT alone and SFT then DPO were not both measured on a benchmark or on the chosen replies"
+        yield _not_measured(
+            name, claim, reason, by="controls: [sft], and evaluations.preference or .benchmarks"
+        )
+    for contrast in found:
+        status: ClaimStatus = "cannot tell"
+        if contrast.detected:
+            status = "holds" if contrast.difference < 0 else "does not hold"
+        yield Claim(
+            **_numbers(contrast),
+            name=name,
+            claim=claim,
+            case=f"{arm} against SFT alone on {contrast.metric}",
+            status=status,
+            reason="there is something to fear (holds) where DPO was detected to lose what SFT had; p corrected by Holm",
+            evidence=here.measured(arm, "sft"),
+        )
+
+
+def _one_pass(here: _Here) -> Iterator[Claim]:
+    """Whether ORPO reaches SFT then DPO's score, to within the margin, in less training time."""
+    name, claim = "lands_in_one_pass", ONE_PASS
+    found = family_of(here.tables, [(here.metric, *here.pair)], here.alpha) if here.pair else []
+    ratio = here.ratio(*here.pair, "train_seconds") if here.pair else None
+    if not here.pair or not found or ratio is None:
+        yield _not_measured(
+            name, claim, "score and training time of an ORPO arm and an SFT-then-DPO arm are needed"
+        )
+        return
+    contrast, margin = found[0], here.results.plan.comparison.decision.margin
+    status: ClaimStatus = "cannot tell"
+    if contrast.high is not None and contrast.reason is None:
+        lands = contrast.low is not None and contrast.low > -margin
+        if (contrast.detected and contrast.difference < 0) or (ratio.low is not None and ratio.low > 1):
+            status = "does not hold"
+        elif lands and ratio.high is not None and ratio.high < 1:
+            status = "holds"
+    yield Claim(
+        **_numbers(ratio),
+        name=name,
+        claim=claim,
+        case=" against ".join(here.pair),
+        status=status,
+        quantity=f"training time, {here.pair[0]} over {here.pair[1]}",
+        reason=(
+            f"holds if ORPO is less than {margin:g} below on {here.metric} and took less time, fails if it is worse "
+            f"or took more: {contrast_text(contrast)}; {times_text(ratio)}. How many settings must be tried to get there "
+            "was not measured"
+        ),
+        evidence=[*here.trained(*here.pair), *here.measured(*here.pair)],
+        measured_by=SWEEP,
+    )
+
+
+def _beta_range(here: _Here) -> Iterator[Claim]:
+    """Each ORPO arm with a beta above the range against the arm in the middle of it, all else equal."""
+    name, claim = "useful_beta_range", BETA_RANGE
+    betas = {arm: beta for arm in here.orpo if (beta := _beta(here.arms[arm][0])) is not None}
+    low, high = USEFUL_BETA
+    inside = sorted(
+        (arm for arm, beta in betas.items() if low <= beta <= high),
+        key=lambda arm: abs(math.log(betas[arm] / MIDDLE_BETA)),
+    )
+    above = [arm for arm, beta in betas.items() if beta > high and inside and _alike(here, arm, inside[0])]
+    metrics = [
+        key for key in (here.metric, "chosen_nll") if key in here.tables.get(inside[0] if inside else "", {})
+    ]
+    wanted = [(key, arm, inside[0]) for arm in above for key in dict.fromkeys(metrics)]
+    found = family_of(here.tables, wanted, here.alpha)
+    if not found:
+        yield _not_measured(
+            name, claim, "no ORPO arms that differ in beta alone, in and above the range", by=BETA_SWEEP
+        )
+    for contrast in found:
+        arm, middle = contrast.pair
+        status: ClaimStatus = "cannot tell"
+        if contrast.detected:
+            status = "holds" if contrast.difference < 0 else "does not hold"
+        yield Claim(
+            **_numbers(contrast),
+            name=name,
+            claim=claim,
+            case=f"beta {betas[arm]:g} against {betas[middle]:g} on {contrast.metric}",
+            status=status,
+            reason="holds if the higher beta was detected to be worse, fails if better; p corrected by Holm",
+            evidence=here.measured(arm, middle),
+        )
+
+
+def _underperforms(here: _Here) -> Iterator[Claim]:
+    name, claim = "underperforms_somewhere", UNDERPERFORMS
+    found = family_of(here.tables, [(here.metric, *here.pair)], here.alpha) if here.pair else []
+    several = "several comparisons on different data sets, with DPO tuned on validation prompts in each"
+    if not found or here.pair is None:
+        yield _not_measured(name, claim, "an ORPO arm and an SFT-then-DPO arm are needed", by=several)
+    for contrast in found:
+        yield Claim(
+            **_numbers(contrast),
+            name=name,
+            claim=claim,
+            case=f"this data set: {' against '.join(contrast.pair)} on {contrast.metric}",
+            status="cannot tell",
+            reason="one data set, and one setting of each arm: whether DPO is well tuned here is not known",
+            evidence=here.measured(*contrast.pair),
+            measured_by=several,
+        )
+
+
+def _straight_in(here: _Here) -> Iterator[Claim]:
+    name, claim = "same_dataset_straight_in", STRAIGHT_IN
+    data = here.results.data()
+    if data is None:
+        yield _not_measured(name, claim, "the data stage did not finish")
+        return
+    dropped = sum(reason.num_rows for reason in data.dropped)
+    changed = dropped + data.num_truncated + data.num_system_merged
+    stages = [stage.id for stage in here.results.plan.stages if stage.kind == "data"]
+    yield Claim(
+        name=name,
+        claim=claim,
+        case=f"{data.num_rows} rows of the form {data.form}, the same for every arm",
+        status="does not hold" if changed else "holds",
+        quantity="rows that the loader had to drop or change, of all",
+        value=changed / data.num_rows if data.num_rows else None,
+        reason=(
+            f"holds if no row had to be: {dropped} dropped, {data.num_truncated} cut to fit the window, "
+            f"{data.num_system_merged} with the system text moved"
+        ),
+        evidence=stages,
+    )
+
+
+def _beta(stage: ArmStage) -> float | None:
+    beta = stage.arguments.get("beta")
+    return float(beta) if isinstance(beta, int | float) and beta > 0 else None
+
+
+def _alike(here: _Here, arm: str, other: str) -> bool:
+    """Whether two arms of one stage differ in beta alone."""
+    stages = (here.arms[name][0] for name in (arm, other))
+    one, two = (stage.model_copy(update={"arguments": {**stage.arguments, "beta": None}}) for stage in stages)
+    return one == two
+
+
+def _not_measured(name: str, claim: str, reason: str, *, by: str | None = None) -> Claim:
+    return Claim(
+        name=name,
+        claim=claim,
+        case="",
+        status="not measured",
+        quantity="",
+        reason=reason,
+        measured_by=by or "a config with an arm of one ORPO stage and an arm of SFT and then DPO",
+    )
+
+
+def _numbers(found: CostRatio | Contrast) -> dict[str, Any]:
+    """The fields of a claim that a ratio or a difference fills."""
+    if isinstance(found, CostRatio):
+        value: dict[str, Any] = {"value": found.ratio}
+    else:
+        first, second = found.pair
+        better = ", turned so that more is better" if found.direction == "lower" else ""
+        value = {"value": found.difference, "quantity": f"{found.metric}, {first} minus {second}{better}"}
+    return {**value, "low": found.low, "high": found.high, "num_seeds": found.num_seeds}

@@ -1,0 +1,151 @@
+"""Published claims: the status follows from intervals, memory from a device's own alone, and each row names its evidence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.summary import summarise
+from harness.summary_schema import Claim
+from tests.harness.fixtures_results import LEVELS, Run, make_results
+
+GIB = 2**30
+NAMES = [
+    "half_the_memory",
+    "fewer_footguns",
+    "no_regression_panic",
+    "lands_in_one_pass",
+    "useful_beta_range",
+    "underperforms_somewhere",
+    "same_dataset_straight_in",
+]
+
+
+def claims_of(folder: Path, name: str) -> list[Claim]:
+    return [claim for claim in summarise(folder).claims if claim.name == name]
+
+
+def give_device_memory(folder: Path, **gib_by_kind: float) -> None:
+    """As if the stages had run on a device: its own peak, a little different in each stage."""
+    for place, path in enumerate(sorted(folder.glob("*/record.json"))):
+        record = json.loads(path.read_text())
+        kind = path.parent.name.split("-")[0]
+        if kind in gib_by_kind:
+            peak = int(gib_by_kind[kind] * GIB) + place
+            record["cost"] |= {"peak_device_memory_bytes": peak}
+            path.write_text(json.dumps(record))
+
+
+def test_every_claim_has_a_row_and_only_measured_ones_a_number(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run(seeds=5))
+    found = summarise(folder).claims
+    assert list(dict.fromkeys(claim.name for claim in found)) == NAMES
+    for claim in found:
+        assert (claim.status == "not measured") == (claim.value is None)
+        assert (claim.status == "not measured") == (claim.evidence == [])
+        assert claim.status != "not measured" or claim.measured_by
+        assert all((folder / stage_id / "record.json").is_file() for stage_id in claim.evidence)
+
+
+def test_resident_memory_is_never_taken_for_vram(tmp_path: Path) -> None:
+    (claim,) = claims_of(make_results(tmp_path, Run(seeds=5)), "half_the_memory")
+    assert (claim.status, claim.value) == ("not measured", None)
+    assert claim.measured_by == "this config on a CUDA device (device: cuda)"
+    assert claim.case == "orpo (trl) against sft-dpo (copy)"
+
+
+@pytest.mark.parametrize(
+    ("orpo", "dpo", "status"),
+    [(10, 20, "holds"), (10.9, 20, "holds"), (11.2, 20, "does not hold"), (20, 16, "does not hold")],
+)
+def test_half_the_memory_goes_by_the_devices_own_peak(
+    tmp_path: Path, orpo: float, dpo: float, status: str
+) -> None:
+    folder = make_results(tmp_path, Run(seeds=3))
+    give_device_memory(folder, orpo=orpo, sft=orpo, dpo=dpo)
+    (claim,) = claims_of(folder, "half_the_memory")
+    assert claim.status == status
+    assert claim.value == pytest.approx(orpo / max(orpo, dpo), rel=1e-3)
+    assert "device's own" in claim.quantity
+
+
+def test_a_single_seed_cannot_tell(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run(seeds=1))
+    give_device_memory(folder, orpo=10, sft=10, dpo=20)
+    statuses = {claim.name: claim.status for claim in summarise(folder).claims}
+    assert statuses["half_the_memory"] == "cannot tell"
+    assert statuses["lands_in_one_pass"] == "cannot tell"
+
+
+@pytest.mark.parametrize(("dpo", "status"), [(0.5, "holds"), (0.69, "cannot tell"), (0.9, "does not hold")])
+def test_a_regression_after_dpo_is_looked_for_on_capability_and_nll(
+    tmp_path: Path, dpo: float, status: str
+) -> None:
+    folder = make_results(tmp_path, Run(seeds=5, levels=LEVELS | {"sft-dpo": dpo}))
+    rows = claims_of(folder, "no_regression_panic")
+    assert [row.case.split()[-1] for row in rows] == ["chosen_nll", "benchmark_toy_task"]
+    assert {row.status for row in rows} == {status}
+
+
+@pytest.mark.parametrize(
+    ("orpo", "margin", "status"),
+    [
+        (0.85, 0.02, "holds"),
+        (0.755, 0.1, "holds"),
+        (0.6, 0.02, "does not hold"),
+        (0.75, 0.0001, "cannot tell"),
+    ],
+)
+def test_it_lands_in_one_pass_where_the_score_is_reached_in_less_time(
+    tmp_path: Path, orpo: float, margin: float, status: str
+) -> None:
+    run = Run(seeds=5, levels=LEVELS | {"orpo": orpo}, decision={"metric": "gold_score", "margin": margin})
+    (claim,) = claims_of(make_results(tmp_path, run), "lands_in_one_pass")
+    assert claim.status == status
+
+
+def beta_run(levels: dict[str, float], **arguments: Any) -> Run:
+    arms = {
+        f"orpo-{beta}": [{"trainer": "orpo", "arguments": {"beta": beta} | (arguments if beta > 1 else {})}]
+        for beta in (0.05, 0.1, 2.0)
+    }
+    sft_dpo = [{"trainer": "sft"}, {"trainer": "dpo"}]
+    return Run(
+        seeds=5,
+        levels=LEVELS | levels,
+        decision={"metric": "gold_score", "compare": ["orpo-0.1", "sft-dpo"]},
+        changes={"arms": {**arms, "sft-dpo": sft_dpo}},
+    )
+
+
+@pytest.mark.parametrize(("high", "status"), [(0.4, "holds"), (0.9, "does not hold"), (0.757, "cannot tell")])
+def test_a_beta_above_the_range_is_compared_with_the_one_in_its_middle(
+    tmp_path: Path, high: float, status: str
+) -> None:
+    run = beta_run({"orpo-0.05": 0.7, "orpo-0.1": 0.757, "orpo-2.0": high})
+    rows = claims_of(make_results(tmp_path, run), "useful_beta_range")
+    assert [row.case for row in rows] == [
+        "beta 2 against 0.1 on gold_score",
+        "beta 2 against 0.1 on chosen_nll",
+    ]
+    assert {row.status for row in rows} == {status}
+
+
+def test_arms_that_differ_in_more_than_beta_say_nothing_of_its_range(tmp_path: Path) -> None:
+    run = beta_run({"orpo-0.05": 0.7, "orpo-0.1": 0.757, "orpo-2.0": 0.4}, learning_rate=0.5)
+    (claim,) = claims_of(make_results(tmp_path, run), "useful_beta_range")
+    assert claim.status == "not measured"
+
+
+def test_rows_that_had_to_be_dropped_are_not_straight_in(tmp_path: Path) -> None:
+    (claim,) = claims_of(make_results(tmp_path), "same_dataset_straight_in")
+    assert (claim.status, claim.value) == ("does not hold", pytest.approx(2 / 302))
+
+
+def test_one_arm_alone_measures_nothing_of_the_other(tmp_path: Path) -> None:
+    found = summarise(make_results(tmp_path, Run(arms=["orpo"]))).claims
+    assert list(dict.fromkeys(claim.name for claim in found)) == NAMES
+    assert {claim.status for claim in found if claim.name != "same_dataset_straight_in"} == {"not measured"}
