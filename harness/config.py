@@ -117,6 +117,25 @@ class Decision(Strict):
     )
 
 
+class Nightly(Strict):
+    """What `run --night` does, and what `prefduel gate` bears."""
+
+    seeds: Literal["fixed", "rotate"] = Field(
+        "fixed",
+        description="The config's seeds each night; or new ones, whose evidence adds to that of the nights before.",
+    )
+    remeasure: Literal["none", "costs", "all"] = Field(
+        "all",
+        description="What is measured anew though it is done: nothing (only what has changed runs), what training costs, "
+        "or everything.",
+    )
+    max_cost_ratio: float = Field(
+        1.2,
+        ge=1,
+        description="`prefduel gate` fails where an arm costs more than so many times the baseline.",
+    )
+
+
 class Comparison(Strict):
     """One comparison: the whole config file."""
 
@@ -155,5 +174,6 @@ class Comparison(Strict):
     )
     evaluations: Evaluations = Field(Evaluations(), description="What is measured on every final model.")
     decision: Decision = Field(Decision(), description="How the verdict is reached.")
+    nightly: Nightly = Field(Nightly(), description="What a night does, and what its gate bears.")
     price_per_hour: float | None = Field(None, ge=0, description="Price of this machine; prices the bill.")
     currency: str = Field("USD", max_length=8, description="Currency of `price_per_hour`.")

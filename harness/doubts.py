@@ -74,6 +74,11 @@ def _rule(results: Results, summary: Summary) -> Iterator[str]:
     if rule.status == "after_data":
         yield f"the rule was {RULE_WORDS['after_data']}"
     looks = results.plan.comparison.decision.looks
+    if results.plan.num_looks > looks:
+        yield (
+            f"seeds of nights before were judged before, this is look {results.plan.num_looks} by a rule for "
+            f"{_many(looks, 'look')}: each further look adds false verdicts"
+        )
     if len(rule.looks) > looks:
         yield (
             f"the data were judged with {' and then '.join(map(str, rule.looks))} seeds by a rule for "

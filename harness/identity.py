@@ -47,10 +47,18 @@ WORK: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def make_stage(
-    settings: StageSettings, inputs: StageInputs, *, seed: int, threads: int, device: Any
+    settings: StageSettings,
+    inputs: StageInputs,
+    *,
+    seed: int,
+    threads: int,
+    device: Any,
+    night: str | None = None,
 ) -> tuple[Stage, Identity]:
     """A stage with its id, the kind and 12 hex digits of the hash of `identity`; and that identity."""
     described = identity(settings, inputs, seed=seed, threads=threads, device=device)
+    if night is not None:
+        described["night"] = night
     digest = canonical_hash(described)
     stage = Stage(
         id=f"{settings.kind}-{digest[:12]}",
@@ -59,6 +67,7 @@ def make_stage(
         seed=seed,
         threads=threads,
         device=device,
+        night=night,
     )
     return stage, described
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,19 +26,41 @@ class Trial(Strict):
     references: list[str] = Field(
         default_factory=list, description="Ids of the stages whose reference log-probs its training reads."
     )
+    remeasured: list[str] = Field(
+        default_factory=list,
+        description="A night's bill, where its costs are measured anew: a stage for each of `training`, then `references`.",
+    )
     evaluations: list[str] = Field(description="Ids of the evaluation stages on the final model.")
 
     def stages(self) -> list[str]:
         """Ids of all its stages."""
-        return [*self.preparation, *self.billed(), *self.evaluations]
+        trained = dict.fromkeys([*self.training, *self.references, *self.remeasured])
+        return [*self.preparation, *trained, *self.evaluations]
 
     def billed(self) -> list[str]:
         """Ids of the stages that its bill counts: its training, with the reference log-probs read there."""
-        return [*self.training, *self.references]
+        return self.remeasured or [*self.training, *self.references]
 
     def label(self) -> str:
         """Its name for people, such as `orpo seed 1`."""
         return self.name if self.seed is None else f"{self.name} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Night:
+    """What a night changes in the plan of its comparison.
+
+    Attributes:
+        date: ISO 8601.
+        seeds: The seeds of the trials, in place of the config's.
+        remeasure: What is measured anew though it is done.
+        measured_before: Whether the stage of an id was measured before this night.
+    """
+
+    date: str
+    seeds: tuple[int, ...]
+    remeasure: Literal["none", "costs", "all"]
+    measured_before: Callable[[str], bool]
 
 
 class Plan(Strict):
@@ -45,6 +69,13 @@ class Plan(Strict):
     schema_version: Literal[1] = Field(1, alias="schema")
     comparison: Comparison
     decision_hash: str = Field(description="Hash of the declared decision rule.")
+    night: str | None = Field(None, description="The date of `run --night`.")
+    new_seeds: list[int] = Field(
+        default_factory=list, description="With `nightly.seeds: rotate`: the seeds that this night adds."
+    )
+    num_looks: int = Field(
+        1, description="How often evidence that this plan rests on has been judged, this time included."
+    )
     trials: list[Trial]
     stages: list[Stage]
     identities: dict[str, dict[str, Any]] = Field(

@@ -13,7 +13,7 @@ from harness.config import ArmStage, Comparison
 from harness.errors import UserError
 from harness.identity import decision_hash, make_stage
 from harness.machine import choose_device
-from harness.plan import Plan, Trial
+from harness.plan import Night, Plan, Trial
 from pipelines.errors import PipelineError
 from pipelines.stages import (
     ConvertSettings,
@@ -38,17 +38,18 @@ REFERENCE_ARGUMENTS = (
 )  # of TRL's DPO arguments, those that change a reference's log-probs
 
 
-def make_plan(comparison: Comparison, *, arms: list[str] | None = None) -> Plan:
+def make_plan(comparison: Comparison, *, arms: list[str] | None = None, night: Night | None = None) -> Plan:
     """Expand a comparison.
 
     Args:
         comparison: The validated config.
         arms: Only these arms; all of them if None.
+        night: What a night changes.
 
     Raises:
         UserError: a source whose content is part of a stage's identity is not there.
     """
-    planner = _Planner(comparison)
+    planner = _Planner(comparison, night)
     try:
         trials = planner.trials(list(comparison.arms) if arms is None else arms)
     except (PipelineError, FileNotFoundError) as error:
@@ -56,6 +57,7 @@ def make_plan(comparison: Comparison, *, arms: list[str] | None = None) -> Plan:
     return Plan(
         comparison=comparison,
         decision_hash=decision_hash(comparison.decision),
+        night=night.date if night else None,
         trials=trials,
         stages=list(planner.stages.values()),
         identities=planner.identities,
@@ -79,6 +81,7 @@ def sft_arm(comparison: Comparison) -> str | None:
 @dataclass
 class _Planner:
     comparison: Comparison
+    night: Night | None
     stages: dict[str, Stage] = field(default_factory=dict)
     identities: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -90,13 +93,14 @@ class _Planner:
     def trials(self, arms: list[str]) -> list[Trial]:
         """Trials in the order in which they run: arms in turn, their order reversed in every second seed."""
         first, count = self.comparison.first_seed, self.comparison.seeds
+        seeds = range(first, first + count) if self.night is None else self.night.seeds
         found: list[Trial] = []
         if "base" in self.comparison.controls and not self.comparison.base_per_seed:
             found.append(self._trial("base", "control", None, []))
-        for seed in range(first, first + count):
+        for place, seed in enumerate(seeds):
             if "base" in self.comparison.controls and self.comparison.base_per_seed:
                 found.append(self._trial("base", "control", seed, []))
-            ordered = arms if (seed - first) % 2 == 0 else arms[::-1]
+            ordered = arms if place % 2 == 0 else arms[::-1]
             for arm in ordered:
                 if "sft" in self.comparison.controls and arm == sft_arm(self.comparison):
                     found.append(self._trial("sft", "control", seed, self.comparison.arms[arm][:1]))
@@ -135,8 +139,21 @@ class _Planner:
             preparation=preparation,
             training=training,
             references=references,
+            remeasured=self._remeasured([*training, *references]),
             evaluations=evaluations,
         )
+
+    def _remeasured(self, stage_ids: list[str]) -> list[str]:
+        """What this night measures the costs on: what was measured before is trained again, from the same inputs."""
+        if self.night is None or self.night.remeasure != "costs":
+            return []
+        again = []
+        for stage_id in stage_ids:
+            stage = self.stages[stage_id]
+            if self.night.measured_before(stage_id):
+                stage_id = self._add(stage.settings, stage.inputs, stage.seed, night=self.night.date)
+            again.append(stage_id)
+        return again
 
     @cached_property
     def _data(self) -> str:
@@ -221,8 +238,14 @@ class _Planner:
             evaluation=evaluation,
         )
 
-    def _add(self, settings: StageSettings, inputs: StageInputs, seed: int) -> str:
-        stage, described = make_stage(settings, inputs, seed=seed, threads=self._threads, device=self._device)
+    def _add(
+        self, settings: StageSettings, inputs: StageInputs, seed: int, *, night: str | None = None
+    ) -> str:
+        if self.night is not None and self.night.remeasure == "all":
+            night = self.night.date
+        stage, described = make_stage(
+            settings, inputs, seed=seed, threads=self._threads, device=self._device, night=night
+        )
         stage = stage.model_copy(update={"limits": self._limits})
         self.stages.setdefault(stage.id, stage)
         self.identities[stage.id] = described

@@ -35,6 +35,7 @@ def broken_rules(comparison: Comparison) -> Broken:
     yield from _controls(comparison)
     yield from _evaluations(comparison)
     yield from _decision(comparison)
+    yield from _nightly(comparison)
 
 
 def smallest_train_split(comparison: Comparison, num_rows: int) -> float:
@@ -173,6 +174,16 @@ def _arguments(comparison: Comparison) -> Broken:
                 yield f"training.arguments.{argument}", f"{problem} (arms.{name}.{index} gets it)"
             for argument, problem in objections(stage.trainer, stage.arguments):
                 yield f"arms.{name}.{index}.arguments.{argument}", problem
+
+
+def _nightly(comparison: Comparison) -> Broken:
+    nightly = comparison.nightly
+    if nightly.seeds == "rotate" and nightly.remeasure != "none":
+        yield (
+            "nightly.remeasure",
+            f"must be none with `nightly.seeds: rotate`, got {nightly.remeasure}: new seeds are measured each night "
+            "anyway.",
+        )
 
 
 def _controls(comparison: Comparison) -> Broken:

@@ -13,8 +13,8 @@ from harness.events import RunLog, run_log
 from harness.interrupts import StopRequest
 from harness.keeping import give_up_weights
 from harness.lock import run_lock
+from harness.nightly import plan_of
 from harness.plan import COMPARISON, Plan
-from harness.planning import make_plan
 from harness.progress import make_progress
 from harness.records import write_json
 from harness.reuse import Work, adopt, inputs_of, work_left
@@ -23,7 +23,13 @@ from pipelines.stages import Stage
 
 
 def run_comparison(
-    comparison: Comparison, *, arms: list[str] | None, results: Path, reports: Path, quiet: bool
+    comparison: Comparison,
+    *,
+    arms: list[str] | None,
+    results: Path,
+    reports: Path,
+    quiet: bool,
+    night: str | None = None,
 ) -> int:
     """Run what is not done yet, then write summary and report and print the verdict.
 
@@ -33,6 +39,7 @@ def run_comparison(
         results: Folder below which the comparison has its own.
         reports: Folder that gets the report.
         quiet: Print nothing but the verdict.
+        night: The date of a night, whose comparison gets a folder and a report of its own; or None.
 
     Returns:
         0 when every stage is done, 1 when some failed.
@@ -40,8 +47,8 @@ def run_comparison(
     Raises:
         UserError: another run holds the results folder, or the folder cannot be written.
     """
-    folder = results / comparison.name
-    plan = make_plan(comparison, arms=arms)
+    plan = plan_of(comparison, arms=arms, results=results, night=night)
+    folder = results / plan.comparison.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         reports.mkdir(parents=True, exist_ok=True)
@@ -50,6 +57,7 @@ def run_comparison(
             f"{error.filename}: cannot be written ({error.strerror}). Use --results and --reports."
         ) from error
     with run_lock(folder) as died:
+        check_disk(plan, work_left(plan, folder).todo, folder)
         declare(folder, plan)
         write_json(folder / COMPARISON, plan.model_dump(mode="json", by_alias=True))
         with run_log(folder, make_progress(quiet=quiet), died) as log, StopRequest() as stop:
@@ -66,7 +74,6 @@ def _run_stages(plan: Plan, folder: Path, log: RunLog, stop: StopRequest) -> set
     give_up_weights(plan, folder)
     if not todo:
         return set()
-    check_disk(plan, todo, folder)
     launcher = make_launcher(plan.comparison.start_method, todo[0].device, folder)
     failed: set[str] = set()
     for stage in todo:

@@ -273,6 +273,10 @@ class Stage(Strict):
     seed: int = Field(ge=0, description="Every random source of the stage is seeded from it.")
     threads: int = Field(ge=1, description="CPU threads that torch may use.")
     device: Literal["cpu", "cuda"]
+    night: str | None = Field(
+        None,
+        description="The night for which a finished stage is measured anew; part of the identity where given.",
+    )
     limits: Limits = Limits()
 
     @property

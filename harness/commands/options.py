@@ -24,5 +24,11 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the config; may be repeated."),
 ]
+Nights = Annotated[
+    str | None,
+    typer.Option(
+        "--night", metavar="DATE", help="A night's run, in a folder of its own: a date, or today (`nightly`)."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the verdict and the report's path only.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.commands.options import DONE, Arms, Changes, ConfigFile, Debug, Results, Seeds
+from harness.commands.options import DONE, Arms, Changes, ConfigFile, Debug, Nights, Results, Seeds
 
 if TYPE_CHECKING:
     from harness.config import Comparison
@@ -20,6 +20,7 @@ def plan(
     seeds: Seeds = None,
     arm: Arms = None,
     change: Changes = None,
+    night: Nights = None,
     _debug: Debug = False,
 ) -> int:
     """Say what a run would do: trials, distinct stages, what is done, what is left. Runs nothing."""
@@ -27,20 +28,26 @@ def plan(
 
     comparison = load_comparison(config, overrides=change or (), seeds=seeds)
     arms = chosen_arms(comparison, arm or ())
-    print_outlook(comparison, arms=arms, results=results, as_json=as_json)
+    print_outlook(comparison, arms=arms, results=results, night=night, as_json=as_json)
     return DONE
 
 
 def print_outlook(
-    comparison: Comparison, *, arms: list[str] | None, results: Path, as_json: bool = False
+    comparison: Comparison,
+    *,
+    arms: list[str] | None,
+    results: Path,
+    night: str | None,
+    as_json: bool = False,
 ) -> None:
     """Print what a run of `comparison` would do."""
+    from harness.nightly import plan_of
     from harness.outlook import look_ahead, outlook_json, outlook_lines
-    from harness.planning import make_plan
 
-    outlook = look_ahead(make_plan(comparison, arms=arms), results / comparison.name)
+    planned = plan_of(comparison, arms=arms, results=results, night=night)
+    outlook = look_ahead(planned, results / planned.comparison.name)
     if as_json:
         typer.echo(outlook_json(outlook))
     else:
-        for line in outlook_lines(comparison.name, outlook):
+        for line in outlook_lines(planned.comparison.name, outlook):
             typer.echo(line)

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.options import DONE, Arms, Changes, ConfigFile, Debug, Quiet, Reports, Results, Seeds
+from harness.commands.options import (
+    DONE,
+    Arms,
+    Changes,
+    ConfigFile,
+    Debug,
+    Nights,
+    Quiet,
+    Reports,
+    Results,
+    Seeds,
+)
 from harness.commands.plan import print_outlook
 from harness.errors import UserError
 
@@ -23,6 +34,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what is done and what is left, as `plan` does.")
     ] = False,
+    night: Nights = None,
     _debug: Debug = False,
 ) -> int:
     """Train, measure and judge; write results and report.
@@ -40,8 +52,8 @@ def run(
         raise UserError(f"{config}: cannot run here: {lacking[0]}{more}")
     look_at_data(comparison)
     if dry_run:
-        print_outlook(comparison, arms=arms, results=results)
+        print_outlook(comparison, arms=arms, results=results, night=night)
         return DONE
     from harness.run import run_comparison
 
-    return run_comparison(comparison, arms=arms, results=results, reports=reports, quiet=quiet)
+    return run_comparison(comparison, arms=arms, results=results, reports=reports, quiet=quiet, night=night)

@@ -40,6 +40,11 @@ from pipelines.stages import (
 )
 
 MIB = 2**20
+PRODUCTS = {
+    "data": ("splits", "tokenizer"),
+    "reference": ("logps",),
+    **dict.fromkeys(("pretrain", "sft", "dpo", "orpo"), ("model",)),
+}
 LEVELS = {"base": 0.45, "sft": 0.7, "orpo": 0.76, "sft-dpo": 0.75}
 NUM_STEPS = 12
 NO_GPU = Missing(reason="the stage ran on the CPU")
@@ -102,13 +107,18 @@ class Run:
 def make_results(parent: Path, run: Run | None = None) -> Path:
     """Write a results folder below `parent` and return it."""
     run = run or Run()
-    plan = make_plan(run.comparison(), arms=run.arms)
     folder = parent / "made-up"
-    folder.mkdir(parents=True)
+    write_results(folder, make_plan(run.comparison(), arms=run.arms), run)
+    return folder
+
+
+def write_results(folder: Path, plan: Plan, run: Run) -> None:
+    """Write the plan into `folder`, and what its stages leave where they have left nothing yet."""
+    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / COMPARISON, plan.model_dump(mode="json", by_alias=True))
     broken, absent = _broken(plan, run)
     for stage in plan.stages:
-        if stage.id in absent:
+        if stage.id in absent or (folder / stage.id).is_dir():
             continue
         (folder / stage.id).mkdir()
         if stage.id in broken:
@@ -116,7 +126,13 @@ def make_results(parent: Path, run: Run | None = None) -> Path:
             _write(folder, stage, None, status=status, message=message)
         else:
             _write(folder, stage, _outcome(plan, stage, folder, run))
-    return folder
+
+
+def add_products(folder: Path) -> None:
+    """Empty folders in place of the weights and tokens that stages of `folder` leave."""
+    for stage in folder.iterdir():
+        for product in PRODUCTS.get(stage.name.partition("-")[0], ()):
+            (stage / product).mkdir(exist_ok=True)
 
 
 def _broken(plan: Plan, run: Run) -> tuple[dict[str, tuple[Status, str]], set[str]]:
