@@ -89,12 +89,30 @@ def test_run_hands_over_what_the_options_say(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr("harness.run.run_comparison", fake_run)
     path = write(tmp_path)
-    options = ["--seeds", "5", "--arm", "orpo", "--results", "r", "--reports", "p", "--quiet"]
+    options = [
+        "--seeds",
+        "5",
+        "--arm",
+        "orpo",
+        "--results",
+        "r",
+        "--reports",
+        "p",
+        "--quiet",
+        "--night",
+        "today",
+    ]
     assert main(["run", str(path), *options, "--set", "arms.orpo.0.arguments.beta=0.2"]) == 1
     assert seen.pop("comparison") == load_comparison(
         path, overrides=["arms.orpo.0.arguments.beta=0.2"], seeds=5
     )
-    assert seen == {"arms": ["orpo"], "results": Path("r"), "reports": Path("p"), "quiet": True}
+    assert seen == {
+        "arms": ["orpo"],
+        "results": Path("r"),
+        "reports": Path("p"),
+        "quiet": True,
+        "night": "today",
+    }
 
 
 @pytest.mark.parametrize(
