@@ -95,6 +95,51 @@ class Evaluations(Strict):
     benchmarks: BenchmarkEvaluation | None = None
 
 
+class Span(Strict):
+    """Where random values of a sweep are drawn from."""
+
+    low: float = Field(description="The smallest value.")
+    high: float = Field(description="The largest value; more than `low`.")
+    scale: Literal["linear", "log"] = Field(
+        "log", description="Even spread of the values, or of their logarithms."
+    )
+
+
+class RandomPoints(Strict):
+    """Points of a sweep drawn at random."""
+
+    num_points: int = Field(ge=2, le=1000, description="How many.")
+    seed: int = Field(0, ge=0, description="Seeds the draw.")
+    keys: dict[str, Span] = Field(min_length=1, description="Key of the arm to where its values come from.")
+
+
+class ArmSweep(Strict):
+    """The points of one arm, in one of three ways. Keys lead into the arm: `0.arguments.beta` is its first stage's beta."""
+
+    grid: dict[str, list[Any]] = Field(
+        default_factory=dict, description="Key to its values: every combination is a point."
+    )
+    points: list[dict[str, Any]] = Field(
+        default_factory=list, description="Each point by itself: key to value."
+    )
+    random: RandomPoints | None = Field(None, description="Points drawn at random.")
+
+
+class Sweep(Strict):
+    """Several settings of each arm, compared on validation items; the best of each arm is then run on fresh seeds."""
+
+    arms: dict[Name, ArmSweep] = Field(min_length=1, description="The arms that are swept.")
+    metric: str | None = Field(
+        None, description="The metric that chooses, on the validation split; `decision.metric` if empty."
+    )
+    seeds: int = Field(
+        2, ge=1, le=100, description="Seeds of every point. They are not among those of the report."
+    )
+    unequal_effort: str | None = Field(
+        None, description="Why the two compared arms may have different numbers of points."
+    )
+
+
 class Decision(Strict):
     """The declared rule by which the verdict is reached."""
 
@@ -173,6 +218,7 @@ class Comparison(Strict):
         "spawned, unless it is certain that the server never touched the driver.",
     )
     evaluations: Evaluations = Field(Evaluations(), description="What is measured on every final model.")
+    sweep: Sweep | None = Field(None, description="Settings to choose from, for each arm.")
     decision: Decision = Field(Decision(), description="How the verdict is reached.")
     nightly: Nightly = Field(Nightly(), description="What a night does, and what its gate bears.")
     price_per_hour: float | None = Field(None, ge=0, description="Price of this machine; prices the bill.")

@@ -12,7 +12,7 @@ from harness.config import Comparison
 from harness.errors import UserError
 from harness.integrity import standing
 from harness.plan import COMPARISON, Night, Plan, read_plan
-from harness.planning import make_plan
+from harness.planning import make_plan, plan_from
 from harness.reuse import ADOPTED, work_left
 
 TODAY = "today"
@@ -32,7 +32,7 @@ def plan_of(comparison: Comparison, *, arms: list[str] | None, results: Path, ni
         UserError: the date is none, or the name gets too long.
     """
     if night is None:
-        return make_plan(comparison, arms=arms)
+        return plan_from(comparison, results / comparison.name, arms=arms)
     day = _day(night)
     name = f"{comparison.name}-{day}"
     if len(name) > LONGEST_NAME:
@@ -44,9 +44,8 @@ def plan_of(comparison: Comparison, *, arms: list[str] | None, results: Path, ni
     if comparison.nightly.seeds == "rotate":
         return _rotated(named, comparison, arms, results, day)
     first = comparison.first_seed
-    return make_plan(
-        named, arms=arms, night=_night(named, folder, day, list(range(first, first + named.seeds)))
-    )
+    seeds = list(range(first, first + named.seeds))
+    return plan_from(named, folder, arms=arms, night=_night(named, folder, day, seeds))
 
 
 def _rotated(

@@ -26,22 +26,25 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> None:
         path, equals, text = override.partition("=")
         if not equals or not path.strip("."):
             raise UserError(f"--set {override}: must be key.path=value, such as seeds=5.")
-        _put(content, path.strip().split("."), parse_value(text, f"--set {override}"), override)
+        put(content, path.strip().split("."), parse_value(text, f"--set {override}"), f"--set {override}")
 
 
-def _put(content: dict[str, Any], parts: list[str], value: Any, override: str) -> None:
-    here: Any = content
+def put(content: Any, parts: list[str], value: Any, where: str) -> None:
+    """Put `value` into `content`, in place, at the end of the path that `parts` are.
+
+    Raises:
+        UserError: the path leads through something that has no keys; the message begins with `where`.
+    """
+    here = content
     walked: list[str] = []
     while True:
         if isinstance(here, list):
-            key: Any = _position(here, parts[0], ".".join(walked), override)
+            key: Any = _position(here, parts[0], ".".join(walked), where)
             used = 1
         elif isinstance(here, dict):
             key, used = _key(here, parts)
         else:
-            raise UserError(
-                f"--set {override}: {'.'.join(walked)} holds {here!r}, which has no key {parts[0]!r}."
-            )
+            raise UserError(f"{where}: {'.'.join(walked)} holds {here!r}, which has no key {parts[0]!r}.")
         walked.append(str(key))
         parts = parts[used:]
         if not parts:
@@ -60,10 +63,10 @@ def _key(mapping: dict[str, Any], parts: list[str]) -> tuple[str, int]:
     return parts[0], 1
 
 
-def _position(entries: list[Any], part: str, walked: str, override: str) -> int:
+def _position(entries: list[Any], part: str, walked: str, where: str) -> int:
     if part.isdigit() and int(part) < len(entries):
         return int(part)
     raise UserError(
-        f"--set {override}: {walked} is a list of {len(entries)}, so the next part must be a position from 0 "
+        f"{where}: {walked or 'this'} is a list of {len(entries)}, so the next part must be a position from 0 "
         f"to {len(entries) - 1}, got {part!r}."
     )

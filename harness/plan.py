@@ -18,8 +18,8 @@ COMPARISON = "comparison.json"
 class Trial(Strict):
     """One arm, or one control, with one seed: the stages behind its final model and the evaluations on it."""
 
-    name: str = Field(description="The arm's name, or `base` or `sft`.")
-    role: Literal["arm", "control"]
+    name: str = Field(description="The arm's name, `base`, `sft`, or a sweep's point such as `orpo@2`.")
+    role: Literal["arm", "control", "point"]
     seed: int | None = Field(description="None for a base model that all seeds share.")
     preparation: list[str] = Field(description="Ids of the stages that make the base model and the data.")
     training: list[str] = Field(description="Ids of the training stages in order; empty for the base.")
@@ -77,6 +77,9 @@ class Plan(Strict):
         1, description="How often evidence that this plan rests on has been judged, this time included."
     )
     trials: list[Trial]
+    chosen: dict[str, int] = Field(
+        default_factory=dict, description="Of a sweep: each swept arm's chosen point, once it is known."
+    )
     stages: list[Stage]
     identities: dict[str, dict[str, Any]] = Field(
         default_factory=dict, exclude=True, description="What each id is a hash of; kept beside the stage."

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from harness.config import ArmStage, Comparison
 from harness.errors import UserError
 from harness.identity import decision_hash, make_stage
 from harness.machine import choose_device
+from harness.measured import measured_by
 from harness.plan import Night, Plan, Trial
+from harness.records import Record, read_record
+from harness.sweep import choose, points_of, sweep_metric
 from pipelines.errors import PipelineError
 from pipelines.stages import (
     ConvertSettings,
@@ -38,18 +45,26 @@ REFERENCE_ARGUMENTS = (
 )  # of TRL's DPO arguments, those that change a reference's log-probs
 
 
-def make_plan(comparison: Comparison, *, arms: list[str] | None = None, night: Night | None = None) -> Plan:
+def make_plan(
+    comparison: Comparison,
+    *,
+    arms: list[str] | None = None,
+    chosen: Mapping[str, int] | None = None,
+    night: Night | None = None,
+) -> Plan:
     """Expand a comparison.
 
     Args:
         comparison: The validated config.
         arms: Only these arms; all of them if None.
+        chosen: Of a sweep: the number of the point that each swept arm is run with on fresh seeds. An arm that is swept
+            and not in it gets the trials of its points only.
         night: What a night changes.
 
     Raises:
         UserError: a source whose content is part of a stage's identity is not there.
     """
-    planner = _Planner(comparison, night)
+    planner = _Planner(comparison, dict(chosen or {}), night)
     try:
         trials = planner.trials(list(comparison.arms) if arms is None else arms)
     except (PipelineError, FileNotFoundError) as error:
@@ -59,17 +74,50 @@ def make_plan(comparison: Comparison, *, arms: list[str] | None = None, night: N
         decision_hash=decision_hash(comparison.decision),
         night=night.date if night else None,
         trials=trials,
+        chosen=planner.chosen,
         stages=list(planner.stages.values()),
         identities=planner.identities,
     )
 
 
-def trial_seed(seed: int) -> int:
+def plan_from(
+    comparison: Comparison, folder: Path, *, arms: list[str] | None = None, night: Night | None = None
+) -> Plan:
+    """The plan as far as the records in `folder` let it be known: a sweep's chosen points need their records.
+
+    Args:
+        comparison: The validated config.
+        folder: The comparison's results folder; it need not be there yet.
+        arms: Only these arms; all of them if None.
+        night: What a night changes.
+
+    Raises:
+        UserError: as `make_plan`.
+    """
+    plan = make_plan(comparison, arms=arms, night=night)
+    if comparison.sweep is None:
+        return plan
+    chosen = choose(plan, _records_so_far(folder, plan))
+    return make_plan(comparison, arms=arms, chosen=chosen, night=night) if chosen else plan
+
+
+def _records_so_far(folder: Path, plan: Plan) -> dict[str, Record]:
+    """By stage id; a damaged record is none, its stage will run again."""
+    found: dict[str, Record] = {}
+    for stage in plan.stages:
+        with contextlib.suppress(ValidationError):
+            if (record := read_record(folder / stage.id)) is not None:
+                found[stage.id] = record
+    return found
+
+
+def trial_seed(seed: int, purpose: Literal["trial", "sweep"] = "trial") -> int:
     """The number that seeds a trial's random sources, from the seed's index.
 
-    Spread by a hash: in TRL epoch e of seed s is epoch 0 of seed s + e, so neighbours would share their order.
+    Spread by a hash: in TRL epoch e of seed s is epoch 0 of seed s + e, so neighbours would share their order. A sweep's
+    seeds are others than those of the report with the same index.
     """
-    digest = hashlib.sha256(f"prefduel trial seed {seed}".encode()).digest()
+    digest = hashlib.sha256(f"prefduel {purpose} seed {seed}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1  # numpy and transformers want less than 2**32
 
 
@@ -81,6 +129,7 @@ def sft_arm(comparison: Comparison) -> str | None:
 @dataclass
 class _Planner:
     comparison: Comparison
+    chosen: dict[str, int]
     night: Night | None
     stages: dict[str, Stage] = field(default_factory=dict)
     identities: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -97,19 +146,41 @@ class _Planner:
         found: list[Trial] = []
         if "base" in self.comparison.controls and not self.comparison.base_per_seed:
             found.append(self._trial("base", "control", None, []))
+        found += self._points(arms)
+        recipes = {arm: recipe for arm in arms if (recipe := self._recipe(arm)) is not None}
         for place, seed in enumerate(seeds):
             if "base" in self.comparison.controls and self.comparison.base_per_seed:
                 found.append(self._trial("base", "control", seed, []))
-            ordered = arms if place % 2 == 0 else arms[::-1]
+            ordered = list(recipes) if place % 2 == 0 else list(recipes)[::-1]
             for arm in ordered:
                 if "sft" in self.comparison.controls and arm == sft_arm(self.comparison):
-                    found.append(self._trial("sft", "control", seed, self.comparison.arms[arm][:1]))
-                found.append(self._trial(arm, "arm", seed, self.comparison.arms[arm]))
+                    found.append(self._trial("sft", "control", seed, recipes[arm][:1]))
+                found.append(self._trial(arm, "arm", seed, recipes[arm]))
         return found
 
+    def _points(self, arms: list[str]) -> list[Trial]:
+        """The trials of a sweep's points, the arms' order reversed in every second seed."""
+        sweep = self.comparison.sweep
+        if sweep is None:
+            return []
+        return [
+            self._trial(point.name, "point", seed, point.recipe)
+            for seed in range(sweep.seeds)
+            for arm in (arms if seed % 2 == 0 else arms[::-1])
+            for point in points_of(self.comparison, arm)
+        ]
+
+    def _recipe(self, arm: str) -> list[ArmStage] | None:
+        """The stages that the report's seeds of an arm run; None while its point is not chosen."""
+        points = points_of(self.comparison, arm)
+        if not points:
+            return self.comparison.arms[arm]
+        return points[self.chosen[arm]].recipe if arm in self.chosen else None
+
     def _trial(
-        self, name: str, role: Literal["arm", "control"], seed: int | None, recipe: list[ArmStage]
+        self, name: str, role: Literal["arm", "control", "point"], seed: int | None, recipe: list[ArmStage]
     ) -> Trial:
+        purpose: Literal["trial", "sweep"] = "sweep" if role == "point" else "trial"
         base = self._base(seed)
         data = self._data
         policy: str | None = None
@@ -123,13 +194,13 @@ class _Planner:
                 reference = self._add(self._reference_settings(stage), inputs, DATA_SEED)
                 references.append(reference)
                 inputs = inputs.model_copy(update={"reference": reference})
-            policy = self._add(self._train_settings(stage), inputs, trial_seed(seed))
+            policy = self._add(self._train_settings(stage), inputs, trial_seed(seed, purpose))
             training.append(policy)
         inputs = StageInputs(base=base, data=data, policy=policy)
         evaluations = [
             # One seed for all: sampled replies of every model then meet the same random numbers.
             self._add(self._evaluate_settings(evaluation), inputs, DATA_SEED)
-            for evaluation in self._evaluations()
+            for evaluation in (self._choosing() if role == "point" else self._evaluations())
         ]
         preparation = [data] if base is None else [base, data]
         return Trial(
@@ -187,6 +258,13 @@ class _Planner:
         for evaluation in (groups.preference, groups.generation, groups.benchmarks):
             if evaluation is not None:
                 yield evaluation
+
+    def _choosing(self) -> Iterator[Evaluation]:
+        """The evaluation that a sweep's points are chosen by: the one that measures its metric, on the validation split."""
+        wanted = sweep_metric(self.comparison)
+        for evaluation in (self.comparison.evaluations.preference, self.comparison.evaluations.generation):
+            if evaluation is not None and wanted in measured_by(evaluation):
+                yield evaluation.model_copy(update={"split": "validation"})
 
     def _train_settings(self, stage: ArmStage) -> TrainSettings:
         shape = self.comparison.training

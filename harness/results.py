@@ -59,7 +59,8 @@ class Results:
         """The trials of each model, controls first, in the order of the config, by seed."""
         found: dict[str, list[Trial]] = {name: [] for name in ("base", "sft", *self.plan.comparison.arms)}
         for trial in sorted(self.plan.trials, key=lambda trial: trial.seed or 0):
-            found[trial.name].append(trial)
+            if trial.role != "point":
+                found[trial.name].append(trial)
         return {name: trials for name, trials in found.items() if trials}
 
     def rows(self, stage_id: str, name: str) -> Iterator[dict[str, Any]]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
-from harness.benchmark_tasks import benchmark_name, is_local
+from pydantic import ValidationError
+
 from harness.config import ArmStage, Comparison
 from harness.config_errors import did_you_mean
-from harness.metrics import BENCHMARK_PREFIX, METRICS, metric
+from harness.errors import UserError
+from harness.measured import is_measured, measured_by, measured_metrics, where_measured
+from harness.metrics import METRICS, metric
+from harness.sweep import points_of, sweep_metric
 from harness.trainer_fields import objections
 
 CONTROLS = ("base", "sft")
@@ -36,6 +39,7 @@ def broken_rules(comparison: Comparison) -> Broken:
     yield from _evaluations(comparison)
     yield from _decision(comparison)
     yield from _nightly(comparison)
+    yield from _sweep(comparison)
 
 
 def smallest_train_split(comparison: Comparison, num_rows: int) -> float:
@@ -184,6 +188,86 @@ def _nightly(comparison: Comparison) -> Broken:
             f"must be none with `nightly.seeds: rotate`, got {nightly.remeasure}: new seeds are measured each night "
             "anyway.",
         )
+    if nightly.seeds == "rotate" and comparison.sweep is not None:
+        yield (
+            "nightly.seeds",
+            "must be fixed with a sweep: another night may choose other points, got rotate.",
+        )
+
+
+def _sweep(comparison: Comparison) -> Broken:
+    sweep = comparison.sweep
+    if sweep is None:
+        return
+    for arm, swept in sweep.arms.items():
+        key = f"sweep.arms.{arm}"
+        if arm not in comparison.arms:
+            yield key, f"must be the name of an arm. {did_you_mean(arm, list(comparison.arms))}"
+            return
+        ways = [name for name in ("grid", "points", "random") if getattr(swept, name)]
+        if len(ways) != 1:
+            yield key, f"must have one of grid, points and random, got {' and '.join(ways) or 'none'}."
+            return
+        for name, span in (swept.random.keys if swept.random else {}).items():
+            if span.high <= span.low or (span.scale == "log" and span.low <= 0):
+                yield (
+                    f"{key}.random.keys.{name}.high",
+                    f"must be more than low ({span.low:g}), and low more than 0 on a log scale, got {span.high:g}.",
+                )
+                return
+        yield from _points(comparison, arm, key)
+    counts = {
+        arm: len(points_of(comparison, arm)) or 1
+        for arm in comparison.decision.compare
+        if arm in comparison.arms
+    }
+    if len(set(counts.values())) > 1 and not sweep.unequal_effort:
+        told = ", ".join(f"{arm} has {count}" for arm, count in counts.items())
+        yield (
+            "sweep.arms",
+            f"must have as many points for each compared arm: {told}. Or say why in sweep.unequal_effort.",
+        )
+    name = sweep_metric(comparison)
+    groups = comparison.evaluations
+    chosen_by = [
+        group for group in (groups.preference, groups.generation) if group and name in measured_by(group)
+    ]
+    if not chosen_by:
+        yield (
+            "sweep.metric",
+            f"must be one that preference or generation measures (points are compared on validation pairs), got {name!r}.",
+        )
+    elif metric(name).direction == "none":
+        yield "sweep.metric", f"must have a better direction; neither is better for {name}."
+    if not comparison.data.validation_share:
+        yield "sweep", "needs validation pairs: data.validation_share must be more than 0."
+
+
+def _points(comparison: Comparison, arm: str, key: str) -> Broken:
+    try:
+        points = points_of(comparison, arm)
+    except UserError as error:
+        yield key, f"must have keys that lead into the arm, such as 0.arguments.beta. {error}"
+        return
+    except ValidationError as error:
+        first = error.errors()[0]
+        yield key, f"makes a stage that cannot be: {'.'.join(map(str, first['loc']))}: {first['msg']}."
+        return
+    for point in points:
+        if any(point.recipe == other.recipe for other in points[: point.number]):
+            yield (
+                key,
+                f"must not have a point twice: point {point.number} ({point.changes}) is the same as one before.",
+            )
+            return
+        for index, stage in enumerate(point.recipe):
+            problems = [*_stage(comparison, stage)]
+            problems += [
+                (f"arguments.{name}", said) for name, said in objections(stage.trainer, stage.arguments)
+            ]
+            for name, problem in problems:
+                yield f"{key}: {index}.{name}", f"{problem} (point {point.number})"
+                return
 
 
 def _controls(comparison: Comparison) -> Broken:
@@ -222,9 +306,9 @@ def _decision(comparison: Comparison) -> Broken:
     if decision.compare[0] == decision.compare[1]:
         yield "decision.compare", f"must name two different arms, got {decision.compare[0]!r} twice."
     measured = measured_metrics(comparison)
-    if not _is_measured(decision.metric, comparison, measured):
+    if not is_measured(decision.metric, comparison, measured):
         hint = (
-            f"Evaluations that measure it: {_measured_by(decision.metric)}."
+            f"Evaluations that measure it: {where_measured(decision.metric)}."
             if decision.metric in METRICS
             else ""
         )
@@ -237,41 +321,3 @@ def _decision(comparison: Comparison) -> Broken:
         yield "decision.metric", f"must have a better direction; neither is better for {decision.metric}."
     if decision.cost == "money" and comparison.price_per_hour is None:
         yield "decision.cost", "must not be money while price_per_hour is empty."
-
-
-def measured_metrics(comparison: Comparison) -> list[str]:
-    """Names of the metrics that the configured evaluations measure; of lm-eval's own groups only the group's name."""
-    groups = comparison.evaluations
-    found: list[str] = []
-    if groups.preference:
-        found += ["preference_accuracy", "preference_margin", "chosen_nll"]
-    if groups.generation:
-        found += ["reply_length_tokens", "stopped_share"]
-        if "gold" in groups.generation.judges:
-            found.append("gold_score")
-            found += ["gold_score_sampled"] if groups.generation.sampled else []
-    if groups.benchmarks:
-        found += [
-            BENCHMARK_PREFIX + benchmark_name(task)
-            for task in groups.benchmarks.tasks
-            if not is_local(task) or Path(task).is_file()
-        ]
-    return found
-
-
-def _is_measured(name: str, comparison: Comparison, measured: list[str]) -> bool:
-    if name in measured:
-        return True
-    benchmarks = comparison.evaluations.benchmarks
-    if not name.startswith(BENCHMARK_PREFIX) or benchmarks is None:
-        return False
-    # A file that is not here cannot be looked into, and a group of lm-eval's own has tasks below it.
-    unknown = [task for task in benchmarks.tasks if not (is_local(task) and Path(task).is_file())]
-    return any(is_local(task) or name.startswith(BENCHMARK_PREFIX + task) for task in unknown)
-
-
-def _measured_by(name: str) -> str:
-    if name.startswith("gold"):
-        sampled = " and `sampled: true`" if name == "gold_score_sampled" else ""
-        return f"generation with `judges: [gold]`{sampled} (toy data)"
-    return "generation" if name in ("reply_length_tokens", "stopped_share") else "preference"

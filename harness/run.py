@@ -59,15 +59,30 @@ def run_comparison(
     with run_lock(folder) as died:
         check_disk(plan, work_left(plan, folder).todo, folder)
         declare(folder, plan)
-        write_json(folder / COMPARISON, plan.model_dump(mode="json", by_alias=True))
         with run_log(folder, make_progress(quiet=quiet), died) as log, StopRequest() as stop:
-            failed = _run_stages(plan, folder, log, stop)
+            failed: set[str] = set()
+            while True:
+                write_json(folder / COMPARISON, plan.model_dump(mode="json", by_alias=True))
+                failed |= _run_stages(plan, folder, log, stop, failed)
+                # What a sweep found may call for more: the chosen points on fresh seeds.
+                known = plan_of(comparison, arms=arms, results=results, night=night)
+                if known.chosen == plan.chosen:
+                    break
+                plan = known
         _conclude(folder, reports)
     return 1 if failed else 0
 
 
-def _run_stages(plan: Plan, folder: Path, log: RunLog, stop: StopRequest) -> set[str]:
-    """Run the stages in order; return the ids of those that failed or lack an input."""
+def _run_stages(plan: Plan, folder: Path, log: RunLog, stop: StopRequest, before: set[str]) -> set[str]:
+    """Run the stages in order; return the ids of those that failed or lack an input.
+
+    Args:
+        plan: What to run.
+        folder: The comparison's results folder.
+        log: Told what happens.
+        stop: Asked between stages.
+        before: Ids of stages that failed already in this run: they are not tried again.
+    """
     work = work_left(plan, folder)
     log.planned(plan, work)
     todo = _take_over(plan, work, folder, log)
@@ -75,9 +90,11 @@ def _run_stages(plan: Plan, folder: Path, log: RunLog, stop: StopRequest) -> set
     if not todo:
         return set()
     launcher = make_launcher(plan.comparison.start_method, todo[0].device, folder)
-    failed: set[str] = set()
+    failed = before & {stage.id for stage in todo}
     for stage in todo:
         stop.check()
+        if stage.id in failed:
+            continue
         if inputs_of(stage) & failed:
             failed.add(stage.id)
             log.skipped(stage, "an input failed")

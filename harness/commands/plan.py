@@ -43,9 +43,11 @@ def print_outlook(
     """Print what a run of `comparison` would do."""
     from harness.nightly import plan_of
     from harness.outlook import look_ahead, outlook_json, outlook_lines
+    from harness.sweep import still_to_choose
 
-    planned = plan_of(comparison, arms=arms, results=results, night=night)
-    outlook = look_ahead(planned, results / planned.comparison.name)
+    known = plan_of(comparison, arms=arms, results=results, night=night)
+    folder = results / known.comparison.name
+    outlook = look_ahead(known, folder, not_yet_known=list(still_to_choose(known)))
     if as_json:
         typer.echo(outlook_json(outlook))
     else:

@@ -1,0 +1,55 @@
+"""Which metrics the configured evaluations measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.benchmark_tasks import benchmark_name, is_local
+from harness.config import Comparison
+from harness.metrics import BENCHMARK_PREFIX
+from pipelines.stages import Evaluation, GenerationEvaluation, PreferenceEvaluation
+
+
+def measured_metrics(comparison: Comparison) -> list[str]:
+    """Names of the metrics that the configured evaluations measure; of lm-eval's own groups only the group's name."""
+    groups = comparison.evaluations
+    return [
+        name
+        for evaluation in (groups.preference, groups.generation, groups.benchmarks)
+        if evaluation is not None
+        for name in measured_by(evaluation)
+    ]
+
+
+def measured_by(evaluation: Evaluation) -> list[str]:
+    """Names of the metrics that one evaluation measures."""
+    if isinstance(evaluation, PreferenceEvaluation):
+        return ["preference_accuracy", "preference_margin", "chosen_nll"]
+    if isinstance(evaluation, GenerationEvaluation):
+        gold = ["gold_score", *["gold_score_sampled"] * evaluation.sampled]
+        return ["reply_length_tokens", "stopped_share", *(gold if "gold" in evaluation.judges else [])]
+    return [
+        BENCHMARK_PREFIX + benchmark_name(task)
+        for task in evaluation.tasks
+        if not is_local(task) or Path(task).is_file()
+    ]
+
+
+def is_measured(name: str, comparison: Comparison, measured: list[str]) -> bool:
+    """Whether `name` is among the `measured` ones, or may be: some tasks cannot be looked into before they run."""
+    if name in measured:
+        return True
+    benchmarks = comparison.evaluations.benchmarks
+    if not name.startswith(BENCHMARK_PREFIX) or benchmarks is None:
+        return False
+    # A file that is not here cannot be looked into, and a group of lm-eval's own has tasks below it.
+    unknown = [task for task in benchmarks.tasks if not (is_local(task) and Path(task).is_file())]
+    return any(is_local(task) or name.startswith(BENCHMARK_PREFIX + task) for task in unknown)
+
+
+def where_measured(name: str) -> str:
+    """Which evaluation would measure this metric, in words."""
+    if name.startswith("gold"):
+        sampled = " and `sampled: true`" if name == "gold_score_sampled" else ""
+        return f"generation with `judges: [gold]`{sampled} (toy data)"
+    return "generation" if name in ("reply_length_tokens", "stopped_share") else "preference"
