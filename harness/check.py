@@ -11,6 +11,7 @@ from harness.errors import UserError
 from harness.hostile import terminal
 from harness.requirements import requirements, requirements_not_met
 from harness.rules import TOY
+from harness.sweep import points_of, sweep_metric
 from pipelines.data.splitting import SPLITS
 from pipelines.errors import PipelineError
 
@@ -45,6 +46,11 @@ def check_lines(comparison: Comparison, *, arms: list[str] | None) -> Iterator[s
         f"at most {shape.max_length} tokens a pair",
     )
     yield from _data_lines(comparison)
+    for name in comparison.sweep.arms if comparison.sweep else ():
+        yield _line(
+            "sweep",
+            f"{name}: {len(points_of(comparison, name))} points, chosen by {sweep_metric(comparison)}",
+        )
     groups = comparison.evaluations
     measured = [group.group for group in (groups.preference, groups.generation, groups.benchmarks) if group]
     yield _line("evaluations", ", ".join(measured))
@@ -101,6 +107,8 @@ def _scored_splits(comparison: Comparison) -> Iterator[Split]:
     for group in (comparison.evaluations.preference, comparison.evaluations.generation):
         if group is not None:
             yield group.split
+    if comparison.sweep is not None:
+        yield "validation"
 
 
 def _data_lines(comparison: Comparison) -> Iterator[str]:

@@ -117,10 +117,14 @@ def _replies(summary: Summary) -> Iterator[str]:
 
 
 def _one_point(results: Results) -> Iterator[str]:
-    names = " and ".join(results.plan.comparison.decision.compare)
-    yield (
-        f"{names} ran at one setting of their hyperparameters each; how well either is tuned was not measured"
-    )
+    comparison = results.plan.comparison
+    swept = comparison.sweep.arms if comparison.sweep else {}
+    untuned = [arm for arm in comparison.decision.compare if arm not in swept]
+    if untuned:
+        yield (
+            f"{' and '.join(untuned)} ran at one setting of {'their' if len(untuned) > 1 else 'its'} hyperparameters"
+            f"{' each' if len(untuned) > 1 else ''}; how well {'either' if len(untuned) > 1 else 'it'} is tuned was not measured"
+        )
 
 
 def _tokens(summary: Summary) -> Iterator[str]:

@@ -28,6 +28,7 @@ from harness.summary_schema import (
     Summary,
     VerdictSummary,
 )
+from harness.sweep_summary import summarise_sweep
 from harness.verdict import Verdict
 
 MEAN_ALPHA = 0.05  # intervals of single means are shown at 95 % whatever the verdict's alpha
@@ -78,6 +79,7 @@ def make_summary(results: Results) -> Summary:
         verdict=_verdict_summary(results, verdict, ratios, against_controls),
         cost_ratios=ratios,
         doubts=[],
+        sweep=summarise_sweep(results),
         failures=_failures(results),
         data=results.data(),
         spent=spent(results),

@@ -206,6 +206,38 @@ class Claim(Strict):
     measured_by: str | None = Field(None, description="Which config would measure it, or measure it better.")
 
 
+class PointSummary(Strict):
+    """One point of a sweep, on the metric that chooses."""
+
+    changes: dict[str, Any] = Field(description="Key within the arm to value.")
+    by_seed: list[float] = Field(description="The mean over validation items for each finished seed.")
+    mean: float | None = Field(description="null where no seed finished.")
+    low: float | None = Field(description="95 % interval of the mean; null with a single seed.")
+    high: float | None
+    num_failed_seeds: int
+    chosen: bool = Field(description="Whether its arm was run with it on fresh seeds.")
+
+
+class SweptArm(Strict):
+    """The points of one arm."""
+
+    points: list[PointSummary]
+    num_within_margin: int | None = Field(
+        description="Points whose mean lies within the declared margin of the arm's best; null where none finished."
+    )
+
+
+class SweepSummary(Strict):
+    """A sweep: what was tried on validation items before the report's seeds were run."""
+
+    metric: str
+    direction: Direction
+    unit: str
+    margin: float
+    num_items: int = Field(description="Validation items that each point was measured on, the fewest of any.")
+    arms: dict[str, SweptArm]
+
+
 class FailureSummary(Strict):
     """A stage that did not finish."""
 
@@ -235,6 +267,7 @@ class Summary(Strict):
         description="Of the verdict's two arms, in every cost that was measured."
     )
     doubts: list[str] = Field(description="Reasons to doubt the verdict, the strongest first.")
+    sweep: SweepSummary | None = None
     failures: list[FailureSummary]
     data: DataOutcome | None
     spent: list[KindCost]

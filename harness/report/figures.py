@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.metrics import Direction
-from harness.report.palette import COLOURS, INK, PAPER, Look, drawing
+from harness.report.palette import INK, PAPER, Look, drawing
 from harness.summary_schema import MetricSummary
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ MOST_MODELS, MOST_SEED_MARKS = 16, 30
 COLUMNS, PANEL_WIDTH, ROW_HEIGHT = 3, 3.0, 0.22  # inches
 PNG_DPI = 150
 THOUSANDS = 10_000  # an axis that reaches this far is labelled in thousands
+
+LOG_SPAN = 5  # an axis whose values differ by more than this factor is logarithmic
 
 Drawn = tuple[bytes, bytes]  # SVG, PNG
 Bounds = tuple[float, float] | None
@@ -61,6 +63,18 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class SweepCurve:
+    """What the values of one swept key were worth, in order of the value."""
+
+    title: str
+    look: Look
+    x: Sequence[float]
+    y: Sequence[float]
+    bounds: Sequence[Bounds]
+    chosen: Sequence[bool]
+
+
+@dataclass(frozen=True)
 class Difference:
     """A row of a forest plot; drawn in the metric's unit."""
 
@@ -68,25 +82,6 @@ class Difference:
     value: float
     low: float | None
     high: float | None
-
-
-@dataclass(frozen=True)
-class SweepPoint:
-    """One value of a setting and what came of it."""
-
-    value: float
-    mean: float
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
-class SweepPanel:
-    """One setting; its points ascend."""
-
-    setting: str
-    y_label: str
-    points: Sequence[SweepPoint]
 
 
 def draw_quality_cost(points: Sequence[Point], *, x_label: str, y_label: str, direction: Direction) -> Drawn:
@@ -170,21 +165,28 @@ def draw_panels(panels: Sequence[Panel], *, columns: int) -> Drawn:
         return _saved(figure)
 
 
-def draw_sweeps(panels: Sequence[SweepPanel]) -> Drawn:
-    """Draw a panel for each setting; the axis is logarithmic where values span a factor of 10."""
+def draw_sweep(curves: Sequence[SweepCurve], *, y_label: str) -> Drawn:
+    """Draw a panel for each swept key, all on one scale of quality."""
     with drawing():
-        figure, all_axes = _panels(len(panels), 2.3)
-        for axes, panel in zip(all_axes, panels, strict=True):
-            values = [point.value for point in panel.points]
-            if values[0] > 0 and values[-1] >= 10 * values[0]:
+        figure, all_axes = _panels(len(curves), 2.6)
+        for place, (axes, curve) in enumerate(zip(all_axes, curves, strict=True)):
+            colour, marker, dash = curve.look
+            axes.plot(curve.x, curve.y, marker, color=colour, linestyle=dash, linewidth=1, markersize=5)
+            for x, y, bounds, chosen in zip(curve.x, curve.y, curve.bounds, curve.chosen, strict=True):
+                if bounds is not None:
+                    axes.plot([x, x], bounds, color=colour, linewidth=1.2, alpha=0.7)
+                if chosen:
+                    axes.plot([x], [y], "o", color=INK, markersize=11, fillstyle="none")
+            if min(curve.x) > 0 and max(curve.x) > LOG_SPAN * min(curve.x):
                 axes.set_xscale("log")
-            axes.plot(values, [point.mean for point in panel.points], "-o", color=COLOURS[2], markersize=5)
-            for point in panel.points:
-                if point.low is not None and point.high is not None:
-                    axes.plot([point.value] * 2, [point.low, point.high], color=COLOURS[2], linewidth=1.3)
-            axes.set_xlabel(panel.setting, fontsize=8)
-            axes.set_ylabel(panel.y_label, fontsize=8)
-            axes.grid(visible=True, color=INK, alpha=0.12, linewidth=0.6)
+                axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.set_title(curve.title)
+            axes.set_xlabel(curve.title.rpartition(": ")[2], fontsize=8)
+            axes.set_ylabel(y_label if place % COLUMNS == 0 else "", fontsize=8)
+            axes.grid(visible=True, axis="y", color=INK, alpha=0.12, linewidth=0.6)
+        lowest, highest = min(a.get_ylim()[0] for a in all_axes), max(a.get_ylim()[1] for a in all_axes)
+        for axes in all_axes:
+            axes.set_ylim(lowest, highest)
         return _saved(figure)
 
 

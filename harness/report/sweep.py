@@ -1,111 +1,107 @@
-"""Sweeps: arms that differ in one number of one stage, such as ORPO's beta, drawn against that number."""
+"""The sweep: what each setting was worth on validation items, and how much tuning matters to each arm."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from harness.metrics import metric
-from harness.numbers import interval, with_interval
-from harness.report.figures import BETTER, SweepPanel, SweepPoint, draw_sweeps
-from harness.report.page import Figure, Paragraph, Section, Table, Text, cut
+from harness.numbers import interval, number, with_interval
+from harness.report.figures import BETTER, SweepCurve, draw_sweep, shortened
+from harness.report.page import Block, Bullets, Figure, Paragraph, Section, Table, Text, cut
 from harness.report.view import View
-from harness.summary_schema import MetricSummary
+from harness.summary_schema import PointSummary, SweepSummary
 
-MIN_POINTS, MOST_SWEEPS = 3, 6
 TITLE = "Sweep"
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """Arms that differ in one number alone.
-
-    Attributes:
-        setting: Such as `orpo beta`.
-        arms: By value, ascending.
-    """
-
-    setting: str
-    arms: dict[float, str]
+MOST_PANELS = 9
 
 
 def sweep_section(view: View) -> Section | None:
-    """Curves and a table; None where no three arms differ in one number alone."""
-    found = sweeps(view)
+    """A curve for each swept number, every point in a table; None where nothing was swept."""
+    sweep = view.summary.sweep
+    if sweep is None:
+        return None
+    seeds = max((len(point.by_seed) for arm in sweep.arms.values() for point in arm.points), default=0)
+    intro = (
+        f"Points were compared by {sweep.metric} on {sweep.num_items} validation items and {seeds} seeds each. The best of "
+        "each arm was then run on fresh seeds, and only those are in the verdict and in the other sections. The best of many "
+        "points looks better here than it is: that is why."
+    )
+    spreads = [
+        f"{arm}: {found.num_within_margin} of {len(found.points)} points lie within the margin ({sweep.margin:g}) of its best; "
+        f"{sum(point.num_failed_seeds > 0 for point in found.points)} lost a seed"
+        for arm, found in sweep.arms.items()
+        if found.num_within_margin is not None
+    ]
+    return Section(TITLE, [Paragraph(intro), Bullets(spreads), *_figure(view, sweep), *_table(view, sweep)])
+
+
+def _figure(view: View, sweep: SweepSummary) -> list[Block]:
+    curves = [
+        curve
+        for arm, found in sweep.arms.items()
+        for key in _numeric_keys(found.points)
+        if (curve := _curve(view, arm, key, found.points)) is not None
+    ][:MOST_PANELS]
+    if not curves:
+        return []
+    label = f"{sweep.metric} ({sweep.unit}; {BETTER[sweep.direction]})"
+    svg, png = draw_sweep(curves, y_label=label)
+    caption = (
+        "Means over seeds and validation items with their 95 % interval; the ring is the chosen point. Where several keys "
+        "were swept at once, a panel shows all points against one key."
+    )
+    alt = f"{sweep.metric} against {', '.join(curve.title for curve in curves)}; the table below has the numbers"
+    return [Figure("sweep", alt, caption, svg, png)]
+
+
+def _numeric_keys(points: Sequence[PointSummary]) -> list[str]:
+    """Keys whose values are different numbers."""
+    keys = dict.fromkeys(key for point in points for key in point.changes)
+    return [
+        key
+        for key in keys
+        if len({_value(point, key) for point in points}) > 1
+        and all(isinstance(_value(point, key), int | float) for point in points)
+    ]
+
+
+def _curve(view: View, arm: str, key: str, points: Sequence[PointSummary]) -> SweepCurve | None:
+    found = sorted(
+        (point for point in points if point.mean is not None), key=lambda point: float(point.changes[key])
+    )
     if not found:
         return None
-    rows = [_row(view, sweep.setting, value, arm) for sweep in found for value, arm in sweep.arms.items()]
-    head = ["setting", "value", "arm", view.summary.verdict.metric, "95 % interval", "seeds"]
-    warning = (
-        "The best of several points looks better than it is, as it was chosen by the same seeds and items: judge a chosen point "
-        "on fresh seeds."
+    return SweepCurve(
+        title=f"{shortened(arm)}: {key.rpartition('.')[2]}",
+        look=view.looks.get(arm) or next(iter(view.looks.values())),
+        x=[float(point.changes[key]) for point in found],
+        y=[float(point.mean) for point in found if point.mean is not None],
+        bounds=[
+            None if point.low is None or point.high is None else (point.low, point.high) for point in found
+        ],
+        chosen=[point.chosen for point in found],
     )
-    table = cut(Table(head, rows, align="lrlrrr"), view.export)
-    return Section(TITLE, [*_figure(view, found), *table, Paragraph(warning)])
 
 
-def _figure(view: View, found: list[Sweep]) -> Iterator[Figure]:
-    name = view.summary.verdict.metric
-    about = metric(name)
-    panels = [
-        SweepPanel(sweep.setting, f"{name} ({about.unit})", points)
-        for sweep in found
-        if (points := list(_points(view, sweep)))
-    ]
-    if not panels:
-        return
-    shown = panels[:MOST_SWEEPS]
-    svg, png = draw_sweeps(shown)
-    more = f" The first {MOST_SWEEPS} of {len(panels)} sweeps." if len(panels) > MOST_SWEEPS else ""
-    caption = (
-        f"{name} against the one number in which arms differ; {BETTER[about.direction]}. Means with 95 % intervals, the seeds of "
-        f"each are in the table.{more}"
-    )
-    told = (
-        f"{panel.setting}: " + ", ".join(f"{point.mean:.3g} at {point.value:g}" for point in panel.points)
-        for panel in shown
-    )
-    yield Figure("sweep", f"{name} by setting. {'; '.join(told)}", caption, svg, png)
+def _value(point: PointSummary, key: str) -> object:
+    value = point.changes.get(key)
+    return None if isinstance(value, bool) else value
 
 
-def _points(view: View, sweep: Sweep) -> Iterator[SweepPoint]:
-    for value, arm in sweep.arms.items():
-        if (found := _measured(view, arm)) is not None:
-            yield SweepPoint(value, found.mean, found.low, found.high)
-
-
-def _row(view: View, setting: str, value: float, arm: str) -> tuple[Text, ...]:
-    found = _measured(view, arm)
-    if found is None:
-        return setting, f"{value:g}", arm, "not measured", "", "0"
-    mean = with_interval(found.mean, found.low, found.high)
-    return setting, f"{value:g}", arm, mean, interval(found.low, found.high), str(len(found.by_seed))
-
-
-def _measured(view: View, arm: str) -> MetricSummary | None:
-    model = view.summary.arms.get(arm)
-    return None if model is None else model.metrics.get(view.summary.verdict.metric)
-
-
-def sweeps(view: View) -> list[Sweep]:
-    """Every number of a stage in which at least three arms differ while they agree in everything else."""
-    found: dict[tuple[str, str], dict[float, str]] = {}
-    for arm, stages in view.results.plan.comparison.arms.items():
-        content = [stage.model_dump(mode="json") for stage in stages]
-        for place, stage in enumerate(stages):
-            for name, value in stage.arguments.items():
-                if isinstance(value, bool) or not isinstance(value, int | float):
-                    continue
-                content[place]["arguments"][name] = None
-                rest = json.dumps(content, sort_keys=True)
-                content[place]["arguments"][name] = value
-                setting = (
-                    f"{stage.trainer} {name}" if len(stages) == 1 else f"{place + 1}. {stage.trainer} {name}"
+def _table(view: View, sweep: SweepSummary) -> list[Block]:
+    rows: list[tuple[Text, ...]] = []
+    for arm, found in sweep.arms.items():
+        for number_of, point in enumerate(found.points):
+            changes = ", ".join(f"{key} = {json.dumps(value)}" for key, value in point.changes.items())
+            rows.append(
+                (
+                    arm if number_of == 0 else "",
+                    view.shown(changes),
+                    "failed" if point.mean is None else with_interval(point.mean, point.low, point.high),
+                    interval(point.low, point.high),
+                    " ".join(map(number, point.by_seed)),
+                    "yes" if point.chosen else "",
                 )
-                found.setdefault((setting, rest), {}).setdefault(float(value), arm)
-    return [
-        Sweep(setting, dict(sorted(arms.items())))
-        for (setting, _), arms in found.items()
-        if len(arms) >= MIN_POINTS
-    ]
+            )
+    head = ["arm", "setting", sweep.metric, "95 % interval", "by seed", "chosen"]
+    return cut(Table(head, rows, align="llrrll"), view.export)

@@ -245,3 +245,21 @@ def test_kills_at_random_moments_change_no_number(done: Path, tmp_path: Path) ->
         {name: record["outcome"] for name, record in records(root).items()} for root in (done, tmp_path)
     )
     assert killed == through
+
+
+def test_a_sweep_runs_its_points_and_then_the_best_on_a_fresh_seed(tmp_path: Path) -> None:
+    point = {"trainer": "orpo", "arguments": {"learning_rate": 0.01, "num_train_epochs": 1}}
+    sweep = {"arms": {"orpo": {"points": [{"0.arguments.beta": 0.1}, {"0.arguments.beta": 1}]}}, "seeds": 1}
+    data = {"path": str(tmp_path / "pairs.jsonl"), "validation_share": 0.3, "test_share": 0.2}
+    make_config(tmp_path, arms={"orpo": [point]}, controls=[], seeds=1, sweep=sweep, data=data)
+    ran = prefduel("run", "small.yaml", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    plan = json.loads((tmp_path / "results/small/comparison.json").read_text())
+    points = summary(tmp_path)["sweep"]["arms"]["orpo"]["points"]
+    best = max(range(2), key=lambda number: points[number]["mean"])
+    assert plan["chosen"] == {"orpo": best}
+    stages = {stage["id"]: stage for stage in plan["stages"]}
+    trained = {trial["name"]: stages[trial["training"][0]] for trial in plan["trials"]}
+    assert trained["orpo"]["settings"]["arguments"]["beta"] == [0.1, 1][best]
+    assert trained["orpo"]["seed"] not in {trained["orpo@0"]["seed"], trained["orpo@1"]["seed"]}
+    assert "0 to do" in prefduel("plan", "small.yaml", cwd=tmp_path).stdout

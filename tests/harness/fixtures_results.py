@@ -62,6 +62,7 @@ class Run:
         groups: Groups of evaluations that the config has.
         replies: Texts that stand in for replies, in turn.
         changes: Further keys of the config.
+        chosen: Of a sweep: the chosen point of each arm.
     """
 
     seeds: int = 3
@@ -75,6 +76,7 @@ class Run:
     arms: list[str] | None = None
     decision: dict[str, Any] = field(default_factory=lambda: {"metric": "gold_score", "margin": 0.02})
     changes: dict[str, Any] = field(default_factory=dict)
+    chosen: dict[str, int] = field(default_factory=dict)
 
     def comparison(self) -> Comparison:
         evaluations: dict[str, Any] = {
@@ -108,7 +110,7 @@ def make_results(parent: Path, run: Run | None = None) -> Path:
     """Write a results folder below `parent` and return it."""
     run = run or Run()
     folder = parent / "made-up"
-    write_results(folder, make_plan(run.comparison(), arms=run.arms), run)
+    write_results(folder, make_plan(run.comparison(), arms=run.arms, chosen=run.chosen), run)
     return folder
 
 
@@ -218,7 +220,11 @@ def _evaluate(trial: Trial, settings: EvaluateSettings, folder: Path, run: Run) 
     group = settings.evaluation.group
     random = np.random.default_rng([sum(map(ord, trial.name)), 0 if trial.seed is None else trial.seed + 1])
     difficulty = np.random.default_rng(5).normal(0, 0.1, run.num_items)
-    level = run.levels[trial.name] + random.normal(0, 0.01) + run.shifts.get((trial.name, trial.seed), 0)
+    level = (
+        run.levels[trial.name.partition("@")[0]]
+        + random.normal(0, 0.01)
+        + run.shifts.get((trial.name, trial.seed), 0)
+    )
     scores = np.clip(level + difficulty + random.normal(0, 0.05, run.num_items), 0, 1)
     rows: list[dict[str, Any]] = []
     for place, score in enumerate(scores):

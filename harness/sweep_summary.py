@@ -1,0 +1,72 @@
+"""What a sweep found: every point of every arm on the metric that chose among them."""
+
+from __future__ import annotations
+
+from harness.metrics import metric
+from harness.results import Results
+from harness.scores import Table, score_tables
+from harness.summary_schema import PointSummary, SweepSummary, SweptArm
+from harness.sweep import Point, points_of, sweep_metric
+from harness.verdict import estimate_mean
+
+ALPHA = 0.05  # as the intervals of other means
+
+
+def summarise_sweep(results: Results) -> SweepSummary | None:
+    """The points with their scores; None where nothing was swept."""
+    comparison = results.plan.comparison
+    if comparison.sweep is None:
+        return None
+    name = sweep_metric(comparison)
+    about, margin = metric(name), comparison.decision.margin
+    tables: dict[str, Table] = {}
+    arms: dict[str, SweptArm] = {}
+    for arm in comparison.arms:
+        points = []
+        for point in points_of(comparison, arm):
+            trials = [trial for trial in results.plan.trials if trial.name == point.name]
+            if not trials:
+                continue
+            table = score_tables(results, trials).get(name)
+            if table is not None:
+                tables[point.name] = table
+            chosen = results.plan.chosen.get(arm) == point.number
+            points.append(_summarised(point, table, len(trials), chosen=chosen))
+        if points:
+            arms[arm] = SweptArm(
+                points=points, num_within_margin=_near_the_best(points, margin, about.direction)
+            )
+    return SweepSummary(
+        metric=name,
+        direction=about.direction,
+        unit=about.unit,
+        margin=margin,
+        num_items=min((len(table.items) for table in tables.values()), default=0),
+        arms=arms,
+    )
+
+
+def _summarised(point: Point, table: Table | None, num_seeds: int, *, chosen: bool) -> PointSummary:
+    by_seed = [] if table is None else [float(value) for value in table.values.mean(1)]
+    low = high = None
+    if table is not None and min(table.values.shape) >= 2:
+        estimate = estimate_mean(table.values)
+        middle, half = float(estimate.difference), float(estimate.half_width(ALPHA))
+        low, high = middle - half, middle + half
+    return PointSummary(
+        changes=dict(point.changes),
+        by_seed=by_seed,
+        mean=None if table is None else float(table.values.mean()),
+        low=low,
+        high=high,
+        num_failed_seeds=num_seeds - len(by_seed),
+        chosen=chosen,
+    )
+
+
+def _near_the_best(points: list[PointSummary], margin: float, direction: str) -> int | None:
+    means = [point.mean for point in points if point.mean is not None]
+    if not means:
+        return None
+    best = min(means) if direction == "lower" else max(means)
+    return sum(abs(mean - best) <= margin for mean in means)

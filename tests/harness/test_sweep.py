@@ -1,0 +1,230 @@
+"""Sweeps: points from the config, chosen on validation pairs, the best run on fresh seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.cli import main
+from harness.config import Comparison
+from harness.load_config import load_comparison
+from harness.outlook import look_ahead
+from harness.plan import Plan
+from harness.planning import make_plan
+from harness.records import Record
+from harness.report import write_report
+from harness.results import read_results
+from harness.summary import make_summary
+from harness.sweep import choose, points_of, still_to_choose
+from pipelines.stages import EvaluateOutcome, EvaluateSettings, TrainSettings
+from tests.harness.configs import VALID, write
+from tests.harness.fixtures_results import Run, make_results
+
+BETAS = [0.05, 0.1, 0.5]
+GRIDS = {"orpo": {"grid": {"0.arguments.beta": BETAS}}, "sft-dpo": {"grid": {"1.arguments.beta": BETAS}}}
+
+
+SWEPT = Run(
+    changes={"sweep": {"arms": GRIDS, "metric": "gold_score", "seeds": 2}}, chosen={"orpo": 1, "sft-dpo": 0}
+)
+
+
+def comparison(**sweep: Any) -> Comparison:
+    content = {"arms": GRIDS, "metric": "gold_score", "seeds": 2} | sweep
+    return Run(changes={"sweep": content}).comparison()
+
+
+def of_kind(plan: Plan, kind: str) -> list[Any]:
+    return [stage for stage in plan.stages if stage.kind == kind]
+
+
+def test_a_grid_is_every_combination_and_changes_only_its_keys() -> None:
+    grid = {"0.arguments.beta": [0.1, 0.2], "0.arguments.learning_rate": [1e-3, 1e-4, 1e-5]}
+    points = points_of(comparison(arms={"orpo": {"grid": grid}}), "orpo")
+    assert [tuple(point.changes.values()) for point in points] == [
+        (beta, rate) for beta in (0.1, 0.2) for rate in (1e-3, 1e-4, 1e-5)
+    ]
+    assert points[4].recipe[0].arguments == {"beta": 0.2, "learning_rate": 1e-4}
+    assert points[4].name == "orpo@4"
+
+
+def test_random_points_lie_in_their_spans_and_are_the_same_each_time() -> None:
+    keys = {
+        "0.arguments.beta": {"low": 0.01, "high": 1},
+        "0.arguments.weight_decay": {"low": 0, "high": 1, "scale": "linear"},
+    }
+    swept = comparison(arms={"orpo": {"random": {"num_points": 200, "keys": keys}}})
+    points = points_of(swept, "orpo")
+    betas = [point.changes["0.arguments.beta"] for point in points]
+    assert points == points_of(swept, "orpo")
+    assert len(betas) == 200
+    assert all(0.01 <= beta <= 1 for beta in betas)
+    # Even in the logarithm: half of the values lie below the geometric middle.
+    assert 70 <= sum(beta < 0.1 for beta in betas) <= 130
+
+
+def test_a_plan_has_the_points_first_and_fresh_seeds_only_of_the_chosen_ones() -> None:
+    before = make_plan(comparison())
+    assert {trial.role for trial in before.trials} == {"control", "point"}
+    assert len(list(still_to_choose(before))) == 2
+    after = make_plan(comparison(), chosen={"orpo": 2, "sft-dpo": 0})
+    arms = [trial for trial in after.trials if trial.role == "arm"]
+    assert len(arms) == 2 * 3
+    assert list(still_to_choose(after)) == []
+    stages = {stage.id: stage for stage in after.stages}
+    orpo = [stages[trial.training[0]] for trial in arms if trial.name == "orpo"]
+    assert {stage.settings.arguments["beta"] for stage in orpo} == {0.5}
+    tried = {
+        stage.seed
+        for trial in after.trials
+        if trial.role == "point"
+        for stage in map(stages.get, trial.training)
+    }
+    assert tried.isdisjoint(stage.seed for stage in orpo)
+
+
+def test_points_are_measured_on_validation_pairs_alone_and_arms_on_test_pairs() -> None:
+    plan = make_plan(comparison(), chosen={"orpo": 0, "sft-dpo": 0})
+    stages = {stage.id: stage.settings for stage in plan.stages}
+    for trial in plan.trials:
+        evaluations = [stages[stage_id] for stage_id in trial.evaluations]
+        assert all(isinstance(one, EvaluateSettings) for one in evaluations)
+        splits = {getattr(one.evaluation, "split", "test") for one in evaluations}
+        assert splits == {"validation" if trial.role == "point" else "test"}
+        if trial.role == "point":
+            assert [one.evaluation.group for one in evaluations] == ["generation"]
+
+
+def test_twelve_points_of_each_arm_over_three_seeds_train_three_sft_models() -> None:
+    betas = [round(0.05 * number, 2) for number in range(1, 13)]
+    arms = {"orpo": {"grid": {"0.arguments.beta": betas}}, "sft-dpo": {"grid": {"1.arguments.beta": betas}}}
+    plan = make_plan(comparison(arms=arms, seeds=3))
+    assert len(of_kind(plan, "sft")) == 3
+    assert len(of_kind(plan, "dpo")) == len(of_kind(plan, "orpo")) == 36
+
+
+def records_of(
+    plan: Plan, scores: dict[str, list[float]], failed: set[str] = frozenset()
+) -> dict[str, Record]:
+    """Records whose evaluation of point `NAME` with seed i has the i-th score."""
+    found: dict[str, Record] = {}
+    for trial in plan.trials:
+        for stage_id in trial.stages():
+            outcome = EvaluateOutcome(group="generation", means={}, num_items={})
+            if stage_id in trial.evaluations and trial.name in scores:
+                outcome = outcome.model_copy(
+                    update={"means": {"gold_score": scores[trial.name][trial.seed or 0]}}
+                )
+            status = "failed" if trial.name in failed and stage_id in trial.training else "done"
+            if status == "done" or stage_id not in trial.evaluations:
+                found[stage_id] = Record.model_construct(status=status, outcome=outcome)
+    return found
+
+
+def test_the_best_mean_over_seeds_is_chosen_and_the_first_of_equals() -> None:
+    plan = make_plan(comparison())
+    scores = {"orpo@0": [0.5, 0.7], "orpo@1": [0.8, 0.2], "orpo@2": [0.7, 0.5]}
+    scores |= {f"sft-dpo@{number}": [0.1 * number] * 2 for number in range(3)}
+    assert choose(plan, records_of(plan, scores)) == {"orpo": 0, "sft-dpo": 2}
+
+
+def test_a_point_that_failed_is_not_chosen_and_one_that_has_not_ended_keeps_its_arm_open() -> None:
+    plan = make_plan(comparison())
+    scores = {f"{arm}@{number}": [0.1 * number] * 2 for arm in GRIDS for number in range(3)}
+    records = records_of(plan, scores)
+    last = next(trial for trial in plan.trials if trial.name == "sft-dpo@0" and trial.seed == 1)
+    del records[last.evaluations[0]]
+    assert choose(plan, records) == {"orpo": 2}
+    best = [trial for trial in plan.trials if trial.name == "orpo@2"]
+    records[best[0].training[0]] = Record.model_construct(status="not_finite", outcome=None)
+    del records[best[0].evaluations[0]]
+    assert choose(plan, records) == {"orpo": 1}
+
+
+def test_the_summary_shows_every_point_and_how_many_are_near_the_best(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, SWEPT)
+    sweep = make_summary(read_results(folder)).sweep
+    assert sweep is not None
+    assert [point.chosen for point in sweep.arms["orpo"].points] == [False, True, False]
+    assert list(sweep.arms) == ["orpo", "sft-dpo"]
+    for arm in sweep.arms.values():
+        assert [len(point.by_seed) for point in arm.points] == [2, 2, 2]
+        means = [sum(point.by_seed) / 2 for point in arm.points]
+        assert [point.mean for point in arm.points] == pytest.approx(means)
+        assert arm.num_within_margin == sum(max(means) - mean <= 0.02 for mean in means)
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "an arm that is not there": ({"arms": {"orpa": {"points": [{"0.arguments.beta": 1}]}}}, ["sweep.arms.orpa", "Did you mean orpo?"]),
+    "no points": ({"arms": {"orpo": {}}}, ["sweep.arms.orpo must have one of grid, points and random, got none"]),
+    "two ways": (
+        {"arms": {"orpo": {"grid": {"0.arguments.beta": [1]}, "points": [{"0.arguments.beta": 1}]}}},
+        ["sweep.arms.orpo must have one of", "grid and points"],
+    ),
+    "a stage that is not there": ({"arms": {"orpo": {"grid": {"3.arguments.beta": [1, 2]}}}}, ["sweep.arms.orpo", "0.arguments.beta"]),
+    "a key that is not there": ({"arms": {"orpo": {"grid": {"0.argument.beta": [1, 2]}}}}, ["sweep.arms.orpo", "argument"]),
+    "a value that cannot be": (
+        {"arms": {"orpo": {"grid": {"0.arguments.beta": [0.1, -1]}}}}, ["sweep.arms.orpo: 0.arguments.beta must be more than 0, got -1", "point 1"],
+    ),
+    "a point twice": ({"arms": {"orpo": {"grid": {"0.arguments.beta": [0.1, 0.1]}}}}, ["point 1", "same as one before"]),
+    "unequal effort": ({"arms": {"orpo": {"grid": {"0.arguments.beta": [0.1, 0.2]}}}}, ["orpo has 2, sft-dpo has 1", "unequal_effort"]),
+    "a metric without validation": (
+        {"arms": GRIDS, "metric": "benchmark_toy"}, ["sweep.metric must be one that preference or generation measures", "benchmark_toy"],
+    ),
+    "a span upside down": (
+        {"arms": {"orpo": {"random": {"num_points": 3, "keys": {"0.arguments.beta": {"low": 1, "high": 0.1}}}}}}, ["high must be more than low"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_in_a_sweep_is_one_line(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep, pieces = MISTAKES[case]
+    path = write(tmp_path, VALID + yaml.safe_dump({"sweep": sweep}))
+    assert main(["check", str(path)]) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert [piece for piece in pieces if piece not in shown] == [], shown
+
+
+def test_validation_pairs_are_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = VALID.replace("num_pairs: 100", "num_pairs: 100, validation_share: 0")
+    path = write(tmp_path, text + yaml.safe_dump({"sweep": {"arms": GRIDS}}))
+    assert main(["check", str(path)]) == 2
+    assert "data.validation_share must be more than 0" in capsys.readouterr().err
+
+
+def test_unequal_effort_can_be_declared(tmp_path: Path) -> None:
+    sweep = {"arms": {"orpo": {"grid": {"0.arguments.beta": [0.1, 0.2]}}}, "unequal_effort": "DPO is tuned"}
+    path = write(tmp_path, VALID + yaml.safe_dump({"sweep": sweep}))
+    assert load_comparison(path).sweep is not None
+
+
+def test_plan_says_what_is_not_yet_known(tmp_path: Path) -> None:
+    plan = make_plan(comparison())
+    outlook = look_ahead(plan, tmp_path / "none", not_yet_known=list(still_to_choose(plan)))
+    assert outlook.not_yet_known[0].startswith("orpo on 3 fresh seeds, at the point of 3 that gold_score")
+    assert all(isinstance(stage.settings, TrainSettings) for stage in of_kind(plan, "orpo"))
+
+
+def test_the_report_shows_every_point_with_its_curve(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, SWEPT)
+    page = write_report(folder, tmp_path / "reports")
+    text = page.read_text()
+    section = text[text.index("## Sweep") :].partition("\n## ")[0]
+    assert section.count("arguments.beta = ") == 6
+    assert section.count("| yes") == 2
+    assert (tmp_path / "reports/made-up/sweep.svg").is_file()
+    assert "how well" not in text
+
+
+def test_a_comparison_that_was_stopped_before_a_choice_still_has_a_report(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run(changes=SWEPT.changes))
+    summary = make_summary(read_results(folder))
+    assert summary.verdict.outcome == "incomplete"
+    assert "## Sweep" in write_report(folder, tmp_path / "reports").read_text()
