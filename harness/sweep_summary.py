@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from harness.intervals import estimate_mean
 from harness.metrics import metric
 from harness.results import Results
 from harness.scores import Table, score_tables
 from harness.summary_schema import PointSummary, SweepSummary, SweptArm
 from harness.sweep import Point, points_of, sweep_metric
-from harness.verdict import estimate_mean
 
 ALPHA = 0.05  # as the intervals of other means
 
