@@ -51,5 +51,5 @@ def print_outlook(
     if as_json:
         typer.echo(outlook_json(outlook))
     else:
-        for line in outlook_lines(planned.comparison.name, outlook):
+        for line in outlook_lines(known.comparison.name, outlook):
             typer.echo(line)
