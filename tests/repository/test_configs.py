@@ -15,7 +15,7 @@ CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
 
 def test_the_configs_that_the_readme_promises_are_there() -> None:
     assert set(CONFIGS) >= {
-        "toy.yaml", "toy-full.yaml", "smollm2-135m.yaml", "llama-3.1-8b-full.yaml", "llama-3.1-8b-lora.yaml",
+        "toy.yaml", "toy-full.yaml", "staging-toy.yaml", "smollm2-135m.yaml", "llama-3.1-8b-full.yaml", "llama-3.1-8b-lora.yaml",
     }  # fmt: skip
 
 
