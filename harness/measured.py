@@ -9,6 +9,18 @@ from harness.config import Comparison
 from harness.metrics import BENCHMARK_PREFIX
 from pipelines.stages import Evaluation, GenerationEvaluation, PreferenceEvaluation
 
+OF_REPLIES = (
+    "reply_length_tokens",
+    "stopped_share",
+    "repetition",
+    "distinct_2",
+    "longest_loop_tokens",
+    "empty_share",
+    "refusal_share",
+    "script_drift",
+    "form_drift",
+)
+
 
 def measured_metrics(comparison: Comparison) -> list[str]:
     """Names of the metrics that the configured evaluations measure; of lm-eval's own groups only the group's name."""
@@ -27,7 +39,7 @@ def measured_by(evaluation: Evaluation) -> list[str]:
         return ["preference_accuracy", "preference_margin", "chosen_nll"]
     if isinstance(evaluation, GenerationEvaluation):
         gold = ["gold_score", *["gold_score_sampled"] * evaluation.sampled]
-        return ["reply_length_tokens", "stopped_share", *(gold if "gold" in evaluation.judges else [])]
+        return [*OF_REPLIES, *(gold if "gold" in evaluation.judges else [])]
     return [
         BENCHMARK_PREFIX + benchmark_name(task)
         for task in evaluation.tasks
@@ -52,4 +64,4 @@ def where_measured(name: str) -> str:
     if name.startswith("gold"):
         sampled = " and `sampled: true`" if name == "gold_score_sampled" else ""
         return f"generation with `judges: [gold]`{sampled} (toy data)"
-    return "generation" if name in ("reply_length_tokens", "stopped_share") else "preference"
+    return "generation" if name in OF_REPLIES else "preference"

@@ -35,6 +35,29 @@ METRICS: dict[str, Metric] = {
     "stopped_share": Metric(
         "share", "higher", "1 where the greedy reply ended by itself, 0 where it was cut"
     ),
+    "repetition": Metric(
+        "share", "lower", "share of the greedy reply's 4-grams of tokens that stood in it before"
+    ),
+    "distinct_2": Metric("share", "none", "different bigrams of the greedy reply's tokens over all of them"),
+    "longest_loop_tokens": Metric(
+        "tokens",
+        "lower",
+        "the longest stretch of the greedy reply that one block of tokens fills by following itself at once",
+    ),
+    "empty_share": Metric("share", "lower", "1 where nothing in the greedy reply can be seen, else 0"),
+    "refusal_share": Metric(
+        "share", "none", "1 where the greedy reply begins as English assistants decline, else 0"
+    ),
+    "script_drift": Metric(
+        "share",
+        "lower",
+        "1 where most letters of the greedy reply are of another script than those of prompt and chosen reply",
+    ),
+    "form_drift": Metric(
+        "share",
+        "lower",
+        "1 where the greedy reply has a heading, list, code block or table, and neither prompt nor chosen reply has one",
+    ),
 }
 
 BENCHMARK_PREFIX = "benchmark_"

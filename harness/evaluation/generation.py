@@ -10,6 +10,15 @@ from typing import TYPE_CHECKING, Any
 from harness.evaluation.gold import gold_scores
 from harness.evaluation.items import Measured, Row, chosen_pairs, prompt_id
 from harness.evaluation.replies import Limits, Reply, greedy_replies, item_seed, sampled_replies
+from harness.evaluation.reply_traits import (
+    changes_form,
+    changes_script,
+    distinct_2,
+    is_empty,
+    is_refusal,
+    longest_loop,
+    repetition,
+)
 from harness.records import PROMPT, REPLIES
 from pipelines.data.prepared import read_outcome, read_tokenizer
 from pipelines.stages import GenerationEvaluation, Observer
@@ -54,7 +63,10 @@ def measure_generation(
 
     with observer.phase("evaluate"):
         greedy = answers(greedy_replies(model, prompts, limits, progress=observer.progress))
-        items = [_greedy_columns(answer) for answer in greedy]
+        items = [
+            _greedy_columns(answer) | _traits(answer, pair)
+            for answer, pair in zip(greedy, pairs, strict=True)
+        ]
         logs = [_logged(answer, temperature=0) for answer in greedy]
         if evaluation.sampled:
             seeds = [item_seed(seed, pair["uid"]) for pair in pairs]
@@ -74,6 +86,19 @@ class _Answer:
     reply: Reply
     text: str
     gold: GoldScore | None
+
+
+def _traits(answer: _Answer, pair: dict[str, Any]) -> dict[str, float]:
+    expected = f"{answer.prompt}\n{pair['chosen_text']}"
+    return {
+        "repetition": repetition(answer.reply.ids),
+        "distinct_2": distinct_2(answer.reply.ids),
+        "longest_loop_tokens": longest_loop(answer.reply.ids),
+        "empty_share": float(is_empty(answer.text)),
+        "refusal_share": float(is_refusal(answer.text)),
+        "script_drift": float(changes_script(answer.text, expected)),
+        "form_drift": float(changes_form(answer.text, expected)),
+    }
 
 
 def _greedy_columns(answer: _Answer) -> dict[str, Any]:

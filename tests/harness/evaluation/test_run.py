@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset
 
 from harness.evaluation.run import evaluate
+from harness.measured import OF_REPLIES
 from harness.metrics import METRICS
 from pipelines.errors import NotFinite, PipelineError
 from pipelines.stages import EvaluateOutcome, EvaluateSettings, ModelSettings, Stage, StageInputs
@@ -116,7 +117,7 @@ def test_replies_are_kept_with_what_was_asked_and_how_they_ended(root: Path) -> 
         assert row["stopped"] == (item["stopped_share"] == 1)
         assert row["gold"] is None
         assert "<eos>" not in row["reply"]
-    assert set(outcome.means) == {"reply_length_tokens", "stopped_share"}
+    assert set(outcome.means) == set(OF_REPLIES)
 
 
 TOY_PROMPT = "{name} on the {plan} plan writes: {product} {problem}. This is ticket C-72, account B-15."
