@@ -15,6 +15,7 @@ from harness.commands.check import check
 from harness.commands.decide import decide
 from harness.commands.doctor import doctor
 from harness.commands.export import export
+from harness.commands.forecast import forecast
 from harness.commands.gc import gc
 from harness.commands.init import init
 from harness.commands.options import DONE, SOME_FAILED
@@ -31,6 +32,7 @@ USERS_MISTAKE, A_BUG, INTERRUPTED = 2, 70, 130
 # Every command with the example that its help shows.
 COMMANDS: tuple[tuple[Callable[..., int], str], ...] = (
     (run, "prefduel run configs/toy.yaml --seeds 5"),
+    (forecast, 'prefduel forecast configs/llama-3.1-8b-lora.yaml --device "RTX 4090"'),
     (plan, "prefduel plan configs/toy.yaml --seeds 5"),
     (check, "prefduel check configs/smollm2-135m.yaml --set seeds=5"),
     (status, "prefduel status results/toy"),

@@ -34,6 +34,7 @@ LIGHT = {
     "pipelines.data.forms",
     "pipelines.data.sources",
     "pipelines.data.inspect",
+    "pipelines.forecast.request",
     "pipelines.data.splitting",
 }
 # What runs in a stage's own process.

@@ -78,6 +78,7 @@ def test_weights_gradients_and_adam_states_are_the_formulas_to_the_byte(
     assert found.largest["optimizer"] == 2 * parameters * FLOAT32
 
 
+@pytest.mark.slow
 def test_in_bfloat16_adam_keeps_its_states_in_bfloat16_too() -> None:
     config = shape("llama", tie_word_embeddings=True)
     found = answer(config, settings("orpo", dtype="bfloat16"))
@@ -116,7 +117,7 @@ def test_a_copied_reference_is_the_weights_again_and_a_precomputed_one_nothing()
     assert parts["gradients"] == parts["optimizer"] == 0
 
 
-@pytest.mark.parametrize("kind", ["sft", "orpo"])
+@pytest.mark.parametrize("kind", ["sft", pytest.param("orpo", marks=pytest.mark.slow)])
 def test_two_three_and_five_layers_lie_on_one_line_in_every_moment(kind: str) -> None:
     config = shape("llama", tie_word_embeddings=False)
     two, three, five = (

@@ -1,0 +1,48 @@
+"""`prefduel forecast`: memory, time, disk and money before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.commands.options import DONE, Arms, Changes, ConfigFile, Debug, Results, Seeds
+
+
+def forecast(
+    config: ConfigFile,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="NAME", help="For another device, such as `H100 80GB` or cpu."),
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Time a few real steps of each stage on this machine.")
+    ] = False,
+    pairs: Annotated[
+        int | None,
+        typer.Option("--pairs", metavar="N", min=1, help="Training pairs, if the data is elsewhere."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    results: Results = Path("results"),
+    seeds: Seeds = None,
+    arm: Arms = None,
+    change: Changes = None,
+    _debug: Debug = False,
+) -> int:
+    """Say what a comparison will need: memory, time, disk, money. Downloads nothing, needs no GPU."""
+    from harness.load_config import chosen_arms, load_comparison
+
+    comparison = load_comparison(config, overrides=change or (), seeds=seeds)
+    arms = chosen_arms(comparison, arm or ())
+    from harness.forecast.lines import forecast_lines
+    from harness.forecast.make import Asked, make_forecast
+
+    asked = Asked(results=results, device=device, pairs=pairs, calibrate=calibrate)
+    found = make_forecast(comparison, arms=arms, asked=asked)
+    if as_json:
+        typer.echo(found.model_dump_json(by_alias=True, indent=2))
+    else:
+        for line in forecast_lines(found):
+            typer.echo(line)
+    return DONE
