@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from harness.metrics import Direction
 from harness.report.palette import INK, PAPER, Look, drawing
@@ -94,7 +94,7 @@ def draw_quality_cost(points: Sequence[Point], *, x_label: str, y_label: str, di
         direction: Which quality is better.
     """
     with drawing():
-        figure = _figure(7.2, max(3.4, 0.2 * len(points) + 0.8))
+        figure = _figure(7.2, max(3.4, 0.2 * len(points) + 0.8), "constrained")
         axes = figure.add_subplot()
         front = _front(points, direction)
         axes.plot(
@@ -247,10 +247,10 @@ def _draw_model(axes: Axes, row: int, about: MetricSummary, look: Look) -> None:
     axes.plot([about.mean], [row], look.marker, color=look.colour, markersize=6)
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width: float, height: float, layout: Literal["constrained", "tight"]) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout=layout)
 
 
 def _panels(
@@ -258,7 +258,7 @@ def _panels(
 ) -> tuple[Figure, list[Axes]]:
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure = _figure(width * columns + 0.6, height * rows)
+    figure = _figure(width * columns + 0.6, height * rows, "tight")  # half the work of constrained
     return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
 
 
