@@ -25,6 +25,7 @@ COLUMNS, PANEL_WIDTH, ROW_HEIGHT = 3, 3.0, 0.22  # inches
 PNG_DPI = 150
 THOUSANDS = 10_000  # an axis that reaches this far is labelled in thousands
 
+MOST_TICKS = 6
 LOG_SPAN = 5  # an axis whose values differ by more than this factor is logarithmic
 
 Drawn = tuple[bytes, bytes]  # SVG, PNG
@@ -179,7 +180,10 @@ def draw_sweep(curves: Sequence[SweepCurve], *, y_label: str) -> Drawn:
                     axes.plot([x], [y], "o", color=INK, markersize=11, fillstyle="none")
             if min(curve.x) > 0 and max(curve.x) > LOG_SPAN * min(curve.x):
                 axes.set_xscale("log")
-                axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.minorticks_off()
+            values = sorted(set(curve.x))
+            labelled = values[:: -(-len(values) // MOST_TICKS)]
+            axes.set_xticks(labelled, [f"{value:g}" for value in labelled], fontsize=8)
             axes.set_title(curve.title)
             axes.set_xlabel(curve.title.rpartition(": ")[2], fontsize=8)
             axes.set_ylabel(y_label if place % COLUMNS == 0 else "", fontsize=8)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from harness.recommendation import verdict_lines
 from harness.report.bill import bill_section
+from harness.report.claims import claims_section
 from harness.report.data import data_section, failures_section
 from harness.report.differences import differences_section
 from harness.report.environment import environment_section, files_section, reproduce_section, words_section
@@ -86,6 +87,7 @@ def _sections(view: View) -> list[Section | None]:
         learning_section(view),
         sweep_section(view),
         replies_section(view),
+        claims_section(view),
         data_section(view),
         failures_section(view),
         settings_section(view),

@@ -24,7 +24,7 @@ from tests.harness.hostile_texts import PAYLOADS
 
 DOCS = Path(__file__).parents[3] / "docs"
 SECTIONS = (
-    "Quality against cost", "The verdict", "What it costs", "Differences", "Quality", "What was lost", "Learning", "Replies", "Data",
+    "Quality against cost", "The verdict", "What it costs", "Differences", "Quality", "What was lost", "Learning", "Replies", "Published claims", "Data",
     "Failures", "Settings", "Environment", "Where the numbers are", "How to reproduce", "Words",
 )  # fmt: skip
 
@@ -200,6 +200,17 @@ def test_every_contrast_of_the_summary_has_a_row_and_the_verdict_the_first(tmp_p
     assert len(pairs) == 1 + 4 + 5
     assert rows[0][5] == "the verdict"
     assert "A/A control, orpo against itself (seeds 0 2 4 against seeds 1 3)" in section
+
+
+def test_every_claim_has_a_row_with_its_status(tmp_path: Path, page: str) -> None:
+    claims = summarise(make_results(tmp_path, Run(seeds=5))).claims
+    section = page.partition("## Published claims\n")[2].partition("\n## ")[0]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line[:1] == "|"
+    ][2:]
+    assert [(row[0], row[1]) for row in rows] == [(claim.claim, claim.status) for claim in claims]
+    assert "not measured" in {claim.status for claim in claims}
+    assert section.count("To measure it: ") == sum(claim.measured_by is not None for claim in claims)
 
 
 def test_nobody_is_called_the_same(page: str) -> None:
