@@ -13,6 +13,7 @@ from pipelines.stages import (
     GenerationEvaluation,
     Implementation,
     LoraSettings,
+    MasterWeights,
     ModelSettings,
     Nll,
     PreferenceEvaluation,
@@ -35,6 +36,11 @@ class TrainingShape(Strict):
     lora: LoraSettings = Field(LoraSettings(), description="The adapter of `lora` and `qlora`.")
     dtype: Dtype = Field(
         "float32", description="Number format of the weights; bfloat16 also trains in bf16 autocast."
+    )
+    master_weights: MasterWeights = Field(
+        "fp32",
+        description="For `dtype: bfloat16` with `tuning: full`: `fp32` keeps and updates the weights in float32 and "
+        "computes in bfloat16; `none` updates bfloat16 weights, which needs half the memory and loses small updates.",
     )
     effective_batch: int = Field(16, ge=1, description="Pairs per optimizer step, the same in every stage.")
     micro_batch: int = Field(8, ge=1, description="Pairs per forward pass; must divide `effective_batch`.")

@@ -59,8 +59,10 @@ def bytes_needed(plan: Plan, todo: list[Stage], folder: Path) -> int | None:
     if shape.tuning == "full":
         trained = parameters
     trained = trained or int(parameters * ADAPTER_SHARE)
+    # Trained weights are float32, unless they are bfloat16 ones without a float32 master.
+    trained_bytes = trained * (BYTES[shape.dtype] if shape.master_weights == "none" else BYTES["float32"])
     weights = {
-        stage.id: (parameters if stage.kind in ("pretrain", "convert") else trained) * BYTES[shape.dtype]
+        stage.id: parameters * BYTES[shape.dtype] if stage.kind in ("pretrain", "convert") else trained_bytes
         for stage in making
     }
     largest = max(weights.values())

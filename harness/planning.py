@@ -27,6 +27,7 @@ from pipelines.stages import (
     EvaluateSettings,
     Evaluation,
     Limits,
+    MasterWeights,
     Nll,
     PrepareSettings,
     PretrainSettings,
@@ -278,6 +279,7 @@ class _Planner:
             tuning=shape.tuning,
             lora=shape.lora,
             dtype=shape.dtype,
+            master_weights=self._master_weights(),
             effective_batch=shape.effective_batch,
             micro_batch=shape.micro_batch,
             max_length=shape.max_length,
@@ -301,10 +303,16 @@ class _Planner:
             tuning=shape.tuning,
             lora=shape.lora,
             dtype=shape.dtype,
+            master_weights=self._master_weights(),
             micro_batch=shape.micro_batch,
             max_length=shape.max_length,
             arguments={key: arguments[key] for key in REFERENCE_ARGUMENTS if key in arguments},
         )
+
+    def _master_weights(self) -> MasterWeights | None:
+        """Adapters are float32 in any case, so there is a choice for bfloat16 in full alone."""
+        shape = self.comparison.training
+        return shape.master_weights if shape.tuning == "full" and shape.dtype == "bfloat16" else None
 
     def _evaluate_settings(self, evaluation: Evaluation) -> EvaluateSettings:
         shape = self.comparison.training

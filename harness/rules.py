@@ -64,6 +64,11 @@ def _training(comparison: Comparison) -> Broken:
         )
     if shape.tuning == "full" and "lora" in shape.model_fields_set:
         yield "training.lora", "must not be given with `tuning: full`. Write `tuning: lora`, or leave it out."
+    if shape.master_weights == "none" and (shape.dtype, shape.tuning) != ("bfloat16", "full"):
+        yield (
+            "training.master_weights",
+            "must not be none unless `dtype: bfloat16` and `tuning: full`: all other trained weights are float32 as it is.",
+        )
     if shape.tuning == "qlora" and comparison.device == "cpu":
         yield "training.tuning", "must not be qlora with `device: cpu`: 4-bit weights need CUDA. Use lora."
 

@@ -142,11 +142,12 @@ def _from_pretrained(
 ) -> PreTrainedModel:
     settings = stage.settings
     assert isinstance(settings, TrainSettings | ReferenceSettings | EvaluateSettings)
+    dtype = settings.weights_dtype if isinstance(settings, TrainSettings) else settings.dtype
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
             location,
             revision=model.revision or "main",
-            dtype=getattr(torch, settings.dtype),
+            dtype=getattr(torch, dtype),
             attn_implementation=settings.model.attn_implementation,
             trust_remote_code=model.trust_remote_code,
             use_safetensors=True,

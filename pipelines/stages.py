@@ -19,6 +19,7 @@ Reference = Literal["copy", "adapter", "precomputed"]
 Implementation = Literal["trl", "fused"]
 Nll = Literal["prompt_and_completion", "completion"]
 MeanOver = Literal["step", "micro_batch"]
+MasterWeights = Literal["fp32", "none"]
 Recording = Literal["full", "sampled"]
 Split = Literal["train", "validation", "test"]
 RowForm = Literal["auto", "prompt", "messages", "implicit", "orca", "sharegpt"]
@@ -115,6 +116,10 @@ class TrainSettings(Strict):
     tuning: Tuning
     lora: LoraSettings
     dtype: Dtype
+    master_weights: MasterWeights | None = Field(
+        None,
+        description="bfloat16 in full only: whether the weights are kept and updated in float32; else empty.",
+    )
     effective_batch: int = Field(description="Pairs per optimizer step.")
     micro_batch: int = Field(description="Pairs per forward pass; divides `effective_batch`.")
     max_length: int = Field(description="Tokens of prompt and reply together.")
@@ -138,6 +143,11 @@ class TrainSettings(Strict):
     )
     arguments: dict[str, Any] = Field(description="TRL's own arguments of this trainer.")
 
+    @property
+    def weights_dtype(self) -> Dtype:
+        """Number format in which the weights are held and updated."""
+        return "float32" if self.master_weights == "fp32" else self.dtype
+
 
 class ReferenceSettings(Strict):
     """Log-probs of the policy that a DPO stage starts from, on the training pairs: what `reference: precomputed` reads."""
@@ -147,6 +157,7 @@ class ReferenceSettings(Strict):
     tuning: Tuning
     lora: LoraSettings
     dtype: Dtype
+    master_weights: MasterWeights | None = Field(None, description="As of the DPO stage.")
     micro_batch: int = Field(description="Pairs per forward pass.")
     max_length: int = Field(description="Tokens of prompt and reply together.")
     arguments: dict[str, Any] = Field(description="Those of TRL's DPO arguments that change the log-probs.")
@@ -360,6 +371,11 @@ class TrainOutcome(Strict):
         description="TRL's arguments as the trainer had them, paths left out."
     )
     weights_hash: str = Field(description="SHA-256 of the saved weights file(s).")
+    changed_weights_share: float | None = Field(
+        None,
+        description="Share of the trained weights that have another value than at the stage's start; of large models by "
+        "a sample of about a million.",
+    )
 
 
 class ReferenceOutcome(Strict):

@@ -13,7 +13,7 @@ from harness.results import Results
 from pipelines.stages import TrainOutcome, TrainSettings
 
 SHAPE = (
-    "tuning", "dtype", "effective_batch", "micro_batch", "max_length", "gradient_checkpointing", "reference",
+    "tuning", "dtype", "master_weights", "effective_batch", "micro_batch", "max_length", "gradient_checkpointing", "reference",
     "implementation", "nll", "nll_weight", "mean_over",
 )  # fmt: skip
 SEEDS = ("seed", "data_seed")

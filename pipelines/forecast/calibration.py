@@ -67,7 +67,7 @@ def _random_model(config: PretrainedConfig, settings: TrainSettings, device: str
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(
         config,
-        dtype=getattr(torch, settings.dtype),
+        dtype=getattr(torch, settings.weights_dtype),
         attn_implementation=settings.model.attn_implementation,
         trust_remote_code=settings.model.trust_remote_code,
     )

@@ -42,7 +42,7 @@ def meta_model(config: PretrainedConfig, settings: TrainSettings) -> PreTrainedM
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
             config,
-            dtype=getattr(torch, settings.dtype),
+            dtype=getattr(torch, settings.weights_dtype),
             attn_implementation=attention if attention in ATTENTION_ON_FAKES else None,
             trust_remote_code=settings.model.trust_remote_code,
         )

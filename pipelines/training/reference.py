@@ -91,6 +91,7 @@ def _as_dpo(stage: Stage) -> TrainSettings:
         tuning=settings.tuning,
         lora=settings.lora,
         dtype=settings.dtype,
+        master_weights=settings.master_weights,
         effective_batch=settings.micro_batch,
         micro_batch=settings.micro_batch,
         max_length=settings.max_length,

@@ -12,6 +12,7 @@ from pipelines.errors import PipelineError
 from pipelines.models import count_parameters, load_policy, load_reference, save_model, with_new_adapter
 from pipelines.stages import Observer, Stage, TrainOutcome, TrainSettings
 from pipelines.training.arguments import effective_arguments, shared_arguments
+from pipelines.training.changes import ChangedWeights
 from pipelines.training.checkpoints import CheckpointClock, newest_checkpoint, restore_logs
 from pipelines.training.parts import Parts
 from pipelines.training.recording import BATCHES, SAMPLED_STEPS, Prepared, Recorder
@@ -63,6 +64,7 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
             and settings.nll_weight != 0,
             every=1 if settings.recording == "full" else SAMPLED_STEPS,
         )
+    changed = ChangedWeights(trainer.model)
     models = [model for model in (trainer.model, parts.reference_model) if model is not None]
     losses = read_losses(folder / LOSSES)
     with (
@@ -91,6 +93,7 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
         final_loss=losses[-1] if losses else None,
         effective_arguments=effective_arguments(trainer.args),
         weights_hash=digest,
+        changed_weights_share=changed.share(),
     )
 
 

@@ -129,6 +129,10 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "LoRA settings of a full fine-tuning": (
         replaced("micro_batch: 4", "micro_batch: 4, lora: {r: 8}"), ["training.lora", "tuning: full"],
     ),
+    "bfloat16 updates of float32 weights": (
+        replaced("micro_batch: 4", "micro_batch: 4, master_weights: none"),
+        ["training.master_weights must not be none unless `dtype: bfloat16` and `tuning: full`"],
+    ),
     "QLoRA on a CPU": (
         replaced("micro_batch: 4", "micro_batch: 4, tuning: qlora") + "device: cpu\n",
         ["training.tuning must not be qlora", "CUDA"],

@@ -80,6 +80,23 @@ def test_a_preset_says_how_orpo_and_dpo_average_and_what_orpo_covers(tmp_path: P
     assert kinds(plan)["sft"] == 1  # what a preset does not change is shared
 
 
+@pytest.mark.parametrize(
+    ("training", "expected"),
+    [
+        ({"dtype": "bfloat16"}, "fp32"),
+        ({"dtype": "bfloat16", "master_weights": "none"}, "none"),
+        ({"dtype": "bfloat16", "tuning": "lora"}, None),
+        ({"dtype": "float32"}, None),
+    ],
+)
+def test_only_bfloat16_in_full_has_a_choice_of_master_weights(
+    tmp_path: Path, training: dict[str, str], expected: str | None
+) -> None:
+    plan = make_plan(comparison(tmp_path, training=training))
+    trained = [stage.settings for stage in plan.stages if stage.kind in ("sft", "dpo", "orpo")]
+    assert {settings.master_weights for settings in trained} == {expected}
+
+
 def test_one_sft_model_serves_every_dpo_point(tmp_path: Path) -> None:
     arms = {
         f"dpo-{beta}": [{"trainer": "sft"}, {"trainer": "dpo", "arguments": {"beta": beta}}]
