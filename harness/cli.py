@@ -16,6 +16,7 @@ from harness.commands.decide import decide
 from harness.commands.doctor import doctor
 from harness.commands.export import export
 from harness.commands.forecast import forecast
+from harness.commands.gate import gate
 from harness.commands.gc import gc
 from harness.commands.init import init
 from harness.commands.options import DONE, SOME_FAILED
@@ -23,6 +24,7 @@ from harness.commands.plan import plan
 from harness.commands.report import report
 from harness.commands.run import run
 from harness.commands.status import status
+from harness.commands.trend import trend
 from harness.commands.why import why
 from harness.errors import UserError
 from harness.hostile import terminal
@@ -38,6 +40,8 @@ COMMANDS: tuple[tuple[Callable[..., int], str], ...] = (
     (status, "prefduel status results/toy"),
     (why, "prefduel why 'orpo seed 0' 'orpo seed 1' --results results/toy"),
     (gc, "prefduel gc results/toy"),
+    (gate, "prefduel gate results/toy-2026-11-25 --against results/toy-2026-11-24"),
+    (trend, "prefduel trend results/toy-2026-11-*"),
     (report, "prefduel report results/toy"),
     (export, "prefduel export results/toy --format parquet"),
     (decide, "prefduel decide results/toy --margin 0.05"),
