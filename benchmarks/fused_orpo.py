@@ -224,7 +224,7 @@ def _print(rounds: list[dict[str, dict[str, float]]], names: list[str], vocabula
         f"\nVocabulary {vocabulary}, {PAIRS} pairs of {TOKENS} tokens, {prompt} of them prompt, {len(rounds)} rounds\n"
     )
     print(
-        "| | peak, MiB | above weights, gradients, optimizer, MiB | share of trl | step time by trl's (lowest to highest) |"
+        "| | peak, MiB | above weights, gradients, optimizer, MiB | share of trl | step's processor time by trl's (lowest to highest) |"
     )
     print("| --- | --- | --- | --- | --- |")
     for name in names:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Logits held at once: 2**22 float32 numbers are 16 MiB. docs/decisions/fused-orpo.md has what other sizes cost.
+# Logits held at once: 2**22 float32 numbers are 16 MiB; other sizes differ little (docs/decisions/fused-orpo.md).
 MAX_LOGITS = 2**22
 
 
