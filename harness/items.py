@@ -47,21 +47,23 @@ def read_items(path: Path) -> dict[str, Column]:
     found: dict[str, Column] = {}
     for names, group in groupby(_rows(path), key=tuple):  # a few runs of rows that have the same metrics
         rows = list(group)
-        ids = [(str(row["item"]), str(row.get(PROMPT, row["item"]))) for row in rows]
+        items = tuple(str(row["item"]) for row in rows)
+        # One tuple for all metrics, and for clusters where there are none: thousands of evaluations fit in memory.
+        clusters = tuple(str(row[PROMPT]) for row in rows) if PROMPT in names else items
         for name in names:
-            if name not in ("item", PROMPT) and (column := _numbers(ids, [row[name] for row in rows])):
-                found[name] = found[name].followed_by(column) if name in found else column
+            if name not in ("item", PROMPT):
+                column = _numbers(items, clusters, [row[name] for row in rows])
+                if column.items:
+                    found[name] = found[name].followed_by(column) if name in found else column
     return found
 
 
-def _numbers(ids: list[tuple[str, str]], values: list[Any]) -> Column | None:
-    """The numbers among `values`, each with its (item, cluster); None if there are none."""
+def _numbers(items: tuple[str, ...], clusters: tuple[str, ...], values: list[Any]) -> Column:
+    """The numbers among `values`, each with its item and cluster."""
     if not {float, int, bool}.issuperset(map(type, values)):
         kept = [place for place, value in enumerate(values) if isinstance(value, int | float)]
-        ids, values = [ids[place] for place in kept], [values[place] for place in kept]
-    if not ids:
-        return None
-    items, clusters = zip(*ids, strict=True)
+        items, clusters = (tuple(ids[place] for place in kept) for ids in (items, clusters))
+        values = [values[place] for place in kept]
     return Column(items, clusters, np.array(values, dtype=np.float64))
 
 

@@ -89,7 +89,7 @@ def _table(view: View, contrasts: list[Contrast]) -> list[Block]:
         )
     rows += [_row(each) for each in contrasts]
     level = f"{100 * (1 - verdict.alpha):g} % interval"
-    head = ["metric", "pair", "difference", level, "p", "p by Holm", "says", "would have been detected"]
+    head = ["metric", "pair", "difference", level, "p", "p by Holm", "says", "detectable"]
     return cut(Table(head, rows, align="llrrrrlr"), view.export)
 
 

@@ -11,7 +11,7 @@ from harness.report.page import Figure, Paragraph, Section
 from harness.report.view import View
 from pipelines.stages import TrainOutcome
 
-MOST_STAGES, MOST_SEEDS, MOST_POINTS = 6, 20, 400
+MOST_STAGES, MOST_SEEDS, MOST_POINTS = 4, 20, 400
 TITLE = "Learning"
 
 
@@ -33,7 +33,7 @@ def learning_section(view: View) -> Section:
     seeds = max(len(panel.curves) for panel in panels)
     cut = f" The first {MOST_STAGES} of {len(stages)} stages." if len(stages) > MOST_STAGES else ""
     caption = (
-        f"Training loss; thin lines are seeds (n = up to {seeds}), the thick one is their mean. Tokens are the policy's, and "
+        f"Training loss; thin lines are seeds (n = up to {seeds}, of each arm the first {MOST_SEEDS} at most), the thick one is their mean. Tokens are the policy's, and "
         "both axes go on from an arm's stage to its next. Within a stage they are spread evenly over its steps: the record has "
         "the stage's sums. Each trainer has a loss of its own: heights compare within a stage only."
         f"{cut}"

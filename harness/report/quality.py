@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.metrics import BENCHMARK_PREFIX, METRICS, metric
+from harness.metrics import BENCHMARK_PREFIX, metric
 from harness.numbers import interval, number, with_interval
 from harness.report.figures import MOST_MODELS, draw_quality
 from harness.report.page import Block, Bullets, Code, Figure, Paragraph, Section, Table, Text, cut
@@ -11,7 +11,10 @@ from harness.summary_schema import MetricSummary
 
 MOST_METRICS, MOST_SEEDS = 18, 12
 BETTER = {"higher": "higher", "lower": "lower", "none": "neither"}
-LOSSES = ("chosen_nll", "reply_length_tokens", "stopped_share")  # beside benchmarks: what training may damage
+LOSSES = (  # beside benchmarks: what training may damage
+    "chosen_nll", "reply_length_tokens", "stopped_share", "repetition", "longest_loop_tokens", "empty_share",
+    "refusal_share", "script_drift", "form_drift",
+)  # fmt: skip
 
 
 def quality_section(view: View) -> Section:
@@ -19,9 +22,7 @@ def quality_section(view: View) -> Section:
     names = view.summary.metric_names()
     if not names:
         return Section("Quality", [Paragraph("Not measured: no evaluation finished.")])
-    explained = [
-        Code(name) if name not in METRICS else (Code(name), f": {METRICS[name].formula}") for name in names
-    ]
+    explained = [(Code(name), f": {metric(name).formula}") for name in names]
     note = (
         "Intervals here are for single means: whether two models differ is said under Differences, not by looking whether two "
         "of these overlap. They are not clipped to a metric's range."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 from harness.recommendation import verdict_lines
@@ -42,6 +43,7 @@ def write_report(folder: Path, reports: Path, *, with_host: bool = False) -> Pat
         UserError: `folder` is not a results folder, or a file in it is damaged.
     """
     results = read_results(folder)
+    gc.freeze()  # what was read lives until the end: no need to look through it again at each collection
     view = View(results, make_summary(results), with_host=with_host)
     page = make_page(view)
     figures = reports / page.name

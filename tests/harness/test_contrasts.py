@@ -1,4 +1,4 @@
-"""Comparisons beside the verdict: Holm by hand, other arms, and arms against the controls."""
+"""Comparisons beside the verdict: Holm, other arms, and arms against the controls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
+from harness import contrasts
 from harness.plan import read_plan
 from harness.recommendation import verdict_lines
 from harness.summary import summarise
@@ -25,13 +27,18 @@ THIRD_ARM = {
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """Holm (1979), step by step."""
-    ordered = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    corrected, worst = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(ordered):
-        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = worst
-    return corrected
+    """By statsmodels."""
+    return [float(value) for value in multipletests(p_values, method="holm")[1]]
+
+
+def test_holm_is_statsmodels_also_with_ties_and_at_the_ends() -> None:
+    random = np.random.default_rng(0)
+    families = [
+        random.uniform(0, scale, count).tolist() for scale in (0.01, 0.1, 1) for count in (1, 2, 7, 40)
+    ]
+    for family in [*families, [0.0, 1.0], [0.02] * 5, [0.5, 0.01, 0.01, 0.04]]:
+        assert contrasts.holm(family) == pytest.approx(holm(family), abs=1e-15)
+    assert contrasts.holm([]) == []
 
 
 def test_the_other_metrics_are_one_family_with_holms_correction(tmp_path: Path) -> None:
