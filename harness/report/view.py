@@ -12,10 +12,10 @@ from harness.report.palette import Look, look
 from harness.results import Results
 from harness.summary_schema import Summary
 
-# What services give out as keys, `name:word@` in an address, and `user@host`.
+# What services give out as keys, `name:word@` in an address, and `user@host` (a sweep names its points `arm@2`).
 _SECRETS = re.compile(
     r"\b(?:hf_|gh[opsur]_|github_pat_|sk-|glpat-|xox[abp]-)[A-Za-z0-9_-]{8,}|(?<=://)[^\s/@]+@|(?i:bearer )[\w.~+/-]{8,}=*"
-    r"|\b[\w.-]+@[\w-]+(?=[:\s]|$)"
+    r"|\b[\w.-]+@[A-Za-z][\w-]*(?=[:\s]|$)"
 )
 
 
