@@ -65,6 +65,9 @@ TABLES: dict[str, dict[str, Column]] = {
         ),
         "total_seconds": Column("Float64", "the same stages from process start to record"),
         "peak_memory_bytes": Column("Int64", "the largest peak of its stages"),
+        "peak_device_memory_bytes": Column(
+            "Int64", "the same by the device's own figure; empty where it was not measured"
+        ),
         **TOKENS,
     },
     "stages": {
