@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.data.splitting import normalised
 from pipelines.stages import Split
 
 Ids = Sequence[int] | NDArray[np.integer]
@@ -28,15 +28,6 @@ def ids_hash(*parts: Ids) -> str:
 def text_hash(text: str) -> str:
     """16 hex digits for a text."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_BYTES).hexdigest()
-
-
-def normalised(text: str) -> str:
-    """The text by which near-duplicates are known: compatible characters, case, spacing and a closing mark made equal.
-
-    Marks inside stay: 2 + 2 is not 2 - 2.
-    """
-    plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return plain.rstrip(" .?!") or plain
 
 
 def pair_line(pair: Mapping[str, Any], split: Split, end_of_turn_ids: Sequence[int]) -> dict[str, Any]:

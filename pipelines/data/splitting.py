@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Sequence
 
-from pipelines.data.fingerprints import normalised
 from pipelines.data.forms import Message, readable
 from pipelines.stages import DataSettings, Split
 
@@ -20,6 +20,15 @@ def split_of(prompt: Sequence[Message], data: DataSettings) -> Split:
     if position < data.test_share:
         return "test"
     return "validation" if position < data.test_share + data.validation_share else "train"
+
+
+def normalised(text: str) -> str:
+    """The text by which near-duplicates are known: compatible characters, case, spacing and a closing mark made equal.
+
+    Marks inside stay: 2 + 2 is not 2 - 2.
+    """
+    plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return plain.rstrip(" .?!") or plain
 
 
 def rows_of_splits(

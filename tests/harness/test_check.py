@@ -53,7 +53,7 @@ def test_it_shows_form_columns_rows_and_drops(tmp_path: Path, capsys: pytest.Cap
     shown = capsys.readouterr().out
     assert "data        pairs.jsonl: form prompt, 40 rows" in shown
     assert "columns prompt, chosen, rejected" in shown
-    assert "splits 29 train, 3 validation, 6 test" in shown
+    assert "splits 27 train, 3 validation, 8 test" in shown
     assert "1 rows drop out: duplicate (rows 3)" in shown
     assert "1 rows drop out: equal chosen and rejected (rows 7)" in shown
     assert "arm         sft-dpo: sft, then dpo (reference copy)" in shown

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.data.fingerprints import normalised
-from pipelines.data.splitting import rows_of_splits, split_of
+from pipelines.data.splitting import normalised, rows_of_splits, split_of
 from pipelines.stages import DataSettings
 
 DATA = DataSettings(path="rows", validation_share=0.1, test_share=0.2)
