@@ -157,7 +157,7 @@ def _dpo_evaluate(model: PreTrainedModel, pairs: list[Pair], batch_size: int) ->
 
 
 def _check_equal(ours: list[Any], theirs: list[tuple[float, bool]]) -> None:
-    own = [row[f"{side}_logprob_sum"] for row in ours for side in ("chosen", "rejected")]
+    own = [total for pair in ours for total in (pair.chosen_sum, pair.rejected_sum)]
     largest = max(abs(one - other[0]) for one, other in zip(own, theirs, strict=True))
     relative = max(abs(one - other[0]) / abs(one) for one, other in zip(own, theirs, strict=True))
     sys.stderr.write(

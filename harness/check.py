@@ -52,7 +52,11 @@ def check_lines(comparison: Comparison, *, arms: list[str] | None) -> Iterator[s
             f"{name}: {len(points_of(comparison, name))} points, chosen by {sweep_metric(comparison)}",
         )
     groups = comparison.evaluations
-    measured = [group.group for group in (groups.preference, groups.generation, groups.benchmarks) if group]
+    measured = [
+        group.group
+        for group in (groups.preference, groups.generation, groups.benchmarks, groups.drift)
+        if group
+    ]
     yield _line("evaluations", ", ".join(measured))
     decision = comparison.decision
     yield _line(
@@ -104,7 +108,8 @@ def look_at_data(comparison: Comparison) -> Inspection | None:
 
 def _scored_splits(comparison: Comparison) -> Iterator[Split]:
     """Splits that the configured evaluations read."""
-    for group in (comparison.evaluations.preference, comparison.evaluations.generation):
+    groups = comparison.evaluations
+    for group in (groups.preference, groups.generation, groups.drift):
         if group is not None:
             yield group.split
     if comparison.sweep is not None:

@@ -9,6 +9,7 @@ from pydantic import Field
 from pipelines.stages import (
     BenchmarkEvaluation,
     DataSettings,
+    DriftEvaluation,
     Dtype,
     GenerationEvaluation,
     Implementation,
@@ -99,6 +100,7 @@ class Evaluations(Strict):
     preference: PreferenceEvaluation | None = PreferenceEvaluation()
     generation: GenerationEvaluation | None = None
     benchmarks: BenchmarkEvaluation | None = None
+    drift: DriftEvaluation | None = None
 
 
 class Span(Strict):

@@ -42,6 +42,7 @@ WORK: dict[str, tuple[str, tuple[str, ...]]] = {
     "orpo": ("pipelines.training.train", ("torch", "transformers", "trl", "peft", "accelerate", "datasets")),
     "preference": ("harness.evaluation.preference", ("torch", "transformers", "peft")),
     "generation": ("harness.evaluation.generation", ("torch", "transformers", "peft")),
+    "drift": ("harness.evaluation.drift", ("torch", "transformers", "peft")),
     "benchmarks": ("harness.evaluation.benchmarks", ("torch", "transformers", "peft", "lm-eval")),
 }
 

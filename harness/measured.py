@@ -7,8 +7,20 @@ from pathlib import Path
 from harness.benchmark_tasks import benchmark_name, is_local
 from harness.config import Comparison
 from harness.metrics import BENCHMARK_PREFIX
-from pipelines.stages import Evaluation, GenerationEvaluation, PreferenceEvaluation
+from pipelines.stages import DriftEvaluation, Evaluation, GenerationEvaluation, PreferenceEvaluation
 
+OF_PAIRS = (
+    "preference_accuracy",
+    "preference_margin",
+    "preference_accuracy_balanced",
+    "log_odds_margin",
+    "log_ratio_accuracy",
+    "log_ratio_margin",
+    "chosen_nll",
+    "chosen_logprob_shift",
+    "rejected_logprob_shift",
+)
+OF_DRIFT = ("kl_to_base", "weights_distance")
 OF_REPLIES = (
     "reply_length_tokens",
     "stopped_share",
@@ -27,7 +39,7 @@ def measured_metrics(comparison: Comparison) -> list[str]:
     groups = comparison.evaluations
     return [
         name
-        for evaluation in (groups.preference, groups.generation, groups.benchmarks)
+        for evaluation in (groups.preference, groups.generation, groups.benchmarks, groups.drift)
         if evaluation is not None
         for name in measured_by(evaluation)
     ]
@@ -36,7 +48,9 @@ def measured_metrics(comparison: Comparison) -> list[str]:
 def measured_by(evaluation: Evaluation) -> list[str]:
     """Names of the metrics that one evaluation measures."""
     if isinstance(evaluation, PreferenceEvaluation):
-        return ["preference_accuracy", "preference_margin", "chosen_nll"]
+        return list(OF_PAIRS)
+    if isinstance(evaluation, DriftEvaluation):
+        return [*OF_DRIFT, *["kl_to_base_own"] * evaluation.own_replies]
     if isinstance(evaluation, GenerationEvaluation):
         gold = ["gold_score", *["gold_score_sampled"] * evaluation.sampled]
         return [*OF_REPLIES, *(gold if "gold" in evaluation.judges else [])]
@@ -64,4 +78,6 @@ def where_measured(name: str) -> str:
     if name.startswith("gold"):
         sampled = " and `sampled: true`" if name == "gold_score_sampled" else ""
         return f"generation with `judges: [gold]`{sampled} (toy data)"
-    return "generation" if name in OF_REPLIES else "preference"
+    if name in OF_REPLIES:
+        return "generation"
+    return "preference" if name in OF_PAIRS else "drift"

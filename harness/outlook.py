@@ -65,7 +65,7 @@ def stage_label(plan: Plan, stage: Stage) -> str:
     """A few words on a stage: what it does, and for which trial it does so first."""
     trial = trials_of(plan, stage.id)[0]
     if stage.id in trial.preparation:
-        return stage.kind
+        return "base: evaluate preference" if stage.kind == "evaluate" else stage.kind
     if stage.id in trial.training:
         return f"{trial.label()}: train {stage.kind}"
     if stage.id in trial.references:

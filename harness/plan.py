@@ -21,7 +21,10 @@ class Trial(Strict):
     name: str = Field(description="The arm's name, `base`, `sft`, or a sweep's point such as `orpo@2`.")
     role: Literal["arm", "control", "point"]
     seed: int | None = Field(description="None for a base model that all seeds share.")
-    preparation: list[str] = Field(description="Ids of the stages that make the base model and the data.")
+    preparation: list[str] = Field(
+        description="Ids of the stages that make the base model and the data, and of the base model's evaluation that "
+        "its own is compared with."
+    )
     training: list[str] = Field(description="Ids of the training stages in order; empty for the base.")
     references: list[str] = Field(
         default_factory=list, description="Ids of the stages whose reference log-probs its training reads."

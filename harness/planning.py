@@ -197,13 +197,20 @@ class _Planner:
                 inputs = inputs.model_copy(update={"reference": reference})
             policy = self._add(self._train_settings(stage), inputs, trial_seed(seed, purpose))
             training.append(policy)
-        inputs = StageInputs(base=base, data=data, policy=policy)
-        evaluations = [
-            # One seed for all: sampled replies of every model then meet the same random numbers.
-            self._add(self._evaluate_settings(evaluation), inputs, DATA_SEED)
-            for evaluation in (self._choosing() if role == "point" else self._evaluations())
-        ]
         preparation = [data] if base is None else [base, data]
+        evaluations: list[str] = []
+        for evaluation in self._choosing() if role == "point" else self._evaluations():
+            if policy is None and evaluation.group == "drift":
+                continue  # the base has not moved from itself
+            settings = self._evaluate_settings(evaluation)
+            inputs = StageInputs(base=base, data=data, policy=policy)
+            if policy is not None and evaluation.group == "preference":
+                # Scored once for all models, whether or not the base model is a control.
+                of_base = self._add(settings, StageInputs(base=base, data=data), DATA_SEED)
+                preparation.append(of_base)
+                inputs = inputs.model_copy(update={"base_evaluation": of_base})
+            # One seed for all: sampled replies of every model then meet the same random numbers.
+            evaluations.append(self._add(settings, inputs, DATA_SEED))
         return Trial(
             name=name,
             role=role,
@@ -256,7 +263,7 @@ class _Planner:
 
     def _evaluations(self) -> Iterator[Evaluation]:
         groups = self.comparison.evaluations
-        for evaluation in (groups.preference, groups.generation, groups.benchmarks):
+        for evaluation in (groups.preference, groups.generation, groups.benchmarks, groups.drift):
             if evaluation is not None:
                 yield evaluation
 

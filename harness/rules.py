@@ -286,9 +286,15 @@ def _controls(comparison: Comparison) -> Broken:
 
 def _evaluations(comparison: Comparison) -> Broken:
     groups = comparison.evaluations
-    for name, group in (("preference", groups.preference), ("generation", groups.generation)):
+    for name in ("preference", "generation", "drift"):
+        group = getattr(groups, name)
         if group and group.split == "validation" and not comparison.data.validation_share:
             yield f"evaluations.{name}.split", "must not be validation while data.validation_share is 0."
+    if groups.preference and groups.preference.train_items and groups.preference.split == "train":
+        yield (
+            "evaluations.preference.train_items",
+            "must not be given with `split: train`: those pairs are scored.",
+        )
     if groups.generation and "gold" in groups.generation.judges and comparison.data.path != TOY:
         yield (
             "evaluations.generation.judges",

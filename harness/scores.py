@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.intervals import FloatArray, cluster_means
 from harness.items import Column
-from harness.metrics import BENCHMARK_PREFIX, METRICS, metric
+from harness.metrics import METRICS, TRAIN_PREFIX, is_metric, metric
 from harness.plan import Trial
 from harness.results import Results
 from harness.verdict import Scores
@@ -64,7 +64,7 @@ def score_tables(results: Results, trials: list[Trial]) -> dict[str, Table]:
     for trial in trials:
         for stage_id in trial.evaluations:
             for name, column in results.items.get(stage_id, {}).items():
-                if name in METRICS or name.startswith(BENCHMARK_PREFIX):
+                if is_metric(name):
                     by_seed = columns.setdefault(name, {})
                     earlier = by_seed.get(trial.seed)
                     by_seed[trial.seed] = column if earlier is None else earlier.followed_by(column)
@@ -106,4 +106,4 @@ def _table(by_seed: dict[int | None, Column], planned: tuple[int, ...]) -> Table
 
 def _order(name: str) -> tuple[int, str]:
     known = list(METRICS)
-    return (known.index(name) if name in METRICS else len(known), name)
+    return (known.index(name) if name in METRICS else len(known) + name.startswith(TRAIN_PREFIX), name)

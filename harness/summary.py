@@ -8,13 +8,17 @@ from harness.claims import claims
 from harness.contrasts import baselines, secondary
 from harness.costs import cost_of, cost_ratios, spent
 from harness.declared import rule_summary
+from harness.diagnostics import preference_diagnostics
+from harness.diagnostics_schema import PreferenceDiagnostics
 from harness.doubts import doubts
 from harness.hostile import without_paths
 from harness.intervals import FloatArray, estimate_mean, item_interval
 from harness.judgement import aa_control, judge_results, outlier_seeds, rule_of
 from harness.metrics import metric
+from harness.plan import Trial
 from harness.recommendation import recommendation
 from harness.records import write_json
+from harness.regression import station_changes
 from harness.results import Results, read_results
 from harness.scores import Table, score_tables
 from harness.summary_schema import (
@@ -58,6 +62,7 @@ def make_summary(results: Results) -> Summary:
         name: ModelSummary(
             metrics={key: _metric_summary(key, table) for key, table in tables[name].items()},
             cost=cost_of(results, of_model),
+            diagnostics=_diagnostics(results, of_model),
         )
         for name, of_model in trials.items()
     }
@@ -78,6 +83,7 @@ def make_summary(results: Results) -> Summary:
         controls={name: model for name, model in models.items() if name not in arms},
         verdict=_verdict_summary(results, verdict, ratios, against_controls),
         cost_ratios=ratios,
+        changes=station_changes(trials, tables),
         doubts=[],
         sweep=summarise_sweep(results),
         failures=_failures(results),
@@ -92,6 +98,15 @@ def make_summary(results: Results) -> Summary:
     return summary.model_copy(
         update={"doubts": doubts(results, summary), "claims": claims(results, tables, models)}
     )
+
+
+def _diagnostics(results: Results, trials: list[Trial]) -> list[PreferenceDiagnostics]:
+    found = [
+        preference_diagnostics(results.items[stage_id], seed=trial.seed)
+        for trial in trials
+        for stage_id in results.evaluations(trial, "preference")
+    ]
+    return [one for one in found if one is not None]
 
 
 def _metric_summary(name: str, table: Table) -> MetricSummary:

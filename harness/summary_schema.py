@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from harness.diagnostics_schema import PreferenceDiagnostics, StationChange
 from harness.metrics import Direction
 from harness.records import Missing, Status, write_json
 from pipelines.stages import DataOutcome, Strict
@@ -75,6 +76,10 @@ class ModelSummary(Strict):
 
     metrics: dict[str, MetricSummary]
     cost: CostSummary
+    diagnostics: list[PreferenceDiagnostics] = Field(
+        default_factory=list,
+        description="Of each seed with a preference evaluation: length, calibration, overfitting.",
+    )
 
 
 CostQuantity = Literal[
@@ -265,6 +270,10 @@ class Summary(Strict):
     verdict: VerdictSummary
     cost_ratios: list[CostRatio] = Field(
         description="Of the verdict's two arms, in every cost that was measured."
+    )
+    changes: list[StationChange] = Field(
+        default_factory=list,
+        description="Every metric before and after each stretch of training: from the base to SFT, from SFT to DPO.",
     )
     doubts: list[str] = Field(description="Reasons to doubt the verdict, the strongest first.")
     sweep: SweepSummary | None = None

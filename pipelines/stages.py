@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 SCHEMA_VERSION = 1
 
@@ -193,6 +193,11 @@ class PreferenceEvaluation(Strict):
     group: Literal["preference"] = "preference"
     split: Split = Field("test", description="Which split is scored.")
     max_items: int | None = Field(None, ge=1, description="Score at most so many pairs.")
+    train_items: int | None = Field(
+        None,
+        ge=1,
+        description="Also score so many pairs of the train split: its gap to `split` shows overfitting.",
+    )
     batch_size: int = Field(16, ge=1, description="Pairs per forward pass.")
 
 
@@ -210,18 +215,50 @@ class GenerationEvaluation(Strict):
     )
 
 
+# Names that stand for several of lm-eval's tasks: what a model can do beside the preferences that it is trained on.
+TASK_PRESETS = {"capabilities": ("ifeval", "mmlu_stem", "gsm8k", "hellaswag", "truthfulqa_mc2")}
+
+
+def _without_presets(tasks: Any) -> Any:
+    if not isinstance(tasks, list):
+        return tasks  # the check of the type says what is wrong
+    return [
+        name
+        for task in tasks
+        for name in (TASK_PRESETS.get(task, (task,)) if isinstance(task, str) else (task,))
+    ]
+
+
 class BenchmarkEvaluation(Strict):
     """Tasks of lm-eval, by name or by local YAML file."""
 
     group: Literal["benchmarks"] = "benchmarks"
-    tasks: list[str] = Field(min_length=1, description="lm-eval task names or paths of task YAML files.")
+    tasks: Annotated[list[str], BeforeValidator(_without_presets)] = Field(
+        min_length=1,
+        description="lm-eval task names or paths of task YAML files; `capabilities` stands for `ifeval`, `mmlu_stem`, "
+        "`gsm8k`, `hellaswag` and `truthfulqa_mc2`.",
+    )
     num_fewshot: int | None = Field(None, ge=0, description="lm-eval's `num_fewshot`.")
     limit: int | None = Field(None, ge=1, description="Use at most so many items of each task.")
     batch_size: int = Field(16, ge=1, description="Sequences per forward pass.")
 
 
+class DriftEvaluation(Strict):
+    """How far a trained model is from its base: divergence of its predictions, distance of its weights."""
+
+    group: Literal["drift"] = "drift"
+    split: Split = Field("test", description="Which split the prompts and chosen replies come from.")
+    max_items: int | None = Field(64, ge=1, description="Use at most so many pairs.")
+    own_replies: bool = Field(
+        False, description="Also on the model's own greedy replies to the same prompts."
+    )
+    max_new_tokens: int = Field(128, ge=1, description="Tokens after which an own reply is cut.")
+    batch_size: int = Field(16, ge=1, description="Pairs per forward pass.")
+
+
 Evaluation = Annotated[
-    PreferenceEvaluation | GenerationEvaluation | BenchmarkEvaluation, Field(discriminator="group")
+    PreferenceEvaluation | GenerationEvaluation | BenchmarkEvaluation | DriftEvaluation,
+    Field(discriminator="group"),
 ]
 
 
@@ -258,6 +295,10 @@ class StageInputs(Strict):
     )
     reference: str | None = Field(
         None, description="Stage that computed the reference log-probs: DPO with `reference: precomputed`."
+    )
+    base_evaluation: str | None = Field(
+        None,
+        description="The same evaluation on the base model, which this one is compared with, pair by pair.",
     )
 
 
@@ -403,7 +444,7 @@ class EvaluateOutcome(Strict):
     """Means over the items of `items.jsonl`, one for each metric that this evaluation measures."""
 
     kind: Literal["evaluate"] = "evaluate"
-    group: Literal["preference", "generation", "benchmarks"]
+    group: Literal["preference", "generation", "benchmarks", "drift"]
     means: dict[str, float] = Field(description="Metric name to mean over its items.")
     num_items: dict[str, int] = Field(description="Metric name to number of items behind its mean.")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.metrics import BENCHMARK_PREFIX, METRICS
+from harness.metrics import is_metric
 from pipelines.data.prepared import read_outcome, read_split
 from pipelines.errors import NotFinite, PipelineError
 from pipelines.stages import EvaluateOutcome, Split
@@ -51,7 +51,7 @@ def prompt_id(pair: Mapping[str, Any]) -> str:
 
 
 def outcome_of(
-    group: Literal["preference", "generation", "benchmarks"], items: Iterable[Row]
+    group: Literal["preference", "generation", "benchmarks", "drift"], items: Iterable[Row]
 ) -> EvaluateOutcome:
     """The plain mean of every column that is a metric.
 
@@ -61,7 +61,7 @@ def outcome_of(
     columns: dict[str, list[float]] = {}
     for row in items:
         for name, value in row.items():
-            if name in METRICS or name.startswith(BENCHMARK_PREFIX):
+            if is_metric(name):
                 if not math.isfinite(value):
                     raise NotFinite(
                         f"{name} of item {row['item']} is {value}: the model's numbers are broken"

@@ -2,70 +2,141 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from torch import Tensor
 
 from harness.evaluation.items import Measured, Row, chosen_pairs, prompt_id
 from harness.evaluation.logprobs import Progress, reply_logprobs
 from harness.evaluation.packing import Prompted
-from harness.records import PROMPT
-from pipelines.stages import Observer, PreferenceEvaluation
+from harness.evaluation.rewards import (
+    PairLogprobs,
+    against_base,
+    length_balanced,
+    own_columns,
+    raw_columns,
+)
+from harness.metrics import TRAIN_PREFIX
+from harness.records import ITEMS, PROMPT
+from pipelines.errors import PipelineError
+from pipelines.stages import Observer, PreferenceEvaluation, Split
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
+
+Pair = dict[str, Any]
+OfBase = dict[str, PairLogprobs]
 
 
 def measure_preference(
-    model: PreTrainedModel, evaluation: PreferenceEvaluation, data: Path, *, observer: Observer
+    model: PreTrainedModel,
+    evaluation: PreferenceEvaluation,
+    data: Path,
+    *,
+    base_evaluation: Path | None,
+    observer: Observer,
 ) -> Measured:
-    """Score the pairs of one split.
+    """Score the pairs of one split, and where asked a sample of those that were trained on.
 
     Args:
         model: The policy, in eval mode.
         evaluation: Which split, how many pairs.
         data: Folder of the stage that prepared the data.
+        base_evaluation: Folder of the same evaluation on the base model; None where this is it.
         observer: Told of phases and progress.
+
+    Raises:
+        PipelineError: a split has no pairs, or the base model's items lack one of them.
     """
     with observer.phase("data"):
         pairs = chosen_pairs(data, evaluation.split, evaluation.max_items)
+        trained = chosen_pairs(data, "train", evaluation.train_items) if evaluation.train_items else []
+        of_base = None if base_evaluation is None else read_pairs(base_evaluation / ITEMS)
     with observer.phase("evaluate"):
-        rows = score_pairs(model, pairs, batch_size=evaluation.batch_size, progress=observer.progress)
+        scored = score_pairs(
+            model, pairs + trained, batch_size=evaluation.batch_size, progress=observer.progress
+        )
+    rows = pair_rows(pairs, scored[: len(pairs)], of_base, split=evaluation.split)
+    rows += pair_rows(trained, scored[len(pairs) :], of_base, split="train", prefix=TRAIN_PREFIX)
     return Measured(rows)
 
 
 def score_pairs(
     model: PreTrainedModel,
-    pairs: list[dict[str, Any]],
+    pairs: list[Pair],
     *,
     batch_size: int,
     progress: Progress = lambda done, total: None,
-) -> list[Row]:
-    """One row a pair, in the given order: log-probs of both replies and what follows from them.
+) -> list[PairLogprobs]:
+    """Log-probs of both replies of each pair, in the given order.
 
     Args:
         model: A causal language model in eval mode.
-        pairs: With `uid`, `prompt_ids`, `chosen_ids` and `rejected_ids`; a reply's ids include its end of turn.
-        batch_size: Pairs a forward pass.
+        pairs: With `prompt_ids`, `chosen_ids` and `rejected_ids`; a reply's ids include its end of turn.
+        batch_size: The most pairs of a forward pass.
         progress: Called with (pairs done, all of them).
     """
     items = [Prompted(pair["prompt_ids"], [pair["chosen_ids"], pair["rejected_ids"]]) for pair in pairs]
-    logprobs = reply_logprobs(model, items, batch_size=batch_size, progress=progress)
-    return [_row(pair, chosen, rejected) for pair, (chosen, rejected) in zip(pairs, logprobs, strict=True)]
+    found = reply_logprobs(model, items, batch_size=batch_size, progress=progress)
+    return [
+        PairLogprobs(_sum(chosen), _sum(rejected), len(chosen), len(rejected)) for chosen, rejected in found
+    ]
 
 
-def _row(pair: dict[str, Any], chosen: Tensor, rejected: Tensor) -> Row:
-    chosen_sum, rejected_sum = float(chosen.double().sum()), float(rejected.double().sum())
-    margin = chosen_sum / len(chosen) - rejected_sum / len(rejected)
-    return {
-        "item": pair["uid"],
-        PROMPT: prompt_id(pair),
-        "chosen_logprob_sum": chosen_sum,
-        "rejected_logprob_sum": rejected_sum,
-        "num_chosen_tokens": len(chosen),
-        "num_rejected_tokens": len(rejected),
-        "preference_accuracy": 0.5 if margin == 0 else float(margin > 0),
-        "preference_margin": margin,
-        "chosen_nll": -chosen_sum / len(chosen),
-    }
+def pair_rows(
+    pairs: list[Pair],
+    scored: list[PairLogprobs],
+    of_base: OfBase | None,
+    *,
+    split: Split,
+    prefix: str = "",
+) -> list[Row]:
+    """One row a pair: raw log-probs, and the metrics that follow from them with `prefix` before their names.
+
+    Args:
+        pairs: The pairs of a split.
+        scored: Their log-probs.
+        of_base: The base model's log-probs by uid, if they are to be compared with.
+        split: Which split the pairs are of.
+        prefix: Before each metric's name.
+
+    Raises:
+        PipelineError: the base model's items lack a pair.
+    """
+    balanced = set(length_balanced(scored))
+    rows: list[Row] = []
+    for place, (pair, found) in enumerate(zip(pairs, scored, strict=True)):
+        uid = pair["uid"]
+        raw: dict[str, Any] = {"item": uid, PROMPT: prompt_id(pair), "split": split, **raw_columns(found)}
+        metrics = own_columns(found)
+        if place in balanced:
+            metrics["preference_accuracy_balanced"] = metrics["preference_accuracy"]
+        if of_base is not None:
+            if uid not in of_base:
+                raise PipelineError(
+                    f"the base model's evaluation has no pair {uid}: delete its folder and run again"
+                )
+            raw["chosen_logprob_sum_base"] = of_base[uid].chosen_sum
+            raw["rejected_logprob_sum_base"] = of_base[uid].rejected_sum
+            metrics |= against_base(found, of_base[uid])
+        rows.append(raw | {prefix + name: value for name, value in metrics.items()})
+    return rows
+
+
+def read_pairs(path: Path) -> OfBase:
+    """The log-probs in the items of a preference evaluation, by uid."""
+    found: OfBase = {}
+    with path.open(encoding="utf-8") as file:
+        for row in map(json.loads, file):
+            found[row["item"]] = PairLogprobs(
+                row["chosen_logprob_sum"],
+                row["rejected_logprob_sum"],
+                row["num_chosen_tokens"],
+                row["num_rejected_tokens"],
+            )
+    return found
+
+
+def _sum(logprobs: Tensor) -> float:
+    return float(logprobs.double().sum())

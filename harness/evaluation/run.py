@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from peft import PeftModel
+
 from harness.evaluation.items import Measured, outcome_of, write_rows
 from harness.records import ITEMS
-from pipelines.models import load_policy
+from pipelines.models import load_base, load_policy
 from pipelines.stages import (
+    DriftEvaluation,
     EvaluateOutcome,
     EvaluateSettings,
-    Evaluation,
     GenerationEvaluation,
     Observer,
     PreferenceEvaluation,
@@ -39,11 +41,9 @@ def evaluate(stage: Stage, folder: Path, observer: Observer) -> EvaluateOutcome:
     """
     settings = stage.settings
     assert isinstance(settings, EvaluateSettings)
-    assert stage.inputs.data is not None
-    data = folder.parent / stage.inputs.data
     with observer.phase("load"):
         model = load_policy(stage, folder)
-    measured = _measure(model, settings.evaluation, data, seed=stage.seed, observer=observer)
+    measured = _measure(model, stage, folder, observer)
     with observer.phase("save"):
         outcome = outcome_of(settings.evaluation.group, measured.items)
         write_rows(folder / ITEMS, measured.items)
@@ -52,18 +52,32 @@ def evaluate(stage: Stage, folder: Path, observer: Observer) -> EvaluateOutcome:
     return outcome
 
 
-def _measure(
-    model: PreTrainedModel, evaluation: Evaluation, data: Path, *, seed: int, observer: Observer
-) -> Measured:
+def _measure(model: PreTrainedModel, stage: Stage, folder: Path, observer: Observer) -> Measured:
     """Each group imports what it needs when it runs: lm-eval takes its time."""
+    assert isinstance(stage.settings, EvaluateSettings)
+    assert stage.inputs.data is not None
+    evaluation, data = stage.settings.evaluation, folder.parent / stage.inputs.data
     if isinstance(evaluation, PreferenceEvaluation):
         from harness.evaluation.preference import measure_preference
 
-        return measure_preference(model, evaluation, data, observer=observer)
+        of_base = stage.inputs.base_evaluation
+        return measure_preference(
+            model,
+            evaluation,
+            data,
+            base_evaluation=folder.parent / of_base if of_base else None,
+            observer=observer,
+        )
     if isinstance(evaluation, GenerationEvaluation):
         from harness.evaluation.generation import measure_generation
 
-        return measure_generation(model, evaluation, data, seed=seed, observer=observer)
+        return measure_generation(model, evaluation, data, seed=stage.seed, observer=observer)
+    if isinstance(evaluation, DriftEvaluation):
+        from harness.evaluation.drift import measure_drift
+
+        with observer.phase("load"):
+            base = None if isinstance(model, PeftModel) else load_base(stage, folder).eval()
+        return measure_drift(model, base, evaluation, data, observer=observer)
     from harness.evaluation.benchmarks import measure_benchmarks
 
     return measure_benchmarks(model, evaluation, data, observer=observer)

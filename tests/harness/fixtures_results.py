@@ -161,7 +161,7 @@ def _outcome(plan: Plan, stage: Stage, folder: Path, run: Run) -> Any:
     if isinstance(settings, TrainSettings):
         return _train(stage, settings, folder / stage.id)
     if isinstance(settings, EvaluateSettings):
-        trial = next(trial for trial in plan.trials if stage.id in trial.evaluations)
+        trial = next(trial for trial in plan.trials if stage.id in [*trial.evaluations, *trial.preparation])
         return _evaluate(trial, settings, folder / stage.id, run)
     if settings.kind == "reference":
         return ReferenceOutcome(num_pairs=100, num_reference_tokens=12_000)

@@ -239,3 +239,35 @@ def test_code_counts_but_comments_and_docstrings_do_not(
     monkeypatch.undo()
     for cached in (sources.code_hashes, sources._imports, sources._normalised, sources._tree, sources._path):
         cached.cache_clear()
+
+
+def test_every_model_is_compared_with_the_base_models_own_evaluation_which_is_run_once(
+    tmp_path: Path,
+) -> None:
+    for controls in (["base", "sft"], []):
+        plan = make_plan(comparison(tmp_path, controls=controls))
+        stages = {stage.id: stage for stage in plan.stages}
+        of_base = {
+            stage.id for stage in plan.stages if stage.kind == "evaluate" and stage.inputs.policy is None
+        }
+        assert len(of_base) == 1
+        for trial in plan.trials:
+            inputs = stages[trial.evaluations[0]].inputs
+            assert inputs.base_evaluation == (next(iter(of_base)) if trial.training else None)
+            assert inputs.base_evaluation is None or inputs.base_evaluation in trial.preparation
+        places = {stage.id: place for place, stage in enumerate(plan.stages)}
+        assert all(places[next(iter(of_base))] < places[t.evaluations[0]] for t in plan.trials if t.training)
+
+
+def test_a_base_of_its_own_for_each_seed_is_what_that_seeds_models_are_compared_with(tmp_path: Path) -> None:
+    plan = make_plan(comparison(tmp_path, base_per_seed=True))
+    stages = {stage.id: stage for stage in plan.stages}
+    for trial in plan.trials:
+        evaluation = stages[trial.evaluations[0]]
+        if evaluation.inputs.base_evaluation:
+            assert stages[evaluation.inputs.base_evaluation].inputs.base == evaluation.inputs.base
+
+
+def test_drift_is_measured_on_trained_models_only(tmp_path: Path) -> None:
+    plan = make_plan(comparison(tmp_path, evaluations={"preference": None, "drift": {}}))
+    assert {bool(trial.training): len(trial.evaluations) for trial in plan.trials} == {False: 0, True: 1}

@@ -17,7 +17,7 @@ from harness.evaluation.benchmarks import run_benchmarks
 from harness.evaluation.items import Measured, outcome_of
 from harness.evaluation.tasks import load_benchmarks
 from pipelines.errors import PipelineError
-from pipelines.stages import BenchmarkEvaluation
+from pipelines.stages import TASK_PRESETS, BenchmarkEvaluation
 from tests.harness.evaluation import tiny_models
 
 REPOSITORY = Path(__file__).parents[3]
@@ -192,6 +192,18 @@ def test_a_tasks_own_function_is_given_paths_that_hold_from_any_folder(
     monkeypatch.chdir(folder.parent)
     measured = run([Path(folder.name) / "own.yaml"])
     assert means(measured)["benchmark_own"] == means(run([folder / "one.yaml"]))["benchmark_one"]
+
+
+def test_a_preset_stands_for_its_tasks_beside_others() -> None:
+    evaluation = BenchmarkEvaluation(tasks=["capabilities", "own.yaml"])
+    assert evaluation.tasks == [*TASK_PRESETS["capabilities"], "own.yaml"]
+    assert BenchmarkEvaluation.model_validate_json(evaluation.model_dump_json()) == evaluation
+
+
+@pytest.mark.slow  # lm-eval reads its 14,000 task files
+def test_lm_eval_has_the_tasks_of_every_preset() -> None:
+    known = TaskManager().all_tasks
+    assert [task for tasks in TASK_PRESETS.values() for task in tasks if task not in known] == []
 
 
 def test_batch_size_does_not_change_a_score(folder: Path) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas
 import pytest
 import torch
 from datasets import Dataset
 
+from harness.diagnostics import preference_diagnostics
 from harness.evaluation.run import evaluate
+from harness.items import read_items
 from harness.measured import OF_REPLIES
-from harness.metrics import METRICS
+from harness.metrics import is_metric
 from pipelines.errors import NotFinite, PipelineError
 from pipelines.stages import EvaluateOutcome, EvaluateSettings, ModelSettings, Stage, StageInputs
 from pipelines.training.train import train
@@ -27,7 +31,12 @@ def root(tmp_path: Path) -> Path:
 
 
 def run(
-    root: Path, evaluation: dict[str, Any], *, policy: str | None = None, name: str = "evaluate-000000000000"
+    root: Path,
+    evaluation: dict[str, Any],
+    *,
+    policy: str | None = None,
+    base_evaluation: str | None = None,
+    name: str = "evaluate-000000000000",
 ) -> tuple[EvaluateOutcome, Path, list[str]]:
     settings = EvaluateSettings(
         kind="evaluate",
@@ -39,7 +48,7 @@ def run(
     stage = Stage(
         id="evaluate-000000000000",
         settings=settings,
-        inputs=StageInputs(base=tiny.BASE, data=tiny.DATA, policy=policy),
+        inputs=StageInputs(base=tiny.BASE, data=tiny.DATA, policy=policy, base_evaluation=base_evaluation),
         seed=0,
         threads=1,
         device="cpu",
@@ -70,8 +79,9 @@ def test_every_mean_is_one_pandas_line_over_the_items(root: Path, evaluation: di
     table = pandas.read_json(folder / "items.jsonl", lines=True, dtype={"item": str})
     assert list(table["item"]) == sorted(pair["uid"] for pair in tiny.pairs())
     assert outcome.means == pytest.approx(table[list(outcome.means)].mean().to_dict(), abs=1e-12)
-    assert set(outcome.means) == set(table.columns) & set(METRICS)
-    assert set(outcome.num_items.values()) == {len(table)}
+    assert set(outcome.means) == set(filter(is_metric, table.columns))
+    assert outcome.num_items == {name: table[name].count() for name in outcome.means}
+    assert outcome.num_items[next(iter(outcome.means))] == len(table)
     assert outcome.group == evaluation["group"]
     assert phases == ["load", "data", "evaluate", "save"]
 
@@ -82,7 +92,8 @@ def test_max_items_takes_the_first_uids_however_the_rows_are_ordered(root: Path)
     saved = root / tiny.DATA / "splits" / "validation"
     Dataset.from_list(tiny.pairs()[::-1]).save_to_disk(saved)
     _, again, _ = run(root, {"group": "preference", "max_items": 4, "split": "validation"}, name="again")
-    assert rows(again / "items.jsonl") == rows(folder / "items.jsonl")
+    of_test = [row | {"split": "validation"} for row in rows(folder / "items.jsonl")]
+    assert rows(again / "items.jsonl") == of_test
 
 
 @pytest.mark.parametrize("group", ["preference", "generation"])
@@ -102,6 +113,70 @@ def test_a_trained_adapter_is_what_is_measured_and_not_its_base(root: Path) -> N
     train(stage, tiny.folder_of(root, stage), tiny.Silent())
     tuned, _, _ = run(root, {"group": "preference"}, policy=stage.id, name="tuned")
     assert tuned.means["chosen_nll"] < base.means["chosen_nll"] - 0.1
+
+
+def test_a_trained_model_is_compared_with_the_base_models_own_evaluation(root: Path) -> None:
+    evaluation = {"group": "preference", "train_items": 5}
+    splits = root / tiny.DATA / "splits"
+    others = [pair | {"uid": f"trained-{pair['uid']}"} for pair in tiny.pairs()]
+    Dataset.from_list(others).save_to_disk(splits / "train")
+    _, base_folder, _ = run(root, evaluation, name="base")
+    stage = tiny.stage("sft")
+    train(stage, tiny.folder_of(root, stage), tiny.Silent())
+    outcome, folder, _ = run(root, evaluation, policy=stage.id, base_evaluation="base", name="tuned")
+    base, tuned = (
+        pandas.read_json(at / "items.jsonl", lines=True, dtype={"item": str}) for at in (base_folder, folder)
+    )
+    assert list(tuned["split"]) == ["test"] * 12 + ["train"] * 5
+    for side in ("chosen", "rejected"):
+        assert list(tuned[f"{side}_logprob_sum_base"]) == list(base[f"{side}_logprob_sum"])
+    gain = (tuned["chosen_logprob_sum"] - base["chosen_logprob_sum"]) / tuned["num_chosen_tokens"]
+    assert outcome.means["chosen_logprob_shift"] == pytest.approx(gain[:12].mean())
+    assert outcome.means["train_chosen_logprob_shift"] == pytest.approx(gain[12:].mean())
+    assert outcome.num_items["train_preference_accuracy"] == 5
+    assert gain.mean() > 0.1
+
+
+def test_every_line_of_the_page_on_results_gives_the_number_that_it_names(root: Path) -> None:
+    evaluation = {"group": "preference", "train_items": 5}
+    others = [pair | {"uid": f"trained-{pair['uid']}"} for pair in tiny.pairs()]
+    Dataset.from_list(others).save_to_disk(root / tiny.DATA / "splits" / "train")
+    run(root, evaluation, name="base")
+    stage = tiny.stage("sft")
+    train(stage, tiny.folder_of(root, stage), tiny.Silent())
+    outcome, folder, _ = run(root, evaluation, policy=stage.id, base_evaluation="base", name="tuned")
+    diagnostics = preference_diagnostics(read_items(folder / "items.jsonl"), seed=0)
+    assert diagnostics is not None
+    page = (Path(__file__).parents[3] / "docs" / "results.md").read_text()
+    (block,) = [
+        block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "preference_margin =" in block
+    ]
+    found: dict[str, Any] = {"pandas": pandas, "numpy": np}
+    exec(block.replace("results/toy/evaluate-0123456789ab", str(folder)), found)
+    of_test = {name: mean for name, mean in outcome.means.items() if not name.startswith("train_")}
+    assert {name: found[name] for name in of_test} == pytest.approx(of_test, abs=1e-12)
+    assert found["margin_length_correlation"] == pytest.approx(diagnostics.margin_length_correlation)
+    assert found["gap_of_chosen_nll"] == pytest.approx(diagnostics.train_test_gap["chosen_nll"])
+    curve = [one.accuracy for one in diagnostics.calibration[0].bins]
+    assert list(found["reliability"]) == pytest.approx(curve)
+
+
+def test_a_base_evaluation_of_other_pairs_is_refused(root: Path) -> None:
+    run(root, {"group": "preference", "max_items": 3}, name="base")
+    with pytest.raises(PipelineError, match="the base model's evaluation has no pair 0003"):
+        run(root, {"group": "preference"}, base_evaluation="base", name="other")
+
+
+def test_the_drift_of_a_trained_model_is_measured_against_its_base(root: Path) -> None:
+    stage = tiny.stage("sft", tuning="lora")
+    train(stage, tiny.folder_of(root, stage), tiny.Silent())
+    asked = {"group": "drift", "max_items": 4, "own_replies": True, "max_new_tokens": 5}
+    outcome, folder, _ = run(root, asked, policy=stage.id, name="tuned")
+    assert outcome.num_items == {"kl_to_base": 4, "kl_to_base_own": 4, "weights_distance": 1}
+    assert all(mean > 0 for mean in outcome.means.values())
+    assert [row["layer"] for row in rows(folder / "weights.jsonl")][:2] == ["embed_tokens", "layer 0"]
+    itself, _, _ = run(root, asked, name="itself")
+    assert itself.means == pytest.approx(dict.fromkeys(outcome.means, 0.0), abs=1e-6)
 
 
 def test_replies_are_kept_with_what_was_asked_and_how_they_ended(root: Path) -> None:
@@ -165,7 +240,7 @@ def test_a_broken_model_is_not_finite_and_writes_no_items(root: Path) -> None:
     broken = load_file(weights)
     broken["model.norm.weight"][:] = float("nan")
     save_file(broken, weights, metadata={"format": "pt"})
-    with pytest.raises(NotFinite, match="preference_margin of item 0000 is nan"):
+    with pytest.raises(NotFinite, match="preference_accuracy of item 0000 is nan"):
         run(root, {"group": "preference"})
     assert not (root / "evaluate-000000000000" / "items.jsonl").exists()
 
