@@ -23,6 +23,7 @@ from pipelines.forecast import fakes
 from pipelines.forecast.request import Device, MemoryPhase, PartBytes
 from pipelines.forecast.storages import Flops, Moment, StorageTracker
 from pipelines.stages import Stage, TrainSettings
+from pipelines.training import fused_orpo
 from pipelines.training.parts import Parts
 from pipelines.training.train import make_trainer
 
@@ -74,6 +75,8 @@ def rehearse(config: PretrainedConfig, settings: TrainSettings, *, length: int, 
         _fused_head_of(device, tracker),
         # It would read all weights, to name a cache that the stages do not use.
         mock.patch.object(dpo_trainer, "hash_module", return_value=""),
+        # It compares log-probs, and fakes have none.
+        mock.patch.object(fused_orpo, "check_head"),
     ):
         models = [fakes.into_fakes(model) for model in (policy, reference) if model is not None]
         _tag_weights(models[0], models[1:], tracker)

@@ -104,10 +104,12 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run the operation, or what stands for it, and note what it made."""
         if func is aten._local_scalar_dense.default:
             return _scalar_for(args[0].dtype)
-        if func is aten.index.Tensor and (mask := _mask_of(args)) is not None:
-            out = args[0].new_empty((mask.numel(), *args[0].shape[mask.dim() :]))
-        else:
+        if (mask := _mask_of(func, args)) is None:
             out = func(*args, **(kwargs or {}))
+        elif func in _PUTS:
+            out = args[0]
+        else:
+            out = args[0].new_empty((mask.numel(), *args[0].shape[mask.dim() :]))
         self._count_flops(func, args, kwargs or {}, out)
         if self._counting:
             for leaf in tree_leaves(out):
@@ -180,12 +182,18 @@ def _scalar_for(dtype: torch.dtype) -> bool | int | float:
     return 0.5 if dtype.is_floating_point else 1
 
 
-def _mask_of(args: tuple[Any, ...]) -> torch.Tensor | None:
-    """The mask, if an indexing operation selects by one."""
+def _mask_of(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
+    """The mask, if an operation selects by one."""
+    if func is aten.masked_select.default:
+        return args[1]  # type: ignore[no-any-return]
+    if func is not aten.index.Tensor and func not in _PUTS:
+        return None
     first = args[1][0] if args[1] else None
     return first if isinstance(first, torch.Tensor) and first.dtype == torch.bool else None
 
 
+# They write into their first argument where a mask says; here there is nothing to write.
+_PUTS = (aten.index_put_.default, aten._index_put_impl_.default)
 _FOLLOWED: tuple[Part, ...] = (
     "weights",
     "gradients",
