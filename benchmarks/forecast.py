@@ -30,15 +30,17 @@ from pipelines.forecast.request import (
     CalibrationRequest,
     ForecastRequest,
     Lengths,
-    StageAnswer,
     StageRequest,
+    Work,
 )
 from pipelines.forecast.shapes import shapes_folder
 from pipelines.stages import (
+    DataOutcome,
     LoraSettings,
     ModelSettings,
     Phase,
     ReferenceSettings,
+    SplitCount,
     Stage,
     StageInputs,
     TrainSettings,
@@ -46,6 +48,7 @@ from pipelines.stages import (
 
 MIB = 2**20
 THREADS = 1
+NO_WORK = Work(matmul_flops=0, attention_flops=0, reference_matmul_flops=0, reference_attention_flops=0)
 BASE, DATA, REFERENCE = f"pretrain-{1:012x}", f"data-{1:012x}", f"reference-{1:012x}"
 SMALL = {
     "model_type": "llama",
@@ -114,7 +117,6 @@ class Setting:
 SETTINGS = (
     Setting("small", "sft", 2),
     Setting("small", "sft", 4),
-    Setting("small", "sft", 4, checkpointing=True),
     Setting("small", "sft", 2, "lora"),
     Setting("small", "orpo", 2, implementation="trl"),
     Setting("small", "orpo", 4, implementation="trl"),
@@ -126,7 +128,6 @@ SETTINGS = (
     Setting("small", "dpo", 2, "lora", reference="adapter"),
     Setting("135M", "sft", 2),
     Setting("135M", "orpo", 1, implementation="trl"),
-    Setting("135M", "orpo", 2, "lora", implementation="trl"),
     Setting("135M", "orpo", 1, implementation="fused"),
     Setting("135M", "dpo", 1, reference="copy"),
     Setting("135M", "dpo", 1, reference="precomputed"),
@@ -232,16 +233,21 @@ def row_of(setting: Setting) -> str:
 def forecast(settings: TrainSettings, lengths: Lengths) -> tuple[int, float]:
     """Peak bytes and seconds."""
     sequences = lengths_of(settings, lengths)
-    request = StageRequest(settings=settings, length=max(sequences))
-    answer: StageAnswer
-    (answer,) = ask(ForecastRequest(device="cpu", stages=[request])).stages
-    assert lengths.num_train_pairs is not None
-    load = load_of(
-        settings, answer.work, length=answer.length, sequences=sequences, num_pairs=lengths.num_train_pairs
+    longest, num_pairs = max(sequences), len(sequences)
+    length = round(
+        load_of(settings, NO_WORK, length=longest, sequences=sequences, num_pairs=num_pairs).mean_length
     )
-    length = round(load.mean_length)
-    steps = CalibrationRequest(settings=settings, length=length, threads=THREADS, device="cpu")
-    (times,) = ask(ForecastRequest(device="cpu", calibrations=[steps])).calibrations
+    found = ask(
+        ForecastRequest(
+            device="cpu",
+            stages=[StageRequest(settings=settings, length=longest)],
+            calibrations=[
+                CalibrationRequest(settings=settings, length=length, threads=THREADS, device="cpu")
+            ],
+        )
+    )
+    (answer,), (times,) = found.stages, found.calibrations
+    load = load_of(settings, answer.work, length=longest, sequences=sequences, num_pairs=num_pairs)
     share, work = length / answer.length, answer.work
     in_step = settings.reference != "precomputed"
     flops = (work.matmul_flops + in_step * work.reference_matmul_flops) * share + (
@@ -277,6 +283,19 @@ def make_inputs(folder: Path, setting: Setting) -> Lengths:
         rows.append({"uid": str(number), "source_row": number, "prompt_ids": [fakes.TOKEN] * prompt, **ids})
     fakes.tokenizer().save_pretrained(folder / DATA / "tokenizer")
     Dataset.from_list(rows).save_to_disk(folder / DATA / "splits" / "train")
+    count = SplitCount(num_pairs=len(rows), num_prompt_tokens=0, num_chosen_tokens=0, num_rejected_tokens=0)
+    outcome = DataOutcome(
+        form="prompt",
+        num_rows=len(rows),
+        dropped=[],
+        splits={"train": count},
+        content_hash="",
+        chat_template_source="default",
+        adds_bos=False,
+        end_of_turn_ids=[fakes.EOS],
+        pad_token_id=fakes.PAD,
+    )
+    (folder / DATA / "data.json").write_text(outcome.model_dump_json())
     return Lengths(
         source="prepared data",
         num_train_pairs=len(rows),
@@ -290,8 +309,8 @@ def measure(folder: Path) -> dict[str, float]:
     """Run the stage of `folder/setting.json` in this process, and the reference stage before it where it has one."""
     import torch
 
-    import harness.preload  # noqa: F401, all libraries are loaded before the baseline is taken
-    from pipelines.training import fused_orpo, reference, train  # noqa: F401
+    # All libraries are loaded before the baseline is taken.
+    from pipelines.training import fused_orpo, orpo, reference, sft, train  # noqa: F401
 
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
