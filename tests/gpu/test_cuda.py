@@ -12,6 +12,7 @@ from harness.machine import choose_device, machine
 from harness.records import Missing, read_record, write_json
 from harness.stage import STAGE
 from pipelines.stages import Stage, TrainOutcome
+from pipelines.training.train import train
 from tests.pipelines.training import tiny
 
 pytestmark = [
@@ -73,6 +74,17 @@ def test_gradient_checkpointing_gives_the_same_first_loss(root: Path) -> None:
     assert run_on_cuda(root, tiny.stage("orpo"), gradient_checkpointing=True).first_loss == pytest.approx(
         plain.first_loss, rel=1e-4
     )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_fused_orpo_on_cuda_has_the_loss_of_the_cpu(root: Path, tuning: str, dtype: str) -> None:
+    stage = tiny.stage("orpo", tuning=tuning, implementation="fused", mean_over="step", nll="completion")
+    on_cpu = train(stage, tiny.folder_of(root, stage, "cpu"), tiny.Silent()).first_loss
+    outcome = run_on_cuda(root, stage, dtype=dtype)
+    assert outcome.first_loss == pytest.approx(on_cpu, rel=1e-4 if dtype == "float32" else 2e-2)
+    assert outcome.final_loss is not None
+    assert math.isfinite(outcome.final_loss)
 
 
 def test_the_machine_names_its_device_through_nvml() -> None:
