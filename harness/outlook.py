@@ -66,6 +66,8 @@ def stage_label(plan: Plan, stage: Stage) -> str:
     trial = trials_of(plan, stage.id)[0]
     if stage.id in trial.preparation:
         return "base: evaluate preference" if stage.kind == "evaluate" else stage.kind
+    if stage.night is not None and stage.id in trial.remeasured:
+        return f"{trial.label()}: {stage.kind} again, for its cost"
     if stage.id in trial.training:
         return f"{trial.label()}: train {stage.kind}"
     if stage.id in trial.references:

@@ -11,6 +11,7 @@ import pytest
 from harness.cli import main
 from harness.errors import UserError
 from harness.nightly import plan_of
+from harness.outlook import stage_label
 from harness.plan import Plan
 from harness.results import read_results
 from harness.reuse import adopt, work_left
@@ -71,6 +72,9 @@ def test_when_costs_are_measured_anew_training_runs_again_and_evaluations_do_not
     for trial in plan.trials:
         assert [stages[stage].night for stage in trial.billed()] == [SECOND] * len(trial.training)
         assert {stages[stage].night for stage in [*trial.training, *trial.evaluations]} <= {None}
+    again = [stage_label(plan, stage) for stage in plan.stages if stage.night]
+    assert "orpo seed 1: orpo again, for its cost" in again
+    assert len(set(again)) == len(again)
     summary = make_summary(read_results(tmp_path / plan.comparison.name))
     assert summary.arms["sft-dpo"].cost.by_seed[0].train_seconds > 0
 
