@@ -11,6 +11,7 @@ from collections.abc import Callable
 import typer
 from typer.exceptions import TyperException
 
+from harness.commands.audit import audit
 from harness.commands.check import check
 from harness.commands.decide import decide
 from harness.commands.doctor import doctor
@@ -43,6 +44,7 @@ COMMANDS: tuple[tuple[Callable[..., int], str], ...] = (
     (gate, "prefduel gate results/toy-2026-11-25 --against results/toy-2026-11-24"),
     (trend, "prefduel trend results/toy-2026-11-*"),
     (report, "prefduel report results/toy"),
+    (audit, "prefduel audit results/toy --json"),
     (export, "prefduel export results/toy --format parquet"),
     (decide, "prefduel decide results/toy --margin 0.05"),
     (doctor, "prefduel doctor"),

@@ -189,6 +189,15 @@ class Nightly(Strict):
     )
 
 
+class Budget(Strict):
+    """What is made equal between arms."""
+
+    match: Literal["epochs", "pairs", "tokens", "seconds", "none"] = Field(
+        "epochs",
+        description="`epochs`: every stage goes over the pairs as often as every other. `none`: nothing is checked.",
+    )
+
+
 class Comparison(Strict):
     """One comparison: the whole config file."""
 
@@ -202,6 +211,12 @@ class Comparison(Strict):
     training: TrainingShape = Field(TrainingShape(), description="What all training stages share.")
     arms: dict[Name, list[ArmStage]] = Field(
         min_length=1, description="The recipes: a name and its ordered stages."
+    )
+    budget: Budget = Field(Budget(), description="What is equal between arms.")
+    allow_difference: dict[str, str] = Field(
+        default_factory=dict,
+        description="Settings that may differ between stages, each with the reason, such as "
+        "`{max_grad_norm: as published}`. Without it a difference stops the run.",
     )
     controls: list[Literal["base", "sft"]] = Field(
         ["base", "sft"], description="Models that are measured beside the arms."

@@ -8,11 +8,12 @@ from pydantic import ValidationError
 
 from harness.config import ArmStage, Comparison
 from harness.config_errors import did_you_mean
+from harness.differences import TUNING, undeclared
 from harness.errors import UserError
 from harness.measured import is_measured, measured_by, measured_metrics, where_measured
 from harness.metrics import METRICS, metric
 from harness.sweep import points_of, sweep_metric
-from harness.trainer_fields import objections
+from harness.trainer_fields import all_argument_names, objections
 
 CONTROLS = ("base", "sft")
 # An arm's name is an outcome of the verdict, beside these.
@@ -35,6 +36,7 @@ def broken_rules(comparison: Comparison) -> Broken:
     yield from _data(comparison)
     yield from _arms(comparison)
     yield from _arguments(comparison)
+    yield from _differences(comparison)
     yield from _controls(comparison)
     yield from _evaluations(comparison)
     yield from _decision(comparison)
@@ -273,6 +275,29 @@ def _points(comparison: Comparison, arm: str, key: str) -> Broken:
             for name, problem in problems:
                 yield f"{key}: {index}.{name}", f"{problem} (point {point.number})"
                 return
+
+
+def _differences(comparison: Comparison) -> Broken:
+    if comparison.budget.match not in ("epochs", "none"):
+        yield (
+            "budget.match",
+            f"must be epochs or none, got {comparison.budget.match}: others are not offered yet.",
+        )
+    for found in undeclared(comparison):
+        yield (
+            f"allow_difference.{found.key}",
+            f"must be given, or the setting must be equal in every stage: {found.told()}. Write "
+            f"`allow_difference: {{{found.key}: why}}`, or set it once in training.",
+        )
+    known = all_argument_names() | {"nll", TUNING}
+    for key, reason in comparison.allow_difference.items():
+        if key not in known:
+            yield (
+                f"allow_difference.{key}",
+                f"must name a setting that can differ, got {key!r}. {did_you_mean(key, sorted(known))}".rstrip(),
+            )
+        elif not reason.strip():
+            yield f"allow_difference.{key}", "must say why, got an empty text."
 
 
 def _controls(comparison: Comparison) -> Broken:

@@ -132,6 +132,11 @@ def objections(trainer: Trainer, arguments: dict[str, Any]) -> Iterator[tuple[st
             yield name, problem
 
 
+def shared_argument_names() -> set[str]:
+    """Names of the arguments that every trainer takes."""
+    return set.intersection(*(set(_known(trainer)) for trainer in CONFIG_CLASS))
+
+
 def all_argument_names() -> set[str]:
     """Names of every argument that some trainer takes."""
     return {name for trainer in CONFIG_CLASS for name in _known(trainer)}

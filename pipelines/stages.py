@@ -417,6 +417,16 @@ class TrainOutcome(Strict):
         description="Share of the trained weights that have another value than at the stage's start; of large models by "
         "a sample of about a million.",
     )
+    num_planned_steps: int | None = Field(None, description="Optimizer steps at which the schedule ends.")
+    num_rows: int | None = Field(None, description="Rows of the trainer's own dataset.")
+    base_hash: str | None = Field(
+        None, description="Hash of the weights under any adapter; null where the stage starts from another's."
+    )
+    start_probe: list[float] | None = Field(
+        None, description="Log-probs of a few chosen replies before training."
+    )
+    final_probe: list[float] | None = Field(None, description="The same after training.")
+    reference_probe: list[float] | None = Field(None, description="The same of DPO's reference.")
 
 
 class ReferenceOutcome(Strict):

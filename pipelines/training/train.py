@@ -14,6 +14,7 @@ from pipelines.stages import Observer, Stage, TrainOutcome, TrainSettings
 from pipelines.training.arguments import effective_arguments, shared_arguments
 from pipelines.training.changes import ChangedWeights
 from pipelines.training.checkpoints import CheckpointClock, newest_checkpoint, restore_logs
+from pipelines.training.evidence import base_hash, probe, probe_rows, reference_probe
 from pipelines.training.parts import Parts
 from pipelines.training.recording import BATCHES, SAMPLED_STEPS, Prepared, Recorder
 from pipelines.training.watching import LOSSES, LossLog, TokenCount, read_losses
@@ -47,12 +48,17 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
             pairs=_pairs(stage, folder),
         )
         prepared = Prepared(parts.pairs)
+        probed = probe_rows(parts.pairs)
+        start_probe = probe(parts.policy, probed)
+        from_base = stage.inputs.policy is None or settings.tuning != "full"
+        base = base_hash(parts.policy) if from_base else None
         checkpoint = newest_checkpoint(folder)
         restore_logs(checkpoint, folder, LOGS)
     if checkpoint is not None:
         observer.resume(checkpoint.manifest.observed)
     with observer.phase("data"):
         trainer = make_trainer(stage, folder, parts)
+        of_reference = reference_probe(trainer, parts, probed)
         recorder = Recorder(
             trainer,
             prepared,
@@ -80,6 +86,7 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
         state = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
     with observer.phase("save"):
         digest = save_model(trainer.model, parts.tokenizer, folder)
+        final_probe = probe(trainer.model, probed)
     num_parameters, num_trainable = count_parameters(trainer.model)
     sequences_per_pair = 1 if settings.kind == "sft" else 2
     return TrainOutcome(
@@ -94,6 +101,12 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
         effective_arguments=effective_arguments(trainer.args),
         weights_hash=digest,
         changed_weights_share=changed.share(),
+        num_planned_steps=state.max_steps,
+        num_rows=len(trainer.train_dataset),
+        base_hash=base,
+        start_probe=start_probe,
+        final_probe=final_probe,
+        reference_probe=of_reference,
     )
 
 

@@ -1,0 +1,112 @@
+"""The facts that checks look at: every finished training stage of every arm, and what its model received."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from harness.audit.received import PreparedPairs, Received, receive
+from harness.plan import Trial
+from harness.records import Record
+from harness.results import Results
+from pipelines.stages import TrainOutcome, TrainSettings
+
+BATCHES, PAIRS = "batches.jsonl", "pairs.jsonl"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One finished training stage, as part of one arm with one seed.
+
+    Attributes:
+        received: None where the recorder left nothing, or there is nothing prepared to hold it against.
+    """
+
+    arm: str
+    seed: int | None
+    place: int
+    record: Record
+    settings: TrainSettings
+    outcome: TrainOutcome
+    received: Received | None
+
+    @property
+    def label(self) -> str:
+        """Such as `sft-dpo seed 0: dpo (dpo-0123456789ab)`."""
+        return f"{self.arm} seed {self.seed}: {self.settings.kind} ({self.record.stage.id})"
+
+    @property
+    def num_epochs(self) -> float | None:
+        """Passes over the trainer's rows that it made."""
+        return self.outcome.num_pairs_seen / self.outcome.num_rows if self.outcome.num_rows else None
+
+
+class Case:
+    """A results folder as the checks see it. Stages that did not finish are left out."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        self._prepared: dict[str, PreparedPairs | None] = {}
+        self._received: dict[str, Received | None] = {}
+
+    @cached_property
+    def trials(self) -> list[Trial]:
+        """The trials of arms."""
+        return [trial for trial in self.results.plan.trials if trial.role == "arm"]
+
+    @cached_property
+    def trained(self) -> list[Trained]:
+        """Every finished training stage of every arm."""
+        found = []
+        for trial in self.trials:
+            for place, stage_id in enumerate(trial.training):
+                record = self.results.done(stage_id)
+                if record is None or not isinstance(record.outcome, TrainOutcome):
+                    continue
+                settings = record.stage.settings
+                assert isinstance(settings, TrainSettings)
+                found.append(
+                    Trained(trial.name, trial.seed, place, record, settings, record.outcome, self._of(record))
+                )
+        return found
+
+    @cached_property
+    def recorded(self) -> list[tuple[Trained, Received]]:
+        """Those of which it is known what the model received."""
+        return [(stage, stage.received) for stage in self.trained if stage.received is not None]
+
+    @cached_property
+    def arms(self) -> list[str]:
+        """Arms of which at least one seed finished all of its training."""
+        return list(dict.fromkeys(trial.name for trial in self.trials if self.finished(trial)))
+
+    def finished(self, trial: Trial) -> bool:
+        """Whether all of the trial's training finished."""
+        return all(self.results.done(stage_id) for stage_id in trial.training)
+
+    def prepared(self, data: str | None) -> PreparedPairs | None:
+        """What a data stage prepared; None where it left no hashes."""
+        if data is None:
+            return None
+        if data not in self._prepared:
+            pairs = PreparedPairs(self.results.rows(data, PAIRS))
+            self._prepared[data] = pairs if pairs.rows else None
+        return self._prepared[data]
+
+    def _of(self, record: Record) -> Received | None:
+        stage = record.stage
+        if stage.id not in self._received:
+            prepared = self.prepared(stage.inputs.data)
+            received = None
+            if prepared is not None:
+                assert isinstance(stage.settings, TrainSettings)
+                received = receive(
+                    self.results.rows(stage.id, BATCHES), prepared, whole_chosen=covers_prompt(stage.settings)
+                )
+            self._received[stage.id] = received if received and received.num_sequences else None
+        return self._received[stage.id]
+
+
+def covers_prompt(settings: TrainSettings) -> bool:
+    """Whether the settings say that the negative log-likelihood covers chosen's prompt."""
+    return settings.kind != "dpo" and settings.nll == "prompt_and_completion" and settings.nll_weight != 0

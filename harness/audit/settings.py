@@ -1,0 +1,170 @@
+"""Checks on what surrounds the training: declared and other differences, evaluation, tuning, versions, machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from harness.audit.case import Case, Trained
+from harness.audit.checks import Check, judged, not_applicable, warned
+from harness.differences import BY_BUDGET, TUNING, argument_differences, planned_differences
+from harness.records import Record
+from pipelines.stages import EvaluateSettings
+
+
+def same_settings(case: Case) -> Check:
+    """Optimizer, decay, clipping, schedule and what else all trainers have are equal, unless declared."""
+    name = "same_settings"
+    if not case.trained:
+        return not_applicable(name, "no training stage finished")
+    comparison = case.results.plan.comparison
+    free = () if comparison.budget.match == "epochs" else BY_BUDGET
+    arguments = {stage.label: stage.outcome.effective_arguments for stage in case.trained}
+    problems = [
+        found.told() for found in argument_differences(arguments, free=(*free, *comparison.allow_difference))
+    ]
+    return judged(name, problems, f"equal in {len(case.trained)} stages where all trainers have them")
+
+
+def declared_differences(case: Case) -> Check:
+    """What the config allows to differ, with the reason that it gives."""
+    allowed = case.results.plan.comparison.allow_difference
+    found = {
+        difference.key: difference.told() for difference in planned_differences(case.results.plan.comparison)
+    }
+    problems = [f"{found.get(key, key)}: {reason}" for key, reason in allowed.items()]
+    return warned("declared_differences", problems, "none is declared")
+
+
+def presets(case: Case) -> Check:
+    """What a stage with `preset: stock` makes unequal."""
+    problems = []
+    for stage in case.trained:
+        settings = stage.settings
+        if settings.mean_over == "micro_batch" and settings.effective_batch > settings.micro_batch:
+            problems.append(
+                f"{stage.label}: losses are averaged over micro-batches of {settings.micro_batch} pairs, so the update "
+                "depends on how the effective batch is cut"
+            )
+    return warned("updates_independent_of_accumulation", problems, "no update depends on the micro-batch")
+
+
+def equal_evaluation_inputs(case: Case) -> Check:
+    """Every arm was measured with the same settings, on the same data and the same items."""
+    name, problems, compared = "equal_evaluation_inputs", [], 0
+    first: dict[str, tuple[Record, set[str]]] = {}
+    for record in _evaluations(case):
+        settings = record.stage.settings
+        assert isinstance(settings, EvaluateSettings)
+        group, items = settings.evaluation.group, _items(case, record)
+        compared += 1
+        if group not in first:
+            first[group] = record, items
+            continue
+        other, of_other = first[group]
+        where = f"{record.stage.id} and {other.stage.id} ({group})"
+        if keys := _different_keys(
+            settings.model_dump(mode="json"), other.stage.settings.model_dump(mode="json")
+        ):
+            problems.append(f"{where}: {', '.join(keys)} differ")
+        elif record.stage.inputs.data != other.stage.inputs.data:
+            problems.append(f"{where}: measured on other data")
+        elif items != of_other:
+            problems.append(f"{where}: {len(items ^ of_other)} items are in one of them only")
+    if not compared:
+        return not_applicable(name, "no evaluation finished")
+    return judged(name, problems, f"the same settings, data and items in {compared} evaluations")
+
+
+def equal_tuning_effort(case: Case) -> Check:
+    """The two recipes of the verdict were tried at equally many points of their hyperparameters."""
+    name, comparison = "equal_tuning_effort", case.results.plan.comparison
+    points: dict[str, int] = {}
+    for compared in comparison.decision.compare:
+        recipe = [stage.trainer for stage in comparison.arms.get(compared, [])]
+        tried = {
+            repr([sorted(stage.arguments.items()) for stage in stages])
+            for stages in comparison.arms.values()
+            if [stage.trainer for stage in stages] == recipe
+        }
+        points[compared] = len(tried)
+    if 0 in points.values():
+        return not_applicable(name, "one of the two arms of the verdict is not in the config")
+    told = ", ".join(f"{count} for the recipe of {arm}" for arm, count in points.items())
+    if len(set(points.values())) == 1:
+        return judged(name, [], f"points tried: {told}")
+    reason = comparison.allow_difference.get(TUNING)
+    if reason:
+        return warned(name, [f"points tried: {told}; declared: {reason}"], "")
+    return judged(name, [f"points tried: {told}"], "")
+
+
+def same_versions(case: Case) -> Check:
+    """Every stage of every arm ran with the same libraries."""
+    name, records = "same_library_versions", _records(case)
+    if not records:
+        return not_applicable(name, "no stage of an arm finished")
+    problems = []
+    for library in sorted({library for record in records for library in record.versions}):
+        found: dict[str, str] = {}
+        for record in records:
+            found.setdefault(record.versions.get(library, "none"), record.stage.id)
+        if len(found) > 1:
+            problems.append(f"{library} is " + ", ".join(f"{v} in {stage}" for v, stage in found.items()))
+    return judged(name, problems, f"the same in {len(records)} stages")
+
+
+def same_hardware(case: Case) -> Check:
+    """Every training stage ran on the same kind of machine."""
+    name = "same_kind_of_hardware"
+    if not case.trained:
+        return not_applicable(name, "no training stage finished")
+    found: dict[str, str] = {}
+    for stage in case.trained:
+        machine = stage.record.machine
+        found.setdefault(machine.accelerator or machine.processor, stage.label)
+    problems = (
+        [] if len(found) == 1 else ["; ".join(f"{stage} ran on {kind}" for kind, stage in found.items())]
+    )
+    return judged(name, problems, next(iter(found)))
+
+
+def machine_to_itself(case: Case) -> Check:
+    """Whether other processes used the machine while an arm trained: its costs are then unreliable."""
+    name = "machine_to_itself"
+    known = [stage for stage in case.trained if _contended(stage) is not None]
+    if not known:
+        return not_applicable(name, "no finished training stage recorded it")
+    problems = [f"{stage.label}: its costs are unreliable" for stage in known if _contended(stage)]
+    return warned(name, problems, f"no other load in {len(known)} stages")
+
+
+def _contended(stage: Trained) -> bool | None:
+    return getattr(stage.record.cost, "contended", None)
+
+
+def _evaluations(case: Case) -> Iterator[Record]:
+    for trial in case.trials:
+        for stage_id in trial.evaluations:
+            if (record := case.results.done(stage_id)) is not None:
+                yield record
+
+
+def _records(case: Case) -> list[Record]:
+    ids = dict.fromkeys(stage_id for trial in case.trials for stage_id in trial.stages())
+    return [record for stage_id in ids if (record := case.results.done(stage_id)) is not None]
+
+
+def _items(case: Case, record: Record) -> set[str]:
+    return {item for column in case.results.items.get(record.stage.id, {}).values() for item in column.items}
+
+
+def _different_keys(first: dict[str, Any], second: dict[str, Any], before: str = "") -> list[str]:
+    keys = []
+    for key in first.keys() | second.keys():
+        a, b = first.get(key), second.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            keys += _different_keys(a, b, f"{before}{key}.")
+        elif a != b:
+            keys.append(f"{before}{key}")
+    return sorted(keys)

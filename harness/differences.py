@@ -1,0 +1,119 @@
+"""What must be equal in every stage of every arm unless the config declares it, found before a run and in its records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.config import ArmStage, Comparison
+from harness.trainer_fields import shared_argument_names
+
+# Beta and what else only one trainer has are no difference: a setting that another trainer lacks cannot be equal. What
+# must be free to differ, because each loss has its own scale:
+MAY_DIFFER = ("learning_rate",)
+# What the harness sets in every stage alike, or what chooses where and how something is written; changes no update.
+_NO_MATTER = (
+    "activation_checkpointing", "bf16", "data_seed", "dataloader_num", "dataloader_pin", "disable_tqdm", "eval_",
+    "gradient_accumulation_steps", "gradient_checkpointing", "logging_", "max_length", "output_dir", "per_device_",
+    "remove_unused_columns", "report_to", "run_name", "save_", "seed", "use_cpu",
+)  # fmt: skip
+# What transformers' TrainingArguments have where a config is silent; equal in the classes of all trainers (a test).
+DEFAULTS: dict[str, Any] = {
+    "optim": "adamw_torch_fused",
+    "weight_decay": 0.0,
+    "max_grad_norm": 1.0,
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.999,
+    "adam_epsilon": 1e-8,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0,
+    "num_train_epochs": 3.0,
+    "max_steps": -1,
+    "bf16": None,
+    "fp16": False,
+    "dataloader_drop_last": False,
+}
+TUNING = (
+    "tuning"  # by this key `allow_difference` declares that the arms were not tried at equally many points
+)
+BY_BUDGET = ("num_train_epochs", "max_steps")  # equal where the budget is matched by epochs
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting with two values.
+
+    Attributes:
+        key: As a config has it.
+        values: Where to value, as text; the first place for each value.
+    """
+
+    key: str
+    values: tuple[tuple[str, str], ...]
+
+    def told(self) -> str:
+        """`max_grad_norm is 1.0 in orpo (orpo), 0.5 in sft-dpo (dpo)`."""
+        return f"{self.key} is " + ", ".join(f"{value} in {where}" for where, value in self.values)
+
+
+def argument(arguments: Mapping[str, Any], name: str) -> Any:
+    """An argument's value where only those that are not the default are listed."""
+    return arguments.get(name, DEFAULTS[name])
+
+
+def planned_differences(comparison: Comparison) -> list[Difference]:
+    """Those of a config, all of them, declared or not."""
+    shape = comparison.training
+    places = [
+        (f"{arm} ({stage.trainer})", stage) for arm, stages in comparison.arms.items() for stage in stages
+    ]
+    arguments = {where: {**shape.arguments, **stage.arguments} for where, stage in places}
+    found = list(argument_differences(arguments, free=_free(comparison)))
+    covered = {
+        where: stage.nll for where, stage in places if stage.trainer != "dpo" and _is_fair(comparison, stage)
+    }
+    chosen = {where: nll or "completion" for where, nll in covered.items()}
+    return [*found, *_differing("nll", chosen)]
+
+
+def undeclared(comparison: Comparison) -> list[Difference]:
+    """Those of a config that `allow_difference` does not name."""
+    return [
+        found for found in planned_differences(comparison) if found.key not in comparison.allow_difference
+    ]
+
+
+def argument_differences(
+    arguments: Mapping[str, Mapping[str, Any]], *, free: tuple[str, ...]
+) -> Iterator[Difference]:
+    """Arguments that every trainer takes and that have more than one value.
+
+    Args:
+        arguments: Place to the arguments there; the trainer's default where one is missing.
+        free: Names that may differ besides `MAY_DIFFER`.
+    """
+    shared = shared_argument_names()
+    names = dict.fromkeys(name for found in arguments.values() for name in found)
+    for name in names:
+        if name not in shared or name in (*MAY_DIFFER, *free) or name.startswith(_NO_MATTER):
+            continue
+        default = DEFAULTS.get(name, "the trainer's default")
+        yield from _differing(name, {where: found.get(name, default) for where, found in arguments.items()})
+
+
+def _differing(key: str, by_place: Mapping[str, Any]) -> Iterator[Difference]:
+    values: dict[Any, tuple[str, str]] = {}
+    for where, value in by_place.items():
+        # 1 and 1.0 are equal here, as they are to the trainer.
+        values.setdefault(value if isinstance(value, int | float | str) else repr(value), (where, f"{value}"))
+    if len(values) > 1:
+        yield Difference(key, tuple(values.values()))
+
+
+def _free(comparison: Comparison) -> tuple[str, ...]:
+    return () if comparison.budget.match == "epochs" else BY_BUDGET
+
+
+def _is_fair(comparison: Comparison, stage: ArmStage) -> bool:
+    return (stage.preset or comparison.training.preset) == "fair"
