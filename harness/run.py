@@ -42,7 +42,7 @@ def run_comparison(
         night: The date of a night, whose comparison gets a folder and a report of its own; or None.
 
     Returns:
-        0 when every stage is done, 1 when some failed.
+        0 when every stage is done, 1 when some failed or the audit found the comparison unfair.
 
     Raises:
         UserError: another run holds the results folder, or the folder cannot be written.
@@ -69,8 +69,8 @@ def run_comparison(
                 if known.chosen == plan.chosen:
                     break
                 plan = known
-        _conclude(folder, reports)
-    return 1 if failed else 0
+        fair = _conclude(folder, reports)
+    return 1 if failed or not fair else 0
 
 
 def _run_stages(plan: Plan, folder: Path, log: RunLog, stop: StopRequest, before: set[str]) -> set[str]:
@@ -122,12 +122,15 @@ def _take_over(plan: Plan, work: Work, folder: Path, log: RunLog) -> list[Stage]
     return [stage for stage in plan.stages if stage.id in todo]
 
 
-def _conclude(folder: Path, reports: Path) -> None:
+def _conclude(folder: Path, reports: Path) -> bool:
+    """Write summary and report and print the verdict; whether the audit found the arms treated alike."""
     from harness.report import verdict_lines, write_report
     from harness.summary import summarise
+    from harness.verdict import UNFAIR
 
     summary = summarise(folder)
     page = write_report(folder, reports)
     for line in verdict_lines(summary):
         print(line)  # noqa: T201
     print(f"report: {page}")  # noqa: T201
+    return summary.verdict.outcome != UNFAIR

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from harness.audit import Audit, audit
 from harness.claims import claims
 from harness.contrasts import baselines, secondary
 from harness.costs import cost_of, cost_ratios, spent
@@ -33,7 +35,7 @@ from harness.summary_schema import (
     VerdictSummary,
 )
 from harness.sweep_summary import summarise_sweep
-from harness.verdict import Verdict
+from harness.verdict import UNFAIR, Verdict
 
 MEAN_ALPHA = 0.05  # intervals of single means are shown at 95 % whatever the verdict's alpha
 DECLARED_COST: dict[str, CostQuantity] = {
@@ -75,8 +77,8 @@ def make_summary(results: Results) -> Summary:
         else []
     )
     against_controls = baselines(results, tables, alpha)
-    # The one place where an audit that finds the arms treated unalike turns the outcome into `unfair`.
-    verdict = judge_results(results, tables)
+    audited = audit(results)
+    verdict = _if_fair(judge_results(results, tables), audited)
     summary = Summary(
         comparison=results.plan.comparison.name,
         arms=arms,
@@ -94,6 +96,7 @@ def make_summary(results: Results) -> Summary:
         secondary=secondary(results, tables, alpha),
         aa_control=aa_control(results, tables),
         outlier_seeds=outlier_seeds(results, tables),
+        audit=audited,
     )
     return summary.model_copy(
         update={"doubts": doubts(results, summary), "claims": claims(results, tables, models)}
@@ -107,6 +110,16 @@ def _diagnostics(results: Results, trials: list[Trial]) -> list[PreferenceDiagno
         for stage_id in results.evaluations(trial, "preference")
     ]
     return [one for one in found if one is not None]
+
+
+def _if_fair(verdict: Verdict, audited: Audit) -> Verdict:
+    """The verdict, or `unfair` with the reason where the audit found the arms treated unalike."""
+    failed = audited.failed()
+    if not failed:
+        return verdict
+    first = f"{failed[0].id}: {failed[0].evidence}"
+    more = f"; {len(failed) - 1} more checks failed" if len(failed) > 1 else ""
+    return replace(verdict, outcome=UNFAIR, reason=f"{first}{more}")
 
 
 def _metric_summary(name: str, table: Table) -> MetricSummary:

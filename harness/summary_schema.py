@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from harness.audit.checks import Audit
 from harness.diagnostics_schema import PreferenceDiagnostics, StationChange
 from harness.metrics import Direction
 from harness.records import Missing, Status, write_json
@@ -292,6 +293,8 @@ class Summary(Strict):
     aa_control: AAControl | None = None
     claims: list[Claim] = Field([], description="Published claims, one or more rows each.")
     outlier_seeds: list[OutlierSeed] = Field([], description="Of the compared arms, on the primary metric.")
+
+    audit: Audit | None = Field(None, description="Whether the arms were treated alike, check by check.")
 
     def models(self) -> dict[str, ModelSummary]:
         """Controls, then arms."""

@@ -6,6 +6,7 @@ import gc
 from pathlib import Path
 
 from harness.recommendation import verdict_lines
+from harness.report.audit import audit_section
 from harness.report.bill import bill_section
 from harness.report.claims import claims_section
 from harness.report.data import data_section, failures_section
@@ -90,6 +91,7 @@ def _sections(view: View) -> list[Section | None]:
         sweep_section(view),
         replies_section(view),
         claims_section(view),
+        audit_section(view),
         data_section(view),
         failures_section(view),
         settings_section(view),

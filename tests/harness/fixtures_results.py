@@ -191,7 +191,7 @@ def _train(stage: Stage, settings: TrainSettings, folder: Path) -> TrainOutcome:
     start = {"sft": 2.0, "dpo": 0.693, "orpo": 2.2}[settings.kind]
     losses = start * np.exp(-np.arange(NUM_STEPS) / 10) + random.normal(0, 0.02, NUM_STEPS)
     rows = [
-        {"step": step, "loss": float(loss), "learning_rate": 1e-3}
+        {"step": step, "loss": float(loss), "learning_rate": 1e-3 * (1 - (step - 1) / NUM_STEPS)}
         for step, loss in enumerate(losses, start=1)
     ]
     _write_rows(folder / LOSSES, rows)
@@ -207,7 +207,7 @@ def _train(stage: Stage, settings: TrainSettings, folder: Path) -> TrainOutcome:
         effective_arguments={
             **settings.arguments,
             "seed": stage.seed,
-            "num_train_epochs": 3 if settings.kind == "dpo" else 2,
+            "num_train_epochs": 2,
             "report_to": ["none"],
             "max_length": None,  # TRL's own: the loader has done the cutting
             "pad_token": "<PAD_TOKEN>" if settings.kind == "dpo" else None,

@@ -24,8 +24,8 @@ from tests.harness.hostile_texts import PAYLOADS
 
 DOCS = Path(__file__).parents[3] / "docs"
 SECTIONS = (
-    "Quality against cost", "The verdict", "What it costs", "Differences", "Quality", "What was lost", "Learning", "Replies", "Published claims", "Data",
-    "Failures", "Settings", "Environment", "Where the numbers are", "How to reproduce", "Words",
+    "Quality against cost", "The verdict", "What it costs", "Differences", "Quality", "What was lost", "Learning", "Replies", "Published claims",
+    "Fairness", "Data", "Failures", "Settings", "Environment", "Where the numbers are", "How to reproduce", "Words",
 )  # fmt: skip
 
 
