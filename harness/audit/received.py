@@ -57,6 +57,7 @@ class Received:
         by_step: Optimizer step to number of pairs.
         ids: Sequences that are not the prepared ones.
         masks: Prepared sequences whose loss covers other positions than the settings say.
+        num_unknown: Sequences of no prepared pair.
         unknown_masks: Sequences whose labels the recorder was not shown.
         ends: Sequences with another number of end-of-turn tokens than one after the prompt's own.
         empty: Sequences of which the loss covers nothing.
@@ -67,6 +68,7 @@ class Received:
     order: list[str] = field(default_factory=list)
     by_step: Counter[int] = field(default_factory=Counter)
     ids: Examples = field(default_factory=Examples)
+    num_unknown: int = 0
     masks: Examples = field(default_factory=Examples)
     unknown_masks: int = 0
     ends: Examples = field(default_factory=Examples)
@@ -104,6 +106,7 @@ def _take(found: Received, sequence: Row, prepared: PreparedPairs, *, step: int,
     if (source := prepared.by_ids.get(ids)) is not None and source["split"] == "test":
         found.from_test.add(f"{where} is pair {source['uid']} of the test split")
     if pair is None:
+        found.num_unknown += 1
         found.ids.add(f"{where} of {sequence['tokens']} tokens is no prepared pair's")
         return
     tokens = pair["prompt_tokens"] + pair[f"{side}_tokens"]

@@ -101,7 +101,7 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
         effective_arguments=effective_arguments(trainer.args),
         weights_hash=digest,
         changed_weights_share=changed.share(),
-        num_planned_steps=state.max_steps,
+        num_planned_steps=trainer.state.max_steps,
         num_rows=len(trainer.train_dataset),
         base_hash=base,
         start_probe=start_probe,

@@ -1,0 +1,59 @@
+"""Every planted unfairness is caught by the check that is meant for it and by no unrelated one."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.audit import Audit, audit
+from harness.results import read_results
+from tests.harness.audit.planted import PLANTED, Arms, Planted, make_arms
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+@pytest.fixture(scope="module")
+def fair(tmp_path_factory: pytest.TempPathFactory) -> Arms:
+    return make_arms(tmp_path_factory.mktemp("fair") / "planted")
+
+
+@pytest.fixture
+def arms(fair: Arms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arms:
+    """A copy of the fair comparison that a test may spoil."""
+    shutil.copytree(fair.folder, tmp_path / "planted")
+    return Arms(tmp_path / "planted", monkeypatch)
+
+
+def audited(arms: Arms) -> Audit:
+    return audit(read_results(arms.folder))
+
+
+def test_a_fair_comparison_passes_every_check_that_applies(fair: Arms) -> None:
+    found = audited(fair)
+    others = {check.id: check.evidence for check in found.checks if check.status != "pass"}
+    assert found.verdict == "fair"
+    assert others == {"machine_to_itself": "no finished training stage recorded it"}
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.words)
+def test_an_unfairness_is_caught_by_the_check_meant_for_it(arms: Arms, planted: Planted) -> None:
+    planted.plant(arms)
+    found = audited(arms)
+    assert found.verdict == "unfair"
+    failed = {check.id: check.evidence for check in found.failed()}
+    assert set(failed) == {planted.check, *planted.also}, failed
+    assert re.search(planted.evidence, failed[planted.check])
+
+
+def test_the_page_lists_exactly_the_unfairnesses_that_are_planted() -> None:
+    rows = re.findall(
+        r"^\| ([^|]+) \| `([a-z_]+)` \| ([^|]*) \|$", (DOCS / "fairness.md").read_text(), flags=re.M
+    )
+    expected = [
+        (planted.words, planted.check, ", ".join(f"`{name}`" for name in planted.also) or "-")
+        for planted in PLANTED
+    ]
+    assert [tuple(cell.strip() for cell in row) for row in rows] == expected
