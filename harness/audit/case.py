@@ -51,8 +51,9 @@ class Case:
 
     @cached_property
     def trials(self) -> list[Trial]:
-        """The trials of arms."""
-        return [trial for trial in self.results.plan.trials if trial.role == "arm"]
+        """The trials of arms; a sweep's points, which only choose a setting, are not among them."""
+        arms = self.results.plan.comparison.arms
+        return [trial for trial in self.results.plan.trials if trial.role == "arm" and trial.name in arms]
 
     @cached_property
     def trained(self) -> list[Trained]:

@@ -9,6 +9,7 @@ from harness.audit.case import Case, Trained
 from harness.audit.checks import Check, judged, not_applicable, warned
 from harness.differences import BY_BUDGET, TUNING, argument_differences, planned_differences
 from harness.records import Record
+from harness.sweep import points_of
 from pipelines.stages import EvaluateSettings
 
 
@@ -81,6 +82,9 @@ def equal_tuning_effort(case: Case) -> Check:
     name, comparison = "equal_tuning_effort", case.results.plan.comparison
     points: dict[str, int] = {}
     for compared in comparison.decision.compare:
+        if swept := points_of(comparison, compared):
+            points[compared] = len(swept)
+            continue
         recipe = [stage.trainer for stage in comparison.arms.get(compared, [])]
         tried = {
             repr([sorted(stage.arguments.items()) for stage in stages])
@@ -93,7 +97,7 @@ def equal_tuning_effort(case: Case) -> Check:
     told = ", ".join(f"{count} for the recipe of {arm}" for arm, count in points.items())
     if len(set(points.values())) == 1:
         return judged(name, [], f"points tried: {told}")
-    reason = comparison.allow_difference.get(TUNING)
+    reason = comparison.allow_difference.get(TUNING) or (comparison.sweep and comparison.sweep.unequal_effort)
     if reason:
         return warned(name, [f"points tried: {told}; declared: {reason}"], "")
     return judged(name, [f"points tried: {told}"], "")
