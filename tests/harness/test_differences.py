@@ -1,0 +1,40 @@
+"""Settings that differ between stages are found before a run, unless the config declares them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from trl import DPOConfig, SFTConfig
+
+from harness.config import Comparison
+from harness.differences import DEFAULTS, undeclared
+
+
+def comparison(arguments: dict[str, float], **changes: object) -> Comparison:
+    content = {
+        "schema": 1,
+        "name": "small",
+        "model": {"name": "toy"},
+        "data": {"path": "toy"},
+        "arms": {
+            "orpo": [{"trainer": "orpo", "arguments": {"learning_rate": 1e-3, "beta": 0.2, **arguments}}],
+            "sft-dpo": [{"trainer": "sft"}, {"trainer": "dpo", "arguments": {"beta": 0.1}}],
+        },
+    }
+    return Comparison.model_validate(content | changes)
+
+
+def test_the_defaults_are_those_of_the_trainers() -> None:
+    for config in (SFTConfig, DPOConfig):
+        found = {field.name: field.default for field in fields(config) if field.name in DEFAULTS}
+        assert found == DEFAULTS
+
+
+def test_a_difference_is_found_unless_declared_or_equal_to_the_default() -> None:
+    found = undeclared(comparison({"max_grad_norm": 0}))
+    assert [difference.told() for difference in found] == [
+        "max_grad_norm is 0 in orpo (orpo), 1.0 in sft-dpo (sft)"
+    ]
+    assert undeclared(comparison({"max_grad_norm": 1})) == []
+    assert undeclared(comparison({"max_grad_norm": 0}, allow_difference={"max_grad_norm": "why"})) == []
+    assert undeclared(comparison({"num_train_epochs": 2}, budget={"match": "none"})) == []
