@@ -70,7 +70,7 @@ def recommendation(
     if unproven:
         return _neither(verdict, decision, unproven)
     if verdict.outcome == UNDECIDED:
-        return _undecided(verdict)
+        return _undecided(verdict, decision)
     if verdict.outcome == EQUIVALENT:
         return _equivalent(decision, ratio, baselines)
     first, second = decision.compare
@@ -141,7 +141,12 @@ def _not_shown(arm: str, baselines: list[Contrast]) -> str:
     return "".join(clauses)
 
 
-def _undecided(verdict: Verdict) -> str:
+def _undecided(verdict: Verdict, decision: Decision) -> str:
+    if decision.looks > 1 and verdict.num_seeds > MIN_SEEDS:
+        return (
+            "do not decide by these numbers; the rule has no look left: seeds that were not seen yet, in a comparison of "
+            "their own (first_seed), may decide it."
+        )
     return f"do not decide by these numbers; {_seeds_clause(verdict) if verdict.seeds_needed else verdict.reason}."
 
 

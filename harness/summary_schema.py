@@ -307,6 +307,11 @@ class Summary(Strict):
         return [primary] * (primary in found) + [name for name in found if name != primary]
 
 
+def read_summary(folder: Path) -> Summary:
+    """The summary that a run left in its results folder."""
+    return Summary.model_validate_json((folder / SUMMARY).read_text(encoding="utf-8"))
+
+
 def json_schema() -> dict[str, object]:
     """The JSON schema of `summary.json`."""
     schema = Summary.model_json_schema(by_alias=True, mode="serialization")

@@ -145,14 +145,18 @@ def seeds_needed(estimate: Estimate, rule: Rule) -> tuple[int, int] | None:
 
 
 def _fewest_seeds(estimate: Estimate, rule: Rule, factor: float) -> int | None:
-    seeds = np.arange(max(estimate.num_seeds + 1, MIN_SEEDS), MOST_SEEDS + 1, dtype=np.float64)
-    seed_part = factor * estimate.seed_variance / seeds
-    # From 5 seeds on the run will be judged by the paired form; below, Welch's df grow with the seeds.
-    welch_df = estimate.seed_df / (estimate.num_seeds - 1) * (seeds - 1)
-    df = np.where(seeds >= PAIRED_FROM, seeds - 1, welch_df)
-    half = half_width(rule.alpha, seed_part, df, estimate.item_part, estimate.num_items)
-    enough = half + _POWER_80 * np.sqrt(seed_part + estimate.item_part) < rule.margin
-    return int(seeds[np.argmax(enough)]) if enough.any() else None
+    first = max(estimate.num_seeds + 1, MIN_SEEDS)
+    for start, stop in ((first, first + 64), (first + 64, MOST_SEEDS)):  # nearly always within the first few
+        seeds = np.arange(start, stop, dtype=np.float64)
+        seed_part = factor * estimate.seed_variance / seeds
+        # From 5 seeds on the run will be judged by the paired form; below, Welch's df grow with the seeds.
+        welch_df = estimate.seed_df / (estimate.num_seeds - 1) * (seeds - 1)
+        df = np.where(seeds >= PAIRED_FROM, seeds - 1, welch_df)
+        half = half_width(rule.alpha, seed_part, df, estimate.item_part, estimate.num_items)
+        enough = half + _POWER_80 * np.sqrt(seed_part + estimate.item_part) < rule.margin
+        if enough.any():
+            return int(seeds[np.argmax(enough)])
+    return None
 
 
 def _decide(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,9 @@ from harness.commands.options import (
 from harness.commands.plan import print_outlook
 from harness.errors import UserError
 
+if TYPE_CHECKING:
+    from harness.config import Comparison
+
 
 def run(
     config: ConfigFile,
@@ -35,12 +38,25 @@ def run(
         bool, typer.Option("--dry-run", help="Only say what is done and what is left, as `plan` does.")
     ] = False,
     night: Nights = None,
+    until_decided: Annotated[
+        bool,
+        typer.Option(
+            "--until-decided", help="Judge at 3 seeds, then at most once more, at the seeds it takes."
+        ),
+    ] = False,
+    max_seeds: Annotated[
+        int, typer.Option("--max-seeds", metavar="N", min=4, help="At most so many with --until-decided.")
+    ] = 20,
     _debug: Debug = False,
 ) -> int:
     """Train, measure and judge; write results and report.
 
     What is already done is not done again: the same command goes on where it was stopped.
     """
+    if until_decided and (seeds is not None or arm or night is not None):
+        raise UserError(
+            "--until-decided: chooses the seeds itself and needs every arm; leave --seeds, --arm and --night out."
+        )
     from harness.load_config import chosen_arms, load_comparison
 
     comparison = load_comparison(config, overrides=change or (), seeds=seeds)
@@ -56,4 +72,18 @@ def run(
         return DONE
     from harness.run import run_comparison
 
-    return run_comparison(comparison, arms=arms, results=results, reports=reports, quiet=quiet, night=night)
+    def run_at(planned: Comparison) -> int:
+        return run_comparison(planned, arms=arms, results=results, reports=reports, quiet=quiet, night=night)
+
+    if not until_decided:
+        return run_at(comparison)
+    from harness.summary_schema import read_summary
+    from harness.until_decided import run_until_decided
+
+    return run_until_decided(
+        comparison,
+        max_seeds=max_seeds,
+        run=run_at,
+        verdict=lambda: read_summary(results / comparison.name).verdict,
+        say=typer.echo,
+    )

@@ -1,0 +1,63 @@
+"""`run --until-decided`: two looks at the data, each at half of alpha; the second at the number of seeds the first predicts.
+
+docs/decisions/verdict.md says how often this was wrong in simulation, and why it is not done after every seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.config import Comparison
+from harness.summary_schema import VerdictSummary
+
+LOOKS = 2
+FIRST_LOOK = 3  # seeds: the fewest that give a verdict
+
+
+def run_until_decided(
+    comparison: Comparison,
+    *,
+    max_seeds: int,
+    run: Callable[[Comparison], int],
+    verdict: Callable[[], VerdictSummary],
+    say: Callable[[str], None],
+) -> int:
+    """Run a comparison at 3 seeds and, if they leave it undecided, once more at as many as would decide it.
+
+    A run that was stopped goes on with the same command: the first look's stages are done, and its verdict is the same.
+
+    Args:
+        comparison: The validated config; its number of seeds is replaced.
+        max_seeds: The second look has at most as many.
+        run: Runs a comparison to its end and returns the exit code.
+        verdict: The verdict that the last run left.
+        say: Told why it goes on or stops.
+
+    Returns:
+        The exit code of the last run.
+    """
+    decision = comparison.decision.model_copy(update={"looks": LOOKS})
+    planned = comparison.model_copy(update={"decision": decision, "seeds": FIRST_LOOK})
+    code = run(planned)
+    first = verdict()
+    seeds = second_look(first.outcome, first.seeds_needed, max_seeds)
+    if seeds is None:
+        say(
+            f"First look: {first.outcome} at {FIRST_LOOK} seeds. More seeds are not needed, or would not help."
+        )
+        return code
+    say(f"First look: undecided at {FIRST_LOOK} seeds. The second and last look is at {seeds} seeds.")
+    return run(planned.model_copy(update={"seeds": seeds}))
+
+
+def second_look(outcome: str, seeds_needed: tuple[int, int] | None, max_seeds: int) -> int | None:
+    """Seeds of the second look: the upper end of the predicted range, as there is no third; None if there is none to take.
+
+    Args:
+        outcome: Of the first look.
+        seeds_needed: What the first look predicts.
+        max_seeds: The most that may be run.
+    """
+    if outcome != "undecided" or seeds_needed is None:
+        return None
+    return min(seeds_needed[1], max_seeds)

@@ -1,0 +1,137 @@
+"""Two looks at the data: the error rate of the scheme by simulation, and the order in which the command runs things."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+from harness.cli import main
+from harness.config import Comparison
+from harness.intervals import FloatArray
+from harness.recommendation import recommendation
+from harness.summary import summarise
+from harness.summary_schema import VerdictSummary, read_summary
+from harness.until_decided import FIRST_LOOK, LOOKS, run_until_decided, second_look
+from harness.verdict import Rule, Scores, Verdict, judge
+from tests.harness.fixtures_results import LEVELS, Run, make_results
+from tests.harness.simulated_scores import SIX_CELLS, Cell
+
+REPLICATIONS, MOST_SEEDS = 400, 20
+
+
+def look(first: FloatArray, second: FloatArray, num_seeds: int, rule: Rule) -> Verdict:
+    seeds = tuple(range(num_seeds))
+    return judge(
+        Scores("a", seeds, seeds, first[:num_seeds]), Scores("b", seeds, seeds, second[:num_seeds]), rule
+    )
+
+
+def decided(cell: Cell, difference: float, margin: float) -> dict[str, int]:
+    """How often the scheme ends with each outcome."""
+    outcomes = {"a": 0, "b": 0, "equivalent": 0, "undecided": 0}
+    first, second = replace(cell, num_seeds=MOST_SEEDS).draw(REPLICATIONS, difference=difference, seed=5)
+    rule = Rule(margin=margin, alpha=0.05 / LOOKS)
+    for pair in zip(first, second, strict=True):
+        verdict = look(*pair, FIRST_LOOK, rule)
+        seeds = second_look(verdict.outcome, verdict.seeds_needed, MOST_SEEDS)
+        if seeds is not None:
+            verdict = look(*pair, seeds, rule)
+        outcomes[verdict.outcome] += 1
+    return outcomes
+
+
+@pytest.mark.parametrize("cell", SIX_CELLS[1:3], ids=["S3-continuous", "S5-binary"])
+def test_two_looks_at_half_of_alpha_find_a_false_better_in_at_most_5_percent(cell: Cell) -> None:
+    outcomes = decided(cell, 0.0, 0.05)
+    most_false = stats.binom.ppf(0.9995, REPLICATIONS, 0.05)
+    assert outcomes["a"] + outcomes["b"] <= most_false
+    assert outcomes["equivalent"] > REPLICATIONS / 2
+
+
+def test_a_difference_of_the_margin_is_mostly_found_and_seldom_called_equivalent() -> None:
+    outcomes = decided(SIX_CELLS[1], 0.05, 0.05)
+    assert outcomes["a"] > 0.7 * REPLICATIONS
+    assert outcomes["equivalent"] <= stats.binom.ppf(0.9995, REPLICATIONS, 0.05)
+    assert outcomes["b"] == 0
+
+
+@pytest.mark.parametrize(
+    ("outcome", "needed", "seeds"),
+    [
+        ("undecided", (5, 9), 9),
+        ("undecided", (5, 90), 20),
+        ("undecided", None, None),
+        ("orpo", None, None),
+        ("equivalent", None, None),
+        ("incomplete", None, None),
+    ],
+)
+def test_the_second_look_is_at_the_predicted_seeds_or_not_at_all(
+    outcome: str, needed: tuple[int, int] | None, seeds: int | None
+) -> None:
+    assert second_look(outcome, needed, 20) == seeds
+
+
+class FakeRun:
+    """Makes up a results folder in place of training one."""
+
+    def __init__(self, parent: Path, levels: dict[str, float], margin: float) -> None:
+        self.parent, self.levels, self.margin = parent, levels, margin
+        self.folder = parent
+        self.runs: list[tuple[int, int]] = []
+
+    def __call__(self, comparison: Comparison) -> int:
+        decision = comparison.decision
+        self.runs.append((comparison.seeds, decision.looks))
+        run = Run(
+            seeds=comparison.seeds,
+            levels=LEVELS | self.levels,
+            decision={"metric": "gold_score", "margin": self.margin, "looks": decision.looks},
+        )
+        self.folder = make_results(self.parent / str(len(self.runs)), run)
+        summarise(self.folder)
+        return 0
+
+    def verdict(self) -> VerdictSummary:
+        return read_summary(self.folder).verdict
+
+
+@pytest.mark.parametrize(
+    ("levels", "margin", "expected"),
+    [
+        ({"orpo": 0.95, "sft-dpo": 0.5}, 0.02, lambda runs: runs == [(3, 2)]),
+        ({}, 0.02, lambda runs: len(runs) == 2 and 3 < runs[1][0] <= 8 and runs[1][1] == 2),
+    ],
+    ids=["decided at once", "undecided"],
+)
+def test_it_runs_at_three_seeds_and_at_most_once_more(
+    tmp_path: Path,
+    levels: dict[str, float],
+    margin: float,
+    expected: Callable[[list[tuple[int, int]]], bool],
+) -> None:
+    run, said = FakeRun(tmp_path, levels, margin), list[str]()
+    comparison = Run(seeds=7).comparison()
+    code = run_until_decided(comparison, max_seeds=8, run=run, verdict=run.verdict, say=said.append)
+    assert code == 0
+    assert expected(run.runs), run.runs
+    assert len(said) == 1
+    assert run.verdict().alpha == 0.025
+
+
+def test_a_rule_without_a_look_left_does_not_advise_more_seeds() -> None:
+    decision = Run(decision={"metric": "gold_score", "looks": 2}).comparison().decision
+    verdict = Verdict("undecided", "paired", 0.0, -0.1, 0.1, 0.9, 20, 200, seeds_needed=(30, 40))
+    advice = recommendation(verdict, decision, None, [])
+    assert "no look left" in advice
+    assert "--seeds" not in advice
+
+
+@pytest.mark.parametrize("option", [["--seeds", "5"], ["--arm", "orpo"]])
+def test_it_chooses_seeds_and_arms_itself(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "configs/toy.yaml", "--until-decided", *option]) == 2
+    assert "--until-decided" in capsys.readouterr().err
