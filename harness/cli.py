@@ -22,6 +22,7 @@ from harness.commands.gc import gc
 from harness.commands.init import init
 from harness.commands.options import DONE, SOME_FAILED
 from harness.commands.plan import plan
+from harness.commands.power import power
 from harness.commands.report import report
 from harness.commands.run import run
 from harness.commands.status import status
@@ -47,6 +48,7 @@ COMMANDS: tuple[tuple[Callable[..., int], str], ...] = (
     (audit, "prefduel audit results/toy --json"),
     (export, "prefduel export results/toy --format parquet"),
     (decide, "prefduel decide results/toy --margin 0.05"),
+    (power, "prefduel power configs/toy.yaml --from results/toy"),
     (doctor, "prefduel doctor"),
     (init, "prefduel init support-bot --data pairs.jsonl"),
 )

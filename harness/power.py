@@ -1,0 +1,142 @@
+"""How many seeds and items a declared margin needs, before they are run. Knows nothing of training.
+
+The same variances as in the verdict's interval, taken apart so that both numbers can be changed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from harness.intervals import FloatArray, half_width, mean_squares
+from harness.verdict import MIN_SEEDS, PAIRED_FROM, Rule
+
+Goal = Literal["better", "equivalent"]
+
+POWER = 0.8
+ITEMS = (100, 200, 500, 1000, 2000, 5000)
+MOST_SEEDS = 100  # more than anyone trains
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Variances of the difference of two arms, in the metric's unit squared.
+
+    Attributes:
+        seed_paired: Between seeds, where both arms have the same ones.
+        seed_unpaired: Between seeds, were they independent: the sum of the arms' own.
+        item: Between items: how much more one arm gains on some than on others.
+        residual: What is left of a single item of a single seed.
+        num_seeds: Seeds that it was estimated from; None: assumed.
+    """
+
+    seed_paired: float
+    seed_unpaired: float
+    item: float
+    residual: float
+    num_seeds: int | None = None
+
+    def inflated(self) -> Spread:
+        """With the upper 80 % bound of what was estimated from few seeds; an assumption stays what it is."""
+        if self.num_seeds is None:
+            return self
+        df = self.num_seeds - 1
+        factor = df / float(stats.chi2.ppf(1 - POWER, df))
+        return Spread(
+            self.seed_paired * factor, self.seed_unpaired * factor, self.item, self.residual * factor
+        )
+
+
+def spread_of(first: FloatArray, second: FloatArray) -> Spread:
+    """Estimated from earlier scores.
+
+    Args:
+        first: (seeds, items) of one arm.
+        second: The other's, on the same items; row s of both is the same seed; at least 2.
+    """
+    num_seeds, num_items = first.shape
+    squares = mean_squares(first - second)
+    arms = [mean_squares(first), mean_squares(second)]
+    return Spread(
+        seed_paired=max(float(squares.seeds - squares.residual), 0) / num_items,
+        seed_unpaired=sum(max(float(arm.seeds - arm.residual), 0) / num_items for arm in arms),
+        item=max(float(squares.items - squares.residual), 0) / num_seeds,
+        residual=float(squares.residual),
+        num_seeds=num_seeds,
+    )
+
+
+def assumed_spread(*, seed_sd: float, item_sd: float, residual_sd: float, correlation: float) -> Spread:
+    """From stated assumptions on each of the two arms.
+
+    Args:
+        seed_sd: Of an arm's mean from seed to seed.
+        item_sd: Of what an arm gains on an item beyond its mean gain.
+        residual_sd: Of one score, seed and item given.
+        correlation: Of the two arms' means over seeds.
+    """
+    return Spread(
+        seed_paired=2 * seed_sd**2 * (1 - correlation),
+        seed_unpaired=2 * seed_sd**2,
+        item=2 * item_sd**2,
+        residual=2 * residual_sd**2,
+    )
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What to expect of S seeds and N items.
+
+    Attributes:
+        half_width: Of the interval.
+        better: Chance to find a true difference of the margin.
+        equivalent: Chance to find `equivalent` where the arms do not differ.
+    """
+
+    num_seeds: int
+    num_items: int
+    half_width: float
+    better: float
+    equivalent: float
+
+
+def outlook(spread: Spread, rule: Rule, *, num_seeds: int, num_items: int) -> Outlook:
+    """What to expect of a number of seeds (at least 3) and items (at least 2)."""
+    seed_variance = spread.seed_paired if num_seeds >= PAIRED_FROM else spread.seed_unpaired
+    from_seeds = (seed_variance + spread.residual / num_items) / num_seeds
+    from_items = spread.item / num_items
+    error = math.sqrt(from_seeds + from_items)
+
+    def half(alpha: float) -> float:
+        # Welch's degrees of freedom lie between S - 1 and twice that; for arms that vary alike about in the middle.
+        df = (num_seeds - 1) * (1.0 if num_seeds >= PAIRED_FROM else 1.5)
+        parts = np.float64(from_seeds), np.float64(df), np.float64(from_items)
+        return float(half_width(alpha, *parts, num_items))
+
+    room = rule.margin - half(rule.alpha), rule.margin - half(2 * rule.alpha)
+    return Outlook(
+        num_seeds=num_seeds,
+        num_items=num_items,
+        half_width=half(rule.alpha),
+        better=float(stats.norm.cdf(room[0] / error)) if error else 1.0,
+        equivalent=max(0.0, 2 * float(stats.norm.cdf(room[1] / error)) - 1) if error else 1.0,
+    )
+
+
+def fewest_seeds(spread: Spread, rule: Rule, *, num_items: int, goal: Goal) -> int | None:
+    """The smallest number of seeds with a power of 80 %; None if 100 do not have it: then only more items help.
+
+    Args:
+        spread: What the scores vary by.
+        rule: Margin and alpha.
+        num_items: How many items.
+        goal: `better`: find a true difference of the margin; `equivalent`: find that arms do not differ.
+    """
+    for num_seeds in range(MIN_SEEDS, MOST_SEEDS + 1):
+        if getattr(outlook(spread, rule, num_seeds=num_seeds, num_items=num_items), goal) >= POWER:
+            return num_seeds
+    return None
