@@ -114,8 +114,8 @@ def outlook(spread: Spread, rule: Rule, *, num_seeds: int, num_items: int) -> Ou
     def half(alpha: float) -> float:
         # Welch's degrees of freedom lie between S - 1 and twice that; for arms that vary alike about in the middle.
         df = (num_seeds - 1) * (1.0 if num_seeds >= PAIRED_FROM else 1.5)
-        parts = np.float64(from_seeds), np.float64(df), np.float64(from_items)
-        return float(half_width(alpha, *parts, num_items))
+        seed_part, seed_df, item_part = (np.asarray(value) for value in (from_seeds, df, from_items))
+        return float(half_width(alpha, seed_part, seed_df, item_part, num_items))
 
     room = rule.margin - half(rule.alpha), rule.margin - half(2 * rule.alpha)
     return Outlook(
