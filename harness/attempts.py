@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from pathlib import Path
 
 from harness.events import RunLog
+from harness.failures import TRANSIENT, advice
 from harness.identity import IDENTITY, Identity
-from harness.integrity import standing
+from harness.integrity import is_intact, standing
 from harness.interrupts import StopRequest
-from harness.launch import Launcher
+from harness.launch import Ending, Launcher
 from harness.machine import git_commit, machine, versions
-from harness.records import CHECKPOINTS, Failure, Record, read_record, write_json, write_record
+from harness.records import CHECKPOINTS, Failure, Record, Status, read_record, write_json, write_record
 from harness.reuse import PARTIAL
-from harness.stage import STAGE, log_tail
+from harness.stage import STAGE, log_tail, make_room
 from pipelines.stages import Stage
+
+LOST = 255  # what multiprocessing gives for a child of a fork server that is gone
+LEAST_FREE_BYTES = 1 << 20
+RETRY_SECONDS = 10.0
+OOM_COUNTERS = (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events"))
 
 
 def run_stage(
@@ -42,9 +49,25 @@ def run_stage(
         KeyboardInterrupt: a person wants to stop.
     """
     partial, final = folder / f"{PARTIAL}{stage.id}", folder / stage.id
-    _clear(partial, final)
-    if standing(partial) == "whole":  # killed between its record and its name
+    if standing(partial) == "whole" and is_intact(partial):  # killed between its record and its name
+        shutil.rmtree(final, ignore_errors=True)
         return _named(partial, final, decision_hash)
+    for attempt in range(1, stage.limits.retries + 2):
+        _clear(partial, final)
+        record = _attempt(stage, identity, partial, launcher, log, stop)
+        record = record.model_copy(update={"num_attempts": attempt})
+        if record.status not in TRANSIENT or attempt > stage.limits.retries:
+            break
+        if record.status == "unreachable":
+            stop.wait(RETRY_SECONDS * attempt)
+    write_record(partial, record)
+    return _named(partial, final, decision_hash)
+
+
+def _attempt(
+    stage: Stage, identity: Identity, partial: Path, launcher: Launcher, log: RunLog, stop: StopRequest
+) -> Record:
+    """One process for the stage; it leaves a record, or this function makes one of how it ended."""
     write_json(partial / STAGE, stage.model_dump(mode="json", by_alias=True))
     write_json(partial / IDENTITY, identity)
 
@@ -52,11 +75,12 @@ def run_stage(
         stop.check()
         log.moved(phase, done, total)
 
-    exit_code = launcher.run(partial / STAGE, moved)
+    kills_before = oom_kills()
+    ended = launcher.run(partial / STAGE, moved, stage.limits)
     stop.check()
-    if read_record(partial) is None:
-        write_record(partial, _record_of_dead(stage, partial, exit_code))
-    return _named(partial, final, decision_hash)
+    return read_record(partial) or _record_of_dead(
+        stage, partial, ended, out_of_memory=oom_kills() > kills_before
+    )
 
 
 def _clear(partial: Path, final: Path) -> None:
@@ -66,8 +90,6 @@ def _clear(partial: Path, final: Path) -> None:
     elif final.is_dir():
         final.rename(partial)
     partial.mkdir(exist_ok=True)
-    if standing(partial) == "whole":
-        return
     for leftover in partial.iterdir():
         if leftover.name == CHECKPOINTS:
             continue
@@ -90,21 +112,49 @@ def _named(partial: Path, final: Path, decision_hash: str) -> Record:
     return record
 
 
-def _record_of_dead(stage: Stage, folder: Path, exit_code: int) -> Record:
+def _record_of_dead(stage: Stage, folder: Path, ended: Ending, *, out_of_memory: bool) -> Record:
     """What can be said of a stage whose process ended without a record."""
-    message = f"the process ended with exit code {exit_code}"
-    if exit_code < 0:
-        message = f"the process was ended by signal {-exit_code}"
-    if exit_code == -9:
-        message += " (the kernel does so when memory runs out: try half the micro_batch)"
+    status, message = _how_it_died(stage, folder, ended, out_of_memory=out_of_memory)
+    if status == "disk_full":
+        make_room(folder)
     return Record(
         stage=stage,
-        status="killed" if exit_code < 0 else "failed",
+        status=status,
         outcome=None,
-        failure=Failure(message=message, evidence=log_tail(folder)),
+        failure=Failure(message=message, evidence=log_tail(folder), advice=advice(status, stage)),
         cost=None,
         machine=machine(),
         versions=versions(),
         git_commit=git_commit(),
         started_at="",
     )
+
+
+def _how_it_died(stage: Stage, folder: Path, ended: Ending, *, out_of_memory: bool) -> tuple[Status, str]:
+    if ended.cut == "hung":
+        return "hung", f"no step and no new phase for {stage.limits.hang_minutes:g} minutes, so it was ended"
+    if ended.cut == "timed_out":
+        return "timed_out", f"it ran longer than stage_hours ({stage.limits.stage_hours:g}), so it was ended"
+    if out_of_memory and ended.exit_code == -signal.SIGKILL:
+        return "out_of_memory", "the kernel killed the process because memory ran out"
+    if ended.exit_code == -signal.SIGKILL:
+        return "killed", "the process was killed (signal 9), and the kernel counts no kill for want of memory"
+    if ended.exit_code < 0:
+        return "killed", f"the process was ended by signal {-ended.exit_code}"
+    if ended.exit_code == LOST:
+        return "killed", "the process is gone together with the fork server that started it"
+    if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
+        return "disk_full", "no space is left on the disk of the results folder"
+    return "failed", f"the process ended with exit code {ended.exit_code} and no record"
+
+
+def oom_kills() -> int:
+    """Processes that the kernel has killed for want of memory, on this machine and in this control group, ever."""
+    total = 0
+    for path in OOM_COUNTERS:
+        try:
+            lines = path.read_text().splitlines()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+    return total

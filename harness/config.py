@@ -240,6 +240,20 @@ class Comparison(Strict):
         description="How a stage's process starts. `auto`: forked from a server that has the heavy imports; on CUDA "
         "spawned, unless it is certain that the server never touched the driver.",
     )
+    hang_minutes: float | None = Field(
+        60,
+        gt=0,
+        description="A stage without a step or a new phase for so long is ended, with status `hung`. Empty: never.",
+    )
+    stage_hours: float | None = Field(
+        None, gt=0, description="A stage that runs longer is ended, with status `timed_out`. Empty: never."
+    )
+    retries: int = Field(
+        1,
+        ge=0,
+        le=100,
+        description="Further attempts at a stage that was killed, hung or did not reach the hub; nothing else is tried again.",
+    )
     evaluations: Evaluations = Field(Evaluations(), description="What is measured on every final model.")
     sweep: Sweep | None = Field(None, description="Settings to choose from, for each arm.")
     decision: Decision = Field(Decision(), description="How the verdict is reached.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Literal
@@ -76,3 +77,31 @@ def checked_items(folder: Path, record: Record) -> dict[str, Column]:
         if not math.isclose(math.fsum(found.values) / count, mean, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
             raise ValueError(f"{folder / ITEMS}: the mean of {name} is not that of {RECORD}")
     return columns
+
+
+def hashes_of_products(folder: Path, kind: str) -> dict[str, str]:
+    """SHA-256 of every file that later stages read, by its path in `folder`."""
+    files = (path for name in PRODUCTS[kind] for path in sorted((folder / name).rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): _hash(path) for path in files}
+
+
+def damaged_file(folder: Path, record: Record) -> str | None:
+    """The first file that is not what the stage left, in words; None if all are (or an old record has no hashes)."""
+    for name, digest in record.files.items():
+        try:
+            if _hash(folder / name) != digest:
+                return f"{folder.name}/{name} is not what its stage wrote"
+        except OSError as error:
+            return f"{folder.name}/{name}: {error.strerror}"
+    return None
+
+
+def is_intact(folder: Path) -> bool:
+    """Whether every file of a finished stage that later stages read is what it wrote: reads them all."""
+    record = read_record(folder)
+    return record is not None and damaged_file(folder, record) is None
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

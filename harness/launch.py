@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Literal
 
-from harness.stage import child
+from harness.stage import STACKS_SIGNAL, child
+from pipelines.stages import Limits
 
 PRELOADED = "harness.preload"
 SERVER_LOG = ".forkserver.log"
 STOP_SECONDS = 5.0
+STACKS_SECONDS = 1.0  # what a process that hangs is given to write where it hangs
 
 StartMethod = Literal["forkserver", "spawn"]
+UNLIMITED = Limits()
+Cut = Literal["hung", "timed_out"]
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a stage's process ended.
+
+    Attributes:
+        exit_code: Minus the signal's number if a signal ended it.
+        cut: Why this program ended it; None: it did not.
+    """
+
+    exit_code: int
+    cut: Cut | None = None
 
 
 class Launcher:
@@ -52,15 +73,13 @@ class Launcher:
         assert isinstance(server, int)
         return server
 
-    def run(self, stage_file: Path, report: Callable[[str, int, int], None]) -> int:
-        """Run one stage to its end.
+    def run(self, stage_file: Path, report: Report, limits: Limits = UNLIMITED) -> Ending:
+        """Run one stage to its end, or until a limit is reached.
 
         Args:
             stage_file: A `stage.json`.
             report: Called with (phase, done, total) as the stage tells.
-
-        Returns:
-            The process' exit code; minus the signal's number if a signal ended it.
+            limits: How long it may run, and be silent.
         """
         here, there = self._context.Pipe(duplex=False)
         process = self._context.Process(
@@ -69,7 +88,9 @@ class Launcher:
         process.start()
         there.close()
         try:
-            _follow(here, report)
+            cut = _follow(here, report, limits)
+            if cut is not None:
+                _end_with_stacks(process)
             process.join()
         except BaseException:
             process.terminate()
@@ -79,14 +100,34 @@ class Launcher:
                 process.join()
             raise
         assert process.exitcode is not None
-        return process.exitcode
+        return Ending(process.exitcode, cut)
 
 
-def _follow(progress: connection.Connection, report: Callable[[str, int, int], None]) -> None:
-    """Sleep on the child's connection until it closes, that is until the child has ended."""
-    with contextlib.suppress(EOFError):
-        while True:
-            report(*progress.recv())
+def _follow(progress: connection.Connection, report: Report, limits: Limits) -> Cut | None:
+    """Sleep on the child's connection until it closes, that is until the child has ended, or a limit is reached."""
+    started = heard = time.monotonic()
+    silence = math.inf if limits.hang_minutes is None else limits.hang_minutes * 60
+    length = math.inf if limits.stage_hours is None else limits.stage_hours * 3600
+    while True:
+        left = min(heard + silence, started + length) - time.monotonic()
+        if not progress.poll(None if left == math.inf else max(left, 0)):
+            return "timed_out" if time.monotonic() >= started + length else "hung"
+        try:
+            message = progress.recv()
+        except (EOFError, OSError):
+            return None
+        heard = time.monotonic()
+        report(*message)
+        if heard >= started + length:
+            return "timed_out"
+
+
+def _end_with_stacks(process: BaseProcess) -> None:
+    """Let the process write where each of its threads is into its log, then kill it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid or 0, STACKS_SIGNAL)
+        process.join(STACKS_SECONDS)
+        process.kill()
 
 
 @contextlib.contextmanager

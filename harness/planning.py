@@ -138,7 +138,12 @@ class _Planner:
     def __post_init__(self) -> None:
         self._device = choose_device(self.comparison.device)
         self._threads = self.comparison.threads or os.cpu_count() or 1
-        self._limits = Limits(save_every_minutes=self.comparison.save_every_minutes)
+        self._limits = Limits(
+            save_every_minutes=self.comparison.save_every_minutes,
+            hang_minutes=self.comparison.hang_minutes,
+            stage_hours=self.comparison.stage_hours,
+            retries=self.comparison.retries,
+        )
 
     def trials(self, arms: list[str]) -> list[Trial]:
         """Trials in the order in which they run: arms in turn, their order reversed in every second seed."""

@@ -160,7 +160,9 @@ def ending(record: Record) -> str:
     """How a stage ended, in a few words."""
     if record.status == "done":
         return f"done in {duration(record.cost.total_seconds)}" if record.cost else "done"
-    return f"{record.status.replace('_', ' ')}: {record.failure.message if record.failure else 'no reason known'}"
+    failure = record.failure
+    told = f"{failure.message}. {failure.advice}".strip() if failure else "no reason known"
+    return f"{record.status.replace('_', ' ')}: {told}"
 
 
 def duration(seconds: float) -> str:

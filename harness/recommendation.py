@@ -63,7 +63,10 @@ def recommendation(
     if verdict.outcome == INCOMPLETE:
         if verdict.num_seeds and verdict.num_seeds < MIN_SEEDS and "failures" not in (verdict.reason or ""):
             return "do not decide yet; run the comparison with more seeds (--seeds 5)."
-        return "do not decide yet; run the same command again, which repeats only what failed or is missing."
+        return (
+            "do not decide yet; do what is advised under Failures, then run the same command again, which repeats only "
+            "what failed or is missing."
+        )
     if verdict.outcome == UNFAIR:
         return f"do not decide by these numbers: the arms were not treated alike ({verdict.reason})."
     unproven = unproven_against(baselines, decision.compare)

@@ -19,7 +19,24 @@ REPLIES = "replies.jsonl"
 LOG = "log.txt"
 CHECKPOINTS = "checkpoints"
 
-Status = Literal["done", "failed", "out_of_memory", "not_finite", "killed", "interrupted"]
+# docs/failures.md says of each what is seen and what to do.
+Status = Literal[
+    "done",
+    "failed",
+    "out_of_memory",
+    "not_finite",
+    "diverged",
+    "hung",
+    "timed_out",
+    "killed",
+    "damaged",
+    "disk_full",
+    "bad_data",
+    "does_not_load",
+    "no_access",
+    "unreachable",
+    "interrupted",
+]
 
 
 class Missing(Strict):
@@ -82,6 +99,7 @@ class Failure(Strict):
 
     message: str = Field(description="One line for a person.")
     evidence: str = Field(description="The last lines of the stage's log.")
+    advice: str = Field("", description="What to do, one sentence.")
 
 
 class Record(Strict):
@@ -99,6 +117,13 @@ class Record(Strict):
     start_method: str | None = Field(
         None,
         description="`forkserver` or `spawn`; null where the stage was started by hand, or before this was kept.",
+    )
+    num_attempts: int = Field(
+        1, description="Processes that this run started for it; `retries` allows more than one."
+    )
+    files: dict[str, str] = Field(
+        default_factory=dict,
+        description="SHA-256 of each file that later stages read, by its path in the folder.",
     )
     started_at: str = Field(description="UTC, ISO 8601.")
     decision_hash: str | None = Field(

@@ -11,7 +11,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.integrity import standing
+from harness.integrity import is_intact, standing
 from harness.plan import COMPARISON, Plan
 from harness.records import write_json
 from pipelines.stages import Stage
@@ -48,9 +48,12 @@ def work_left(plan: Plan, folder: Path) -> Work:
     needed: set[str] = set()
     for stage in reversed(plan.stages):
         good = ("whole",) if stage.id in needed else ("whole", "light")
-        if standing(folder / stage.id) in good:
+        places = [root / stage.id for root in (folder, *others) if standing(root / stage.id) in good]
+        if stage.id in needed:  # what will be read must be what was written
+            places = [place for place in places if is_intact(place)]
+        if folder / stage.id in places:
             continue
-        found = next((other / stage.id for other in others if standing(other / stage.id) in good), None)
+        found = next(iter(places), None)
         if found is not None:
             elsewhere[stage.id] = found
             continue

@@ -7,9 +7,12 @@ a `record.json` in the stage's folder, unless the process is killed.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import logging
 import multiprocessing
 import os
+import shutil
+import signal
 import sys
 import threading
 import time
@@ -20,15 +23,18 @@ from multiprocessing import connection, parent_process
 from pathlib import Path
 
 from harness.device_sampler import DeviceSampler, no_device, nvml_reader
+from harness.failures import advice, status_of
+from harness.integrity import damaged_file, hashes_of_products
 from harness.machine import git_commit, machine, versions
 from harness.meters import Meter, NoPeak, cuda_peaks
-from harness.records import LOG, Failure, Record, Status, write_record
-from pipelines.errors import NotFinite, PipelineError
+from harness.records import CHECKPOINTS, LOG, Failure, Record, Status, read_record, write_record
+from pipelines.errors import PipelineError
 from pipelines.stages import Outcome, Stage
 
 STAGE = "stage.json"
 Report = Callable[[str, int, int], None]
 LOG_TAIL_LINES = 20
+STACKS_SIGNAL = signal.SIGUSR1  # upon it a stage's process writes the stacks of its threads into its log
 
 
 def run_file(stage_file: Path, *, launched_at: float, report: Report) -> Record:
@@ -51,20 +57,19 @@ def run_file(stage_file: Path, *, launched_at: float, report: Report) -> Record:
         try:
             outcome = _run(stage, folder, meter)
         except Exception as error:
-            status = _status_of(error)
-            traceback.print_exc()
-            sys.stderr.flush()
-            failure = Failure(message=_message_of(error), evidence=log_tail(folder))
+            status, failure = _failed(error, stage, folder)
+    cost = meter.cost(sampler)
     record = Record(
         stage=stage,
         status=status,
         outcome=outcome,
         failure=failure,
-        cost=meter.cost(sampler),
+        cost=cost,
         machine=machine(),
         versions=versions(),
         git_commit=git_commit(),
         start_method=multiprocessing.get_start_method(allow_none=True) if parent_process() else None,
+        files={} if outcome is None else hashes_of_products(folder, outcome.kind),
         started_at=started_at,
     )
     write_record(folder, record)
@@ -76,6 +81,7 @@ def child(stage_file: str, launched_at: float, progress: connection.Connection) 
     _end_with_parent()
     folder = Path(stage_file).parent
     with _output_into(folder / LOG):
+        faulthandler.register(STACKS_SIGNAL, file=2, all_threads=True)
 
         def report(phase: str, done: int, total: int) -> None:
             with contextlib.suppress(OSError):  # the parent's end may be closed: the stage goes on
@@ -131,14 +137,34 @@ def _meters(stage: Stage, launched_at: float, report: Report) -> tuple[Meter, De
     )
 
 
-def _status_of(error: Exception) -> Status:
-    if isinstance(error, NotFinite):
-        return "not_finite"
-    # torch is loaded by now; its CUDA error is named so, the CPU's is a plain RuntimeError.
-    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if out_of_memory or "can't allocate memory" in str(error):
-        return "out_of_memory"
-    return "failed"
+def _failed(error: Exception, stage: Stage, folder: Path) -> tuple[Status, Failure]:
+    """What an exception says of the stage: its kind, one line, the log's end, what to do."""
+    status = status_of(error, stage)
+    if status == "disk_full":
+        make_room(folder)
+    with contextlib.suppress(OSError):  # the log may lie on a full disk
+        traceback.print_exc()
+        sys.stderr.flush()
+    message = _message_of(error)
+    if damaged := _damaged_inputs(stage, folder):
+        status, message = "damaged", f"{damaged} ({message})"
+    return status, Failure(message=message, evidence=log_tail(folder), advice=advice(status, stage))
+
+
+def make_room(folder: Path) -> None:
+    """Remove what a failed stage half made: nothing can use it, and its record needs the space."""
+    for path in folder.iterdir():
+        if path.is_dir() and path.name != CHECKPOINTS:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _damaged_inputs(stage: Stage, folder: Path) -> str | None:
+    """The first file of an input that is not what its record says, or None."""
+    for name in stage.inputs.model_dump().values():
+        record = read_record(folder.parent / name) if name else None
+        if record and (problem := damaged_file(folder.parent / name, record)):
+            return problem
+    return None
 
 
 def _message_of(error: Exception) -> str:

@@ -191,6 +191,7 @@ def _failures(results: Results) -> list[FailureSummary]:
                 stage=stage.id,
                 status="not_run" if record is None else record.status,
                 message=without_paths(message),
+                advice=record.failure.advice if record and record.failure else "",
                 trials=[trial.label() for trial in results.plan.trials if stage.id in trial.stages()],
             )
         )

@@ -250,6 +250,7 @@ class FailureSummary(Strict):
     stage: str
     status: Status | Literal["not_run"]
     message: str
+    advice: str = Field("", description="What to do about it.")
     trials: list[str] = Field(description="What it was needed for, such as `orpo seed 1`.")
 
 

@@ -7,3 +7,11 @@ class PipelineError(ValueError):
 
 class NotFinite(PipelineError):
     """The loss or a gradient became NaN or infinite."""
+
+
+class Diverged(PipelineError):
+    """The loss rose far above where it began."""
+
+
+class DoesNotLoad(PipelineError):
+    """A model or a tokenizer that transformers does not load; its own error is the cause."""

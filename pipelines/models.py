@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from pipelines.errors import PipelineError
+from pipelines.errors import DoesNotLoad
 from pipelines.locations import model_location
 from pipelines.stages import (
     EvaluateSettings,
@@ -154,7 +154,7 @@ def _from_pretrained(
             **more,
         )
     except (OSError, ValueError) as error:
-        raise PipelineError(f"model {settings.model.name!r} does not load: {_first_line(error)}") from error
+        raise DoesNotLoad(f"model {settings.model.name!r} does not load: {_first_line(error)}") from error
     switch_off_dropout(loaded)
     return loaded.to(stage.device)
 

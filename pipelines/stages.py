@@ -308,6 +308,11 @@ class Limits(Strict):
     save_every_minutes: float | None = Field(
         None, description="A training stage makes a checkpoint so often; None: never."
     )
+    hang_minutes: float | None = Field(
+        None, description="A stage that is silent for so long is ended; None: never."
+    )
+    stage_hours: float | None = Field(None, description="A stage that runs longer is ended; None: never.")
+    retries: int = Field(0, description="Further attempts after a failure that may be transient.")
 
 
 class Stage(Strict):

@@ -61,8 +61,9 @@ def failures_section(view: View) -> Section:
             failure.status.replace("_", " "),
             ", ".join(failure.trials[:4]) + (" ..." if len(failure.trials) > 4 else ""),
             Code(view.shown(failure.message)),
+            view.shown(failure.advice),
         )
         for failure in failures
     ]
-    table = Table(["stage", "status", "needed for", "message"], rows, align="llll")
+    table = Table(["stage", "status", "needed for", "message", "what to do"], rows, align="lllll")
     return Section("Failures", cut(table, view.export))

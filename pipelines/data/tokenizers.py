@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from transformers import AutoTokenizer
 
-from pipelines.errors import PipelineError
+from pipelines.errors import DoesNotLoad, PipelineError
 from pipelines.locations import model_location
 from pipelines.stages import ModelSettings
 from pipelines.toy.tokenizer import make_tokenizer
@@ -88,4 +88,4 @@ def _from_pretrained(model: ModelSettings) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(model_location(model.name), **arguments)
     except Exception as error:  # the tokenizers library raises plain `Exception`
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise PipelineError(f"{model.name}: its tokenizer does not load: {reason}") from error
+        raise DoesNotLoad(f"{model.name}: its tokenizer does not load: {reason}") from error

@@ -42,7 +42,7 @@ def record_of(folder: Path) -> Record:
 
 def test_a_stage_that_fails_leaves_a_record_with_one_clear_line(launcher: Launcher, tmp_path: Path) -> None:
     folder = placed(tmp_path, unloadable())
-    assert launcher.run(folder / STAGE, lambda *_: None) == 0
+    assert launcher.run(folder / STAGE, lambda *_: None).exit_code == 0
     record = record_of(folder)
     assert record.status == "failed"
     assert record.failure is not None
@@ -63,7 +63,7 @@ def test_a_killed_child_is_noticed_and_told_by_its_signal(launcher: Launcher, tm
             for child in seen:
                 os.kill(child, signal.SIGKILL)
 
-    exit_code = launcher.run(folder / STAGE, kill_once)
+    exit_code = launcher.run(folder / STAGE, kill_once).exit_code
     assert seen
     assert exit_code == -signal.SIGKILL
     assert read_record(folder) is None
