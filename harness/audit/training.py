@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 
 from harness.audit.case import Case, Trained
-from harness.audit.checks import Check, judged, not_applicable
-from harness.differences import argument
+from harness.audit.checks import Check, judged, not_applicable, warned
+from harness.differences import BY_BUDGET, argument
 from harness.records import LOSSES
 from pipelines.stages import TrainSettings
 
@@ -150,8 +150,16 @@ def reference_is_policy(case: Case) -> Check:
 
 
 def budget_matched(case: Case) -> Check:
-    """What the config says is equal between arms is equal within 1 %."""
-    name, match = "budget_matched", case.results.plan.comparison.budget.match
+    """What the config says is equal between arms is equal within 1 %; a declared difference of it is a warning."""
+    comparison = case.results.plan.comparison
+    name, match = "budget_matched", comparison.budget.match
+    declared = [
+        f"{key} differs as declared: {reason}"
+        for key, reason in comparison.allow_difference.items()
+        if key in BY_BUDGET
+    ]
+    if declared:
+        return warned(name, declared, "")
     if match == "none":
         return not_applicable(name, "budget.match is none")
     if match == "epochs":
