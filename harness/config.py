@@ -243,7 +243,7 @@ class Comparison(Strict):
     hang_minutes: float | None = Field(
         60,
         gt=0,
-        description="A stage without a step or a new phase for so long is ended, with status `hung`. Empty: never.",
+        description="A training stage without a step or a new phase for so long is ended, with status `hung`. Empty: never.",
     )
     stage_hours: float | None = Field(
         None, gt=0, description="A stage that runs longer is ended, with status `timed_out`. Empty: never."

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterator
 
 from harness.records import Status
-from pipelines.errors import Diverged, DoesNotLoad, NotFinite, PipelineError
+from pipelines.errors import DoesNotLoad, NotFinite, PipelineError
 from pipelines.stages import EvaluateSettings, Stage, TrainSettings
 
 # Worth another attempt by themselves: the same stage can succeed without anybody changing anything.
@@ -36,8 +36,6 @@ def status_of(error: Exception, stage: Stage) -> Status:
     chain = list(_chain(error))
     if isinstance(error, NotFinite):
         return "not_finite"
-    if isinstance(error, Diverged):
-        return "diverged"
     if any(_is_errno(one, errno.ENOSPC) for one in chain) or _says(chain, NO_SPACE_TEXTS):
         return "disk_full"
     if _is(chain, OUT_OF_MEMORY) or _says(chain, OUT_OF_MEMORY_TEXTS) or _is_errno(error, errno.ENOMEM):
@@ -67,8 +65,6 @@ def advice(status: Status, stage: Stage) -> str:
 ADVICE: dict[Status, str] = {
     "failed": "Read the stage's log.txt: this is none of the failures that are known; the same command fails again.",
     "not_finite": "Lower this stage's learning_rate, or add warm-up steps; give every arm the same number of points to "
-    "choose from. The same settings fail again.",
-    "diverged": "Lower this stage's learning_rate, or add warm-up steps; give every arm the same number of points to "
     "choose from. The same settings fail again.",
     "hung": "Look at the stacks at the end of the stage's log.txt; the same command goes on from the last checkpoint. "
     "Where a step only takes that long, raise hang_minutes.",

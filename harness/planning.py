@@ -344,7 +344,10 @@ class _Planner:
         stage, described = make_stage(
             settings, inputs, seed=seed, threads=self._threads, device=self._device, night=night
         )
-        stage = stage.model_copy(update={"limits": self._limits})
+        limits = self._limits
+        if not isinstance(settings, TrainSettings):  # lm-eval and the loader do not tell of their steps
+            limits = limits.model_copy(update={"hang_minutes": None})
+        stage = stage.model_copy(update={"limits": limits})
         self.stages.setdefault(stage.id, stage)
         self.identities[stage.id] = described
         return stage.id

@@ -161,7 +161,7 @@ def ending(record: Record) -> str:
     if record.status == "done":
         return f"done in {duration(record.cost.total_seconds)}" if record.cost else "done"
     failure = record.failure
-    told = f"{failure.message}. {failure.advice}".strip() if failure else "no reason known"
+    told = f"{failure.message.rstrip('.')}. {failure.advice}".strip() if failure else "no reason known"
     return f"{record.status.replace('_', ' ')}: {told}"
 
 

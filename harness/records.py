@@ -25,7 +25,6 @@ Status = Literal[
     "failed",
     "out_of_memory",
     "not_finite",
-    "diverged",
     "hung",
     "timed_out",
     "killed",

@@ -9,9 +9,5 @@ class NotFinite(PipelineError):
     """The loss or a gradient became NaN or infinite."""
 
 
-class Diverged(PipelineError):
-    """The loss rose far above where it began."""
-
-
 class DoesNotLoad(PipelineError):
     """A model or a tokenizer that transformers does not load; its own error is the cause."""

@@ -5,26 +5,23 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from statistics import fmean
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 import torch
 from transformers import TrainerCallback
 
-from pipelines.errors import Diverged, NotFinite
+from pipelines.errors import NotFinite
 
 if TYPE_CHECKING:
     from pipelines.stages import Observer
 
 LOSSES = "losses.jsonl"
-# A loss is in nats (DPO's, ORPO's and SFT's start between 0.7 and 10). Five times that is no bad step but a model lost.
-WINDOW, DIVERGED = 20, 5.0
 LOGGED = ("loss", "learning_rate", "grad_norm", "nll_loss", "log_odds_ratio", "rewards/margins")
 
 
 class LossLog(TrainerCallback):
-    """Writes a line at each optimizer step, tells the observer, stops on NaN, infinity and divergence.
+    """Writes a line at each optimizer step, tells the observer, stops on NaN and infinity.
 
     Args:
         file: Gets a JSON line for each step, after those of the steps before a resume.
@@ -43,7 +40,6 @@ class LossLog(TrainerCallback):
 
         Raises:
             NotFinite: the loss or the gradient norm is NaN or infinite.
-            Diverged: the loss has risen far above where it began.
         """
         if not logs or "loss" not in logs:
             return
@@ -57,18 +53,6 @@ class LossLog(TrainerCallback):
             if not math.isfinite(values.get(name, 0.0)):
                 raise NotFinite(f"{name} is {values[name]} at step {state.global_step} of {state.max_steps}")
         self.losses.append(values["loss"])
-        self._stop_if_diverged(state)
-
-    def _stop_if_diverged(self, state: Any) -> None:
-        """The same rule for every trainer, on means over windows: single steps may jump."""
-        if len(self.losses) < 2 * WINDOW:
-            return
-        first, last = fmean(self.losses[:WINDOW]), fmean(self.losses[-WINDOW:])
-        if last > DIVERGED * max(first, 1.0):
-            raise Diverged(
-                f"the loss rose from {first:.3g} (mean of the first {WINDOW} steps) to {last:.3g} (of the last) at step "
-                f"{state.global_step} of {state.max_steps}"
-            )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Tell how far the training is."""

@@ -13,6 +13,7 @@ from tests.harness.configs import VALID, write
 
 def test_numbers_are_read_as_yaml_1_2_has_them(tmp_path: Path) -> None:
     text = VALID.replace("beta: 0.1", "beta: 1e-2, warmup_steps: .5, adam_epsilon: 1.0E-8")
+    text += "allow_difference: {warmup_steps: to be read, adam_epsilon: to be read}\n"
     arguments = load_comparison(write(tmp_path, text)).arms["orpo"][0].arguments
     assert arguments == {"learning_rate": 0.001, "beta": 0.01, "warmup_steps": 0.5, "adam_epsilon": 1e-8}
 

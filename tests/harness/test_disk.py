@@ -49,7 +49,7 @@ def test_checkpoints_hold_weights_and_two_moments_and_two_are_there_at_once(mode
 
 
 def test_bfloat16_takes_half(model: Path) -> None:
-    training = {"dtype": "bfloat16", "effective_batch": 8, "micro_batch": 8}
+    training = {"dtype": "bfloat16", "master_weights": "none", "effective_batch": 8, "micro_batch": 8}
     plain = needed(model, save_every_minutes=None)
     assert plain == 2 * (needed(model, training=training, save_every_minutes=None) or 0)
 

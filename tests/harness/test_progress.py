@@ -88,4 +88,4 @@ def test_durations_are_said_as_people_say_them(seconds: float, said: str) -> Non
 
 
 def test_a_stage_that_failed_says_why() -> None:
-    assert ending(record("out_of_memory")) == "out of memory: no [red]space[/red]"
+    assert ending(record("out_of_memory")) == "out of memory: no [red]space[/red]."

@@ -104,7 +104,7 @@ def both(low: float, high: float, control: str = "sft") -> list[Contrast]:
             verdict("incomplete", reason="failures differ"),
             CHEAP,
             [],
-            "do not decide yet; run the same command again",
+            "do not decide yet; do what is advised under Failures, then run the same command again",
         ),
         (
             verdict("orpo"),
