@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from harness.config_errors import describe, did_you_mean
 from harness.errors import UserError
 from harness.overrides import apply_overrides
 from harness.rules import TOY, broken_rules
+from harness.sweep_rules import broken_sweep_rules
 from harness.yaml_source import parse_config, read_config_file
 from pipelines.locations import PACKAGE_PREFIX
 
@@ -70,7 +72,7 @@ def _comparison(
     except ValidationError as error:
         raise UserError(f"{path}: {describe(error, content)}") from error
     comparison = _with_found_files(comparison, path.parent)
-    for key, problem in broken_rules(comparison):
+    for key, problem in chain(broken_rules(comparison), broken_sweep_rules(comparison)):
         raise UserError(f"{path}: {key} {problem}")
     return comparison
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic import ValidationError
-
 from harness.config import ArmStage, Comparison
 from harness.config_errors import did_you_mean
 from harness.differences import TUNING, undeclared
-from harness.errors import UserError
-from harness.measured import is_measured, measured_by, measured_metrics, where_measured
+from harness.measured import is_measured, measured_metrics, where_measured
 from harness.metrics import METRICS, metric
-from harness.sweep import points_of, sweep_metric
 from harness.trainer_fields import all_argument_names, objections
 
 CONTROLS = ("base", "sft")
@@ -41,7 +37,6 @@ def broken_rules(comparison: Comparison) -> Broken:
     yield from _evaluations(comparison)
     yield from _decision(comparison)
     yield from _nightly(comparison)
-    yield from _sweep(comparison)
 
 
 def smallest_train_split(comparison: Comparison, num_rows: int) -> float:
@@ -130,11 +125,12 @@ def _arms(comparison: Comparison) -> Broken:
         if not stages:
             yield f"arms.{name}", "must have at least 1 stage, got an empty list."
         for index, stage in enumerate(stages):
-            for key, problem in _stage(comparison, stage):
+            for key, problem in stage_problems(comparison, stage):
                 yield f"arms.{name}.{index}.{key}", problem
 
 
-def _stage(comparison: Comparison, stage: ArmStage) -> Broken:
+def stage_problems(comparison: Comparison, stage: ArmStage) -> Broken:
+    """What cannot be in one stage of an arm, as (key within the stage, the rest of the sentence)."""
     tuning = comparison.training.tuning
     if stage.reference is not None and stage.trainer != "dpo":
         yield "reference", f"must not be given for {stage.trainer}: only dpo has a reference model."
@@ -200,81 +196,6 @@ def _nightly(comparison: Comparison) -> Broken:
             "nightly.seeds",
             "must be fixed with a sweep: another night may choose other points, got rotate.",
         )
-
-
-def _sweep(comparison: Comparison) -> Broken:
-    sweep = comparison.sweep
-    if sweep is None:
-        return
-    for arm, swept in sweep.arms.items():
-        key = f"sweep.arms.{arm}"
-        if arm not in comparison.arms:
-            yield key, f"must be the name of an arm. {did_you_mean(arm, list(comparison.arms))}"
-            return
-        ways = [name for name in ("grid", "points", "random") if getattr(swept, name)]
-        if len(ways) != 1:
-            yield key, f"must have one of grid, points and random, got {' and '.join(ways) or 'none'}."
-            return
-        for name, span in (swept.random.keys if swept.random else {}).items():
-            if span.high <= span.low or (span.scale == "log" and span.low <= 0):
-                yield (
-                    f"{key}.random.keys.{name}.high",
-                    f"must be more than low ({span.low:g}), and low more than 0 on a log scale, got {span.high:g}.",
-                )
-                return
-        yield from _points(comparison, arm, key)
-    counts = {
-        arm: len(points_of(comparison, arm)) or 1
-        for arm in comparison.decision.compare
-        if arm in comparison.arms
-    }
-    if len(set(counts.values())) > 1 and not sweep.unequal_effort:
-        told = ", ".join(f"{arm} has {count}" for arm, count in counts.items())
-        yield (
-            "sweep.arms",
-            f"must have as many points for each compared arm: {told}. Or say why in sweep.unequal_effort.",
-        )
-    name = sweep_metric(comparison)
-    groups = comparison.evaluations
-    chosen_by = [
-        group for group in (groups.preference, groups.generation) if group and name in measured_by(group)
-    ]
-    if not chosen_by:
-        yield (
-            "sweep.metric",
-            f"must be one that preference or generation measures (points are compared on validation pairs), got {name!r}.",
-        )
-    elif metric(name).direction == "none":
-        yield "sweep.metric", f"must have a better direction; neither is better for {name}."
-    if not comparison.data.validation_share:
-        yield "sweep", "needs validation pairs: data.validation_share must be more than 0."
-
-
-def _points(comparison: Comparison, arm: str, key: str) -> Broken:
-    try:
-        points = points_of(comparison, arm)
-    except UserError as error:
-        yield key, f"must have keys that lead into the arm, such as 0.arguments.beta. {error}"
-        return
-    except ValidationError as error:
-        first = error.errors()[0]
-        yield key, f"makes a stage that cannot be: {'.'.join(map(str, first['loc']))}: {first['msg']}."
-        return
-    for point in points:
-        if any(point.recipe == other.recipe for other in points[: point.number]):
-            yield (
-                key,
-                f"must not have a point twice: point {point.number} ({point.changes}) is the same as one before.",
-            )
-            return
-        for index, stage in enumerate(point.recipe):
-            problems = [*_stage(comparison, stage)]
-            problems += [
-                (f"arguments.{name}", said) for name, said in objections(stage.trainer, stage.arguments)
-            ]
-            for name, problem in problems:
-                yield f"{key}: {index}.{name}", f"{problem} (point {point.number})"
-                return
 
 
 def _differences(comparison: Comparison) -> Broken:
