@@ -20,23 +20,25 @@ from harness.results import Results
 from harness.scores import Tables
 from harness.sentences import contrast_text, times_text
 from harness.summary_schema import Claim, ClaimStatus, Contrast, CostQuantity, CostRatio, ModelSummary
+from harness.sweep_claims import (
+    BETA_RANGE,
+    FOOTGUNS,
+    MIDDLE_BETA,
+    USEFUL_BETA,
+    fewer_footguns,
+    swept_betas,
+)
 from pipelines.stages import TrainSettings
 
 HALF_MEMORY = "one stage, half the VRAM"
-FOOTGUNS = "fewer footguns"
 NO_PANIC = 'no "did the SFT model regress after DPO" panic'
 ONE_PASS = "lands in one pass"
-BETA_RANGE = "beta 0.05 to 0.2 is the useful range, anything higher crushes the SFT signal"
 UNDERPERFORMS = "on some preference sets it underperforms a well-tuned DPO"
 STRAIGHT_IN = "same dataset, straight in"
 
 HALF_AT_MOST = 0.55  # "half" is not judged to the last percent
-USEFUL_BETA = (0.05, 0.2)
-MIDDLE_BETA = 0.1
-BETA_SWEEP = (
-    "a config whose arms are one ORPO stage each, equal but for beta: 0.05, 0.1, 0.2 and two or more above"
-)
-SWEEP = "a config with several ORPO arms and several SFT-then-DPO arms over learning rate and beta"
+BETA_SWEEP = "a sweep over an ORPO arm's beta, such as configs/beta-sweep-toy.yaml"
+SWEEP = "a sweep over both arms, such as configs/beta-sweep-toy.yaml"
 
 
 def claims(results: Results, tables: Tables, models: dict[str, ModelSummary]) -> list[Claim]:
@@ -50,15 +52,7 @@ def claims(results: Results, tables: Tables, models: dict[str, ModelSummary]) ->
     here = _Here(results, tables, models)
     return [
         *_half_memory(here),
-        Claim(
-            name="fewer_footguns",
-            claim=FOOTGUNS,
-            case="",
-            status="not measured",
-            quantity="",
-            reason="the share of settings within the margin of the best one needs several settings of each arm",
-            measured_by=SWEEP,
-        ),
+        _fewer_footguns(here),
         *_no_panic(here),
         *_one_pass(here),
         *_beta_range(here),
@@ -124,6 +118,12 @@ class _Here:
         settings = self.results.stage(stage_id).settings
         assert isinstance(settings, TrainSettings)
         return f"{arm} ({settings.implementation or settings.reference or settings.kind})"
+
+
+def _fewer_footguns(here: _Here) -> Claim:
+    found = fewer_footguns(here.results, *here.pair, here.alpha) if here.pair else None
+    reason = "the share of settings within the margin of the best one needs several settings of each arm"
+    return found or _not_measured("fewer_footguns", FOOTGUNS, reason, by=SWEEP)
 
 
 def _half_memory(here: _Here) -> Iterator[Claim]:
@@ -247,10 +247,11 @@ def _beta_range(here: _Here) -> Iterator[Claim]:
     ]
     wanted = [(key, arm, inside[0]) for arm in above for key in dict.fromkeys(metrics)]
     found = family_of(here.tables, wanted, here.alpha)
-    if not found:
-        yield _not_measured(
-            name, claim, "no ORPO arms that differ in beta alone, in and above the range", by=BETA_SWEEP
-        )
+    swept = [row for arm in here.orpo for row in swept_betas(here.results, arm, here.alpha)]
+    yield from swept
+    if not found and not swept:
+        reason = "no ORPO arms, or points of a sweep, that differ in beta alone, in and above the range"
+        yield _not_measured(name, claim, reason, by=BETA_SWEEP)
     for contrast in found:
         arm, middle = contrast.pair
         status: ClaimStatus = "cannot tell"

@@ -228,3 +228,16 @@ def test_a_comparison_that_was_stopped_before_a_choice_still_has_a_report(tmp_pa
     summary = make_summary(read_results(folder))
     assert summary.verdict.outcome == "incomplete"
     assert "## Sweep" in write_report(folder, tmp_path / "reports").read_text()
+
+
+def test_the_claims_on_tuning_and_on_beta_are_judged_by_a_sweep(tmp_path: Path) -> None:
+    summary = make_summary(read_results(make_results(tmp_path, SWEPT)))
+    claims = {claim.name: claim for claim in summary.claims}
+    footguns = claims["fewer_footguns"]
+    shares = [arm.num_within_margin / len(arm.points) for arm in summary.sweep.arms.values()]
+    assert footguns.value == pytest.approx(shares[0] - shares[1])
+    assert footguns.status == "cannot tell"  # three points against three can show nothing
+    beta = claims["useful_beta_range"]
+    assert beta.case == "orpo, sweep: beta 0.5 against 0.1 on gold_score, validation items"
+    points = summary.sweep.arms["orpo"].points
+    assert beta.value == pytest.approx(points[2].mean - points[1].mean, abs=1e-9)
