@@ -44,7 +44,7 @@ def _figure(view: View, sweep: SweepSummary) -> list[Block]:
     ][:MOST_PANELS]
     if not curves:
         return []
-    label = f"{sweep.metric} ({sweep.unit}; {BETTER[sweep.direction]})"
+    label = f"{sweep.metric} ({sweep.unit});\n{BETTER[sweep.direction]}"
     svg, png = draw_sweep(curves, y_label=label)
     caption = (
         "Means over seeds and validation items with their 95 % interval; the ring is the chosen point. Where several keys "
