@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -22,6 +23,9 @@ from pipelines.locations import PACKAGE_PREFIX
 _HUB_ID = re.compile(r"^[\w][\w.-]*(/[\w][\w.-]*)?$")
 # Compute capability from which a CUDA device calculates in bfloat16 (NVIDIA's Ampere).
 BFLOAT16_CAPABILITY = (8, 0)
+# The trainers are fed through TRL's own columns and methods, which change from one minor version to the next; 0.28 to 1.14 cut
+# both replies to what the longer one leaves of `max_length`. A test compares it with pyproject.toml.
+SUPPORTED_TRL = "1.16"
 # TRL gives no promise that it stays.
 STOCK_ORPO = "trl.experimental.orpo"
 # Packages that some settings need and the plain installation lacks.
@@ -153,6 +157,12 @@ def _of_packages(comparison: Comparison) -> Iterator[Requirement]:
 
 
 def _of_trainers(comparison: Comparison) -> Iterator[Requirement]:
+    installed = _installed_trl()
+    if installed.split(".")[:2] != SUPPORTED_TRL.split("."):
+        yield Requirement(
+            f"the package trl must be {SUPPORTED_TRL}, and this machine has {installed}: another version may cut, mask or "
+            f"average otherwise. Install it: pip install 'trl=={SUPPORTED_TRL}.*'."
+        )
     for name, stages in comparison.arms.items():
         for place, stage in enumerate(stages):
             if stage.trainer == "orpo" and stage.implementation != "fused" and not has_stock_orpo():
@@ -186,6 +196,13 @@ def _installed(module: str) -> bool:
         return find_spec(module) is not None
     except (ImportError, ValueError):
         return False
+
+
+def _installed_trl() -> str:
+    try:
+        return version("trl")
+    except PackageNotFoundError:
+        return "none"
 
 
 def _capability() -> tuple[int, int] | None:

@@ -19,6 +19,8 @@ TOY = "toy"
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
 # Of TRL's DPO losses: these sort the pairs of a micro-batch, or average over its tokens.
 WHOLE_BATCH_LOSSES = ("aot", "aot_unpaired", "sft")
+# TRL 1.16's other DPO losses, the default `sigmoid` among them, leave `label_smoothing` out without a word.
+SMOOTHED_LOSSES = ("robust", "exo_pair", "aot", "aot_unpaired")
 
 Broken = Iterator[tuple[str, str]]
 
@@ -153,6 +155,7 @@ def stage_problems(comparison: Comparison, stage: ArmStage) -> Broken:
     if stage.nll_weight is not None and stage.trainer != "orpo":
         yield "nll_weight", f"must not be given for {stage.trainer}: only orpo's loss has two terms."
     yield from _loss_types(comparison, stage)
+    yield from _label_smoothing(comparison, stage)
     if stage.arguments.get("sync_ref_model") and stage.reference not in (None, "copy"):
         yield "arguments.sync_ref_model", f"needs `reference: copy`, got {stage.reference}."
 
@@ -170,6 +173,18 @@ def _loss_types(comparison: Comparison, stage: ArmStage) -> Broken:
             "arguments.loss_type",
             f"must not name {', '.join(whole)} while gradients are accumulated: that loss depends on which pairs share "
             f"a micro-batch. Set training.micro_batch to {shape.effective_batch}, or the stage's `preset: stock`.",
+        )
+
+
+def _label_smoothing(comparison: Comparison, stage: ArmStage) -> Broken:
+    arguments = comparison.training.arguments | stage.arguments
+    chosen = arguments.get("loss_type", ["sigmoid"])
+    ignored = [name for name in chosen if name not in SMOOTHED_LOSSES] if isinstance(chosen, list) else []
+    if stage.trainer == "dpo" and arguments.get("label_smoothing") and ignored:
+        yield (
+            "arguments.label_smoothing",
+            f"must be 0 with `loss_type: [{', '.join(map(str, ignored))}]`, which TRL does not smooth. Use "
+            "`loss_type: [robust]`.",
         )
 
 

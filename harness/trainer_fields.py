@@ -52,6 +52,7 @@ INSTEAD: dict[str, str] = {
     "precompute_ref_log_probs": "use the stage's `reference: precomputed`",
     "precompute_ref_batch_size": "use training.micro_batch",
     "disable_dropout": "dropout is off in every arm",
+    "label_smoothing_factor": "DPO and ORPO would leave it out",
     "completion_only_loss": "use the stage's nll",
     "assistant_only_loss": "use the stage's nll",
     "packing": "every arm sees one pair a row",

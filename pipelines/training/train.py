@@ -58,6 +58,7 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
         observer.resume(checkpoint.manifest.observed)
     with observer.phase("data"):
         trainer = make_trainer(stage, folder, parts)
+        _hold_effective_batch(trainer, settings)
         of_reference = reference_probe(trainer, parts, probed)
         recorder = Recorder(
             trainer,
@@ -108,6 +109,20 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
         final_probe=final_probe,
         reference_probe=of_reference,
     )
+
+
+def _hold_effective_batch(trainer: Trainer, settings: TrainSettings) -> None:
+    """Refuse more devices than one: transformers 5.23 multiplies the batch by their number.
+
+    TRL 1.16 refuses them for SFT and DPO, not for ORPO.
+    """
+    arguments = trainer.args
+    taken = arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
+    if taken != settings.effective_batch:
+        raise PipelineError(
+            f"training.effective_batch must be {settings.effective_batch} pairs a step, and over the devices that this "
+            f"process sees it would be {taken}. Let it see one: CUDA_VISIBLE_DEVICES=0."
+        )
 
 
 def _pairs(stage: Stage, folder: Path) -> Dataset:

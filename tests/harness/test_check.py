@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,34 @@ def test_deep_opens_the_tokenizer_and_the_first_rows(
     assert "first 100 rows: median" in shown
     assert main(["check", "config.yaml", "--deep", "--set", "training.max_length=8"]) == 2
     assert "training.max_length must leave room for pairs, got 8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("installed", "refused"),
+    [
+        ("0.28.0", True),
+        ("1.14.0", True),
+        ("1.15.2", True),
+        ("1.16.0", False),
+        ("1.16.3", False),
+        ("1.17.0", True),
+    ],
+)
+def test_a_trl_that_was_not_tried_is_refused(
+    installed: str, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requirements, "version", lambda _: installed)
+    lacking = requirements.requirements_not_met(load_comparison(write(tmp_path)))
+    assert [text.split(": ")[0] for text in lacking] == [
+        f"the package trl must be 1.16, and this machine has {installed}"
+    ] * refused
+
+
+def test_the_trl_that_is_taken_is_the_one_that_is_installed_with_the_project() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    (bounds,) = [one for one in project["project"]["dependencies"] if one.startswith("trl")]
+    assert bounds == "trl>=1.16,<1.17"
+    assert requirements.SUPPORTED_TRL == "1.16"
 
 
 class WithoutExperimental:

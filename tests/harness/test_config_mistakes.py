@@ -122,6 +122,14 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         replaced("num_pairs: 100", "num_pairs: 100, test_share: 0.6, validation_share: 0.5"),
         ["data.test_share and data.validation_share", "less than 1, got 1.1"],
     ),
+    "label smoothing that the loss leaves out": (
+        replaced("trainer: dpo", "trainer: dpo\n      arguments: {label_smoothing: 0.1}"),
+        ["arms.sft-dpo.1.arguments.label_smoothing must be 0", "[sigmoid]", "[robust]"],
+    ),
+    "label smoothing of SFT alone": (
+        replaced("micro_batch: 4", "micro_batch: 4, arguments: {label_smoothing_factor: 0.1}"),
+        ["training.arguments.label_smoothing_factor must not be set here: DPO and ORPO would leave it out"],
+    ),
     "LoRA dropout": (
         replaced("micro_batch: 4", "micro_batch: 4, tuning: lora, lora: {dropout: 0.1}"),
         ["training.lora.dropout must be 0, got 0.1"],

@@ -1,0 +1,36 @@
+"""The page of known traps names tests that exist, for every trap."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "pitfalls.md").read_text(encoding="utf-8")
+TRAPS = [paragraph for paragraph in PAGE.split("\n\n") if paragraph.startswith("**")]
+NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+def test_the_page_has_the_traps() -> None:
+    assert len(TRAPS) == 15
+
+
+@pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.split("**")[1])
+def test_every_test_named_for_a_trap_exists(trap: str) -> None:
+    named = NAMED.findall(trap)
+    assert named
+    assert len(named) == trap.count("::")
+    assert [f"{file}::{name}" for file, name in named if name not in _tests(file)] == []
+
+
+@cache
+def _tests(file: str) -> set[str]:
+    """Names of the test functions at the top of a file."""
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    return {
+        node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
