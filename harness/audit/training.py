@@ -70,7 +70,9 @@ def same_precision_and_adapter(case: Case) -> Check:
     problems = [
         *_unequal(case, "number formats", lambda stage: stage.settings.dtype),
         *_unequal(
-            case, "autocast", lambda stage: f"bf16 {argument(stage.outcome.effective_arguments, 'bf16')}"
+            case,
+            "autocast",
+            lambda stage: f"bf16 {bool(argument(stage.outcome.effective_arguments, 'bf16'))}",
         ),
         *_unequal(case, "tuning", lambda stage: stage.settings.tuning),
         *_unequal(case, "adapters", lambda stage: _adapter(stage.settings)),

