@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
+from harness.claim_fields import holds_if_worse, numbers
 from harness.config import ArmStage
 from harness.contrasts import family_of
 from harness.costs import cost_ratios
@@ -19,7 +19,14 @@ from harness.metrics import BENCHMARK_PREFIX
 from harness.results import Results
 from harness.scores import Tables
 from harness.sentences import contrast_text, times_text
-from harness.summary_schema import Claim, ClaimStatus, Contrast, CostQuantity, CostRatio, ModelSummary
+from harness.summary_schema import (
+    Claim,
+    ClaimStatus,
+    CostQuantity,
+    CostRatio,
+    ModelSummary,
+    SweepSummary,
+)
 from harness.sweep_claims import (
     BETA_RANGE,
     FOOTGUNS,
@@ -41,15 +48,18 @@ BETA_SWEEP = "a sweep over an ORPO arm's beta, such as configs/beta-sweep-toy.ya
 SWEEP = "a sweep over both arms, such as configs/beta-sweep-toy.yaml"
 
 
-def claims(results: Results, tables: Tables, models: dict[str, ModelSummary]) -> list[Claim]:
+def claims(
+    results: Results, tables: Tables, models: dict[str, ModelSummary], sweep: SweepSummary | None
+) -> list[Claim]:
     """Every claim, in a fixed order; a claim that was measured on several cases has several rows.
 
     Args:
         results: What the run left.
         tables: Scores by model and metric.
         models: Controls and arms with their costs.
+        sweep: The points that were tried before; None where nothing was swept.
     """
-    here = _Here(results, tables, models)
+    here = _Here(results, tables, models, sweep)
     return [
         *_half_memory(here),
         _fewer_footguns(here),
@@ -66,6 +76,7 @@ class _Here:
     results: Results
     tables: Tables
     models: dict[str, ModelSummary]
+    sweep: SweepSummary | None
 
     @property
     def metric(self) -> str:
@@ -121,7 +132,9 @@ class _Here:
 
 
 def _fewer_footguns(here: _Here) -> Claim:
-    found = fewer_footguns(here.results, *here.pair, here.alpha) if here.pair else None
+    found = (
+        fewer_footguns(here.results, here.sweep, here.pair, here.alpha) if here.sweep and here.pair else None
+    )
     reason = "the share of settings within the margin of the best one needs several settings of each arm"
     return found or _not_measured("fewer_footguns", FOOTGUNS, reason, by=SWEEP)
 
@@ -158,7 +171,7 @@ def _half_memory(here: _Here) -> Iterator[Claim]:
         elif ratio.low is not None and ratio.low > HALF_AT_MOST:
             status = "does not hold"
         yield Claim(
-            **_numbers(ratio),
+            **numbers(ratio),
             name="half_the_memory",
             claim=HALF_MEMORY,
             case=case,
@@ -183,15 +196,12 @@ def _no_panic(here: _Here) -> Iterator[Claim]:
             name, claim, reason, by="controls: [sft], and evaluations.preference or .benchmarks"
         )
     for contrast in found:
-        status: ClaimStatus = "cannot tell"
-        if contrast.detected:
-            status = "holds" if contrast.difference < 0 else "does not hold"
         yield Claim(
-            **_numbers(contrast),
+            **numbers(contrast),
             name=name,
             claim=claim,
             case=f"{arm} against SFT alone on {contrast.metric}",
-            status=status,
+            status=holds_if_worse(contrast),
             reason="there is something to fear (holds) where DPO was detected to lose what SFT had; p corrected by Holm",
             evidence=here.measured(arm, "sft"),
         )
@@ -216,7 +226,7 @@ def _one_pass(here: _Here) -> Iterator[Claim]:
         elif lands and ratio.high is not None and ratio.high < 1:
             status = "holds"
     yield Claim(
-        **_numbers(ratio),
+        **numbers(ratio),
         name=name,
         claim=claim,
         case=" against ".join(here.pair),
@@ -254,15 +264,12 @@ def _beta_range(here: _Here) -> Iterator[Claim]:
         yield _not_measured(name, claim, reason, by=BETA_SWEEP)
     for contrast in found:
         arm, middle = contrast.pair
-        status: ClaimStatus = "cannot tell"
-        if contrast.detected:
-            status = "holds" if contrast.difference < 0 else "does not hold"
         yield Claim(
-            **_numbers(contrast),
+            **numbers(contrast),
             name=name,
             claim=claim,
             case=f"beta {betas[arm]:g} against {betas[middle]:g} on {contrast.metric}",
-            status=status,
+            status=holds_if_worse(contrast),
             reason="holds if the higher beta was detected to be worse, fails if better; p corrected by Holm",
             evidence=here.measured(arm, middle),
         )
@@ -276,7 +283,7 @@ def _underperforms(here: _Here) -> Iterator[Claim]:
         yield _not_measured(name, claim, "an ORPO arm and an SFT-then-DPO arm are needed", by=several)
     for contrast in found:
         yield Claim(
-            **_numbers(contrast),
+            **numbers(contrast),
             name=name,
             claim=claim,
             case=f"this data set: {' against '.join(contrast.pair)} on {contrast.metric}",
@@ -333,14 +340,3 @@ def _not_measured(name: str, claim: str, reason: str, *, by: str | None = None) 
         reason=reason,
         measured_by=by or "a config with an arm of one ORPO stage and an arm of SFT and then DPO",
     )
-
-
-def _numbers(found: CostRatio | Contrast) -> dict[str, Any]:
-    """The fields of a claim that a ratio or a difference fills."""
-    if isinstance(found, CostRatio):
-        value: dict[str, Any] = {"value": found.ratio}
-    else:
-        first, second = found.pair
-        better = ", turned so that more is better" if found.direction == "lower" else ""
-        value = {"value": found.difference, "quantity": f"{found.metric}, {first} minus {second}{better}"}
-    return {**value, "low": found.low, "high": found.high, "num_seeds": found.num_seeds}

@@ -57,33 +57,38 @@ def run_comparison(
             f"{error.filename}: cannot be written ({error.strerror}). Use --results and --reports."
         ) from error
     with run_lock(folder) as died:
-        check_disk(plan, work_left(plan, folder).todo, folder)
+        work = work_left(plan, folder)
+        check_disk(plan, work.todo, folder)
         declare(folder, plan)
         with run_log(folder, make_progress(quiet=quiet), died) as log, StopRequest() as stop:
             failed: set[str] = set()
             while True:
                 write_json(folder / COMPARISON, plan.model_dump(mode="json", by_alias=True))
-                failed |= _run_stages(plan, folder, log, stop, failed)
+                failed |= _run_stages(plan, work, folder, log, stop, failed)
+                if comparison.sweep is None:
+                    break
                 # What a sweep found may call for more: the chosen points on fresh seeds.
                 known = plan_of(comparison, arms=arms, results=results, night=night)
                 if known.chosen == plan.chosen:
                     break
-                plan = known
+                plan, work = known, work_left(known, folder)
         fair = _conclude(folder, reports)
     return 1 if failed or not fair else 0
 
 
-def _run_stages(plan: Plan, folder: Path, log: RunLog, stop: StopRequest, before: set[str]) -> set[str]:
+def _run_stages(
+    plan: Plan, work: Work, folder: Path, log: RunLog, stop: StopRequest, before: set[str]
+) -> set[str]:
     """Run the stages in order; return the ids of those that failed or lack an input.
 
     Args:
         plan: What to run.
+        work: What of it is left.
         folder: The comparison's results folder.
         log: Told what happens.
         stop: Asked between stages.
         before: Ids of stages that failed already in this run: they are not tried again.
     """
-    work = work_left(plan, folder)
     log.planned(plan, work)
     todo = _take_over(plan, work, folder, log)
     give_up_weights(plan, folder)

@@ -99,7 +99,7 @@ def make_summary(results: Results) -> Summary:
         audit=audited,
     )
     return summary.model_copy(
-        update={"doubts": doubts(results, summary), "claims": claims(results, tables, models)}
+        update={"doubts": doubts(results, summary), "claims": claims(results, tables, models, summary.sweep)}
     )
 
 

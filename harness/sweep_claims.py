@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from harness.claim_fields import holds_if_worse, numbers
 from harness.contrasts import family_of
 from harness.plan import Trial
 from harness.results import Results
 from harness.scores import Table, score_tables
-from harness.summary_schema import Claim, ClaimStatus, SweptArm
+from harness.summary_schema import Claim, ClaimStatus, SweepSummary, SweptArm
 from harness.sweep import Point, points_of, sweep_metric
-from harness.sweep_summary import summarise_sweep
 
 FOOTGUNS = "fewer footguns"
 BETA_RANGE = "beta 0.05 to 0.2 is the useful range, anything higher crushes the SFT signal"
@@ -21,13 +21,14 @@ USEFUL_BETA = (0.05, 0.2)
 MIDDLE_BETA = 0.1
 
 
-def fewer_footguns(results: Results, orpo: str, other: str, alpha: float) -> Claim | None:
+def fewer_footguns(
+    results: Results, sweep: SweepSummary, pair: tuple[str, str], alpha: float
+) -> Claim | None:
     """Whether more of ORPO's points lie near its best than of the other arm's; None where not both were swept."""
     from scipy.stats import fisher_exact
 
-    sweep = summarise_sweep(results)
-    arms = [sweep.arms.get(name) for name in (orpo, other)] if sweep else []
-    if sweep is None or any(arm is None or arm.num_within_margin is None for arm in arms):
+    arms = [sweep.arms.get(name) for name in pair]
+    if any(arm is None or arm.num_within_margin is None for arm in arms):
         return None
     counts = [(arm.num_within_margin or 0, len(arm.points)) for arm in arms if isinstance(arm, SweptArm)]
     p_value = float(fisher_exact(np.array([[near, of - near] for near, of in counts])).pvalue)
@@ -37,7 +38,7 @@ def fewer_footguns(results: Results, orpo: str, other: str, alpha: float) -> Cla
         status = "holds" if difference > 0 else "does not hold"
     told = ", ".join(
         f"{name} {near} of {of} points ({sum(p.num_failed_seeds > 0 for p in arm.points)} lost a seed)"
-        for name, (near, of), arm in zip((orpo, other), counts, arms, strict=True)
+        for name, (near, of), arm in zip(pair, counts, arms, strict=True)
         if arm is not None
     )
     return Claim(
@@ -45,12 +46,12 @@ def fewer_footguns(results: Results, orpo: str, other: str, alpha: float) -> Cla
         claim=FOOTGUNS,
         case=f"points within {sweep.margin:g} of the arm's best on {sweep.metric}: {told}",
         status=status,
-        quantity=f"share of points near the best, {orpo} minus {other}",
+        quantity=f"share of points near the best, {pair[0]} minus {pair[1]}",
         value=difference,
         num_seeds=results.plan.comparison.sweep.seeds if results.plan.comparison.sweep else 0,
         reason=f"holds if the share is detected to be larger, fails if smaller (Fisher's exact test, p = {p_value:.2g}); "
         "which points were tried decides the shares",
-        evidence=_evaluations(_trials(results, (orpo, other))),
+        evidence=_evaluations(_trials(results, pair)),
     )
 
 
@@ -72,19 +73,13 @@ def swept_betas(results: Results, arm: str, alpha: float) -> Iterator[Claim]:
         tables, [(metric, points[beta].name, points[middle].name) for beta in above], alpha
     ):
         beta = next(beta for beta in above if points[beta].name == found.pair[0])
-        status: ClaimStatus = "cannot tell"
-        if found.detected:
-            status = "holds" if found.difference < 0 else "does not hold"
+        told = f"{metric}, beta {beta:g} minus {middle:g}, turned so that more is better"
         yield Claim(
+            **(numbers(found) | {"quantity": told}),
             name="useful_beta_range",
             claim=BETA_RANGE,
             case=f"{arm}, sweep: beta {beta:g} against {middle:g} on {metric}, validation items",
-            status=status,
-            quantity=f"{metric}, beta {beta:g} minus {middle:g}, turned so that more is better",
-            value=found.difference,
-            low=found.low,
-            high=found.high,
-            num_seeds=found.num_seeds,
+            status=holds_if_worse(found),
             reason="holds if the higher beta was detected to be worse, fails if better; p corrected by Holm",
             evidence=_evaluations([*_of_point(results, points[beta]), *_of_point(results, points[middle])]),
         )
@@ -101,7 +96,7 @@ def _of_point(results: Results, point: Point) -> list[Trial]:
     return [trial for trial in results.plan.trials if trial.name == point.name]
 
 
-def _trials(results: Results, arms: tuple[str, ...]) -> list[Trial]:
+def _trials(results: Results, arms: tuple[str, str]) -> list[Trial]:
     return [t for t in results.plan.trials if t.role == "point" and t.name.rpartition("@")[0] in arms]
 
 

@@ -1,0 +1,25 @@
+"""What rows of different claims have in common: a measured number's fields, and the rule on a detected difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.summary_schema import ClaimStatus, Contrast, CostRatio
+
+
+def holds_if_worse(contrast: Contrast) -> ClaimStatus:
+    """The claim is that the first of the pair is worse: it holds, or does not, where a difference was detected."""
+    if not contrast.detected:
+        return "cannot tell"
+    return "holds" if contrast.difference < 0 else "does not hold"
+
+
+def numbers(found: CostRatio | Contrast) -> dict[str, Any]:
+    """The fields of a claim that a ratio or a difference fills."""
+    if isinstance(found, CostRatio):
+        value: dict[str, Any] = {"value": found.ratio}
+    else:
+        first, second = found.pair
+        better = ", turned so that more is better" if found.direction == "lower" else ""
+        value = {"value": found.difference, "quantity": f"{found.metric}, {first} minus {second}{better}"}
+    return {**value, "low": found.low, "high": found.high, "num_seeds": found.num_seeds}
