@@ -47,11 +47,21 @@ def versions() -> dict[str, str]:
 
 @cache
 def git_commit() -> str | None:
-    """The commit of the working directory, `-dirty` where tracked files differ from it; None outside a repository."""
-    described = _git("rev-parse", "--short=12", "HEAD")
-    if described is None:
+    """The commit of this code, `-dirty` where the packages' tracked files differ from it; None outside a repository.
+
+    Results and reports are committed too, and a run rewrites them: that is no change of what the numbers come from.
+    """
+    return commit_of(Path(__file__).parent)
+
+
+def commit_of(package: Path) -> str | None:
+    """The commit that holds `package` and its neighbour `pipelines`; None where no repository tracks it (an installed
+    package may lie inside the repository of somebody else's project)."""
+    described = _git(package, "rev-parse", "--short=12", "HEAD")
+    if described is None or not _git(package, "ls-files", "--", "."):
         return None
-    return f"{described}-dirty" if _git("status", "--porcelain", "--untracked-files=no") else described
+    changed = _git(package, "status", "--porcelain", "--untracked-files=no", "--", ".", "../pipelines")
+    return f"{described}-dirty" if changed else described
 
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
@@ -62,10 +72,10 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cud
     return "cuda" if machine().accelerator is not None and not hidden else "cpu"
 
 
-def _git(*arguments: str) -> str | None:
+def _git(folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
+            ["git", *arguments], capture_output=True, text=True, check=True, cwd=folder
         )
     except (OSError, subprocess.CalledProcessError):
         return None
