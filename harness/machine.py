@@ -55,8 +55,10 @@ def git_commit() -> str | None:
 
 
 def commit_of(package: Path) -> str | None:
-    """The commit that holds `package` and its neighbour `pipelines`; None where no repository tracks it (an installed
-    package may lie inside the repository of somebody else's project)."""
+    """The commit that holds `package` and its neighbour `pipelines`; None where no repository tracks it.
+
+    An installed package may lie inside the repository of somebody else's project.
+    """
     described = _git(package, "rev-parse", "--short=12", "HEAD")
     if described is None or not _git(package, "ls-files", "--", "."):
         return None
@@ -74,9 +76,7 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cud
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, check=True, cwd=folder
-        )
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, cwd=folder)
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
