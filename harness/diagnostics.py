@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -65,6 +65,23 @@ def calibration(margins: FloatArray, reward: Reward) -> Calibration:
     ]
     error = sum(one.num_pairs * abs(one.confidence - one.accuracy) for one in bins) / len(margins)
     return Calibration(reward=reward, expected_error=error, bins=bins)
+
+
+def pooled_bins(found: Sequence[Calibration]) -> list[ReliabilityBin]:
+    """The reliability curve of several seeds' pairs together, each pair counted once."""
+    pooled = []
+    for low in sorted({one.low for curve in found for one in curve.bins}):
+        bins = [one for curve in found for one in curve.bins if one.low == low]
+        num_pairs = sum(one.num_pairs for one in bins)
+        pooled.append(
+            ReliabilityBin(
+                low=low,
+                num_pairs=num_pairs,
+                confidence=sum(one.confidence * one.num_pairs for one in bins) / num_pairs,
+                accuracy=sum(one.accuracy * one.num_pairs for one in bins) / num_pairs,
+            )
+        )
+    return pooled
 
 
 def _on(column: Column, items: tuple[str, ...]) -> FloatArray:

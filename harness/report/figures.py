@@ -76,6 +76,15 @@ class SweepCurve:
 
 
 @dataclass(frozen=True)
+class Reliability:
+    """How often a model is right, by how sure it is: (confidence, accuracy), the least sure first."""
+
+    name: str
+    look: Look
+    points: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
 class Difference:
     """A row of a forest plot; drawn in the metric's unit."""
 
@@ -218,6 +227,34 @@ def draw_forest(groups: Sequence[tuple[str, str, Sequence[Difference]]], *, marg
             axes.set_yticks([y for y, _ in named], [name for _, name in named])
             axes.set_ylim(len(rows) - 0.4, -0.6)
             axes.locator_params(axis="x", nbins=5)
+        return _saved(figure)
+
+
+def draw_reliability(panels: Sequence[tuple[str, Sequence[Reliability]]]) -> Drawn:
+    """Draw accuracy against confidence, a panel for each reward, beside the line on which both are equal."""
+    with drawing():
+        figure, all_axes = _panels(len(panels), 2.6)
+        for axes, (title, curves) in zip(all_axes, panels, strict=True):
+            axes.plot([0.5, 1], [0.5, 1], ":", color=INK, linewidth=1)
+            for curve in curves:
+                colour, marker, dash = curve.look
+                x, y = zip(*curve.points, strict=True)
+                axes.plot(
+                    x,
+                    y,
+                    marker,
+                    color=colour,
+                    linestyle=dash,
+                    linewidth=1,
+                    markersize=4,
+                    label=shortened(curve.name),
+                )
+            axes.set_title(shortened(title, 40), fontweight="normal")
+            axes.set_xlabel("confidence", fontsize=8)
+            axes.set_xlim(0.48, 1.02)
+            axes.set_ylim(-0.04, 1.04)
+        all_axes[0].set_ylabel("share in which chosen is preferred", fontsize=8)
+        all_axes[0].legend(fontsize=7)
         return _saved(figure)
 
 

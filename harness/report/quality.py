@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from harness.metrics import BENCHMARK_PREFIX, metric
 from harness.numbers import interval, number, with_interval
+from harness.report.diagnostics import diagnostics_blocks
 from harness.report.figures import MOST_MODELS, draw_quality
 from harness.report.page import Block, Bullets, Code, Figure, Paragraph, Section, Table, Text, cut
+from harness.report.stations import station_blocks
 from harness.report.view import View
 from harness.summary_schema import MetricSummary
 
@@ -27,9 +29,8 @@ def quality_section(view: View) -> Section:
         "Intervals here are for single means: whether two models differ is said under Differences, not by looking whether two "
         "of these overlap. They are not clipped to a metric's range."
     )
-    return Section(
-        "Quality", [_figure(view, names), Paragraph(note), *_table(view, names), Bullets(explained)]
-    )
+    blocks = [_figure(view, names), Paragraph(note), *_table(view, names), Bullets(explained)]
+    return Section("Quality", [*blocks, *diagnostics_blocks(view)])
 
 
 def lost_section(view: View) -> Section:
@@ -53,7 +54,7 @@ def lost_section(view: View) -> Section:
     )
     table = Table(["metric", "better (unit)", *models], rows, align="ll" + "r" * len(models))
     lacking = [] if any(name.startswith(BENCHMARK_PREFIX) for name in names) else [NO_CAPABILITY]
-    return Section("What was lost", [Paragraph(intro), table, *lacking])
+    return Section("What was lost", [Paragraph(intro), table, *lacking, *station_blocks(view, names)])
 
 
 NO_CAPABILITY = Paragraph(
