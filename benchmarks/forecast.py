@@ -1,7 +1,7 @@
 """Forecast against measured memory and time, a fresh process each: `python -m benchmarks.forecast --page docs/forecast.md`.
 
-Each setting is forecast from its shape (`pipelines.forecast`), its speed is calibrated on four steps at full length; then the
-stage itself runs, with random weights, on pairs of unequal lengths. Memory is the peak of resident memory (`VmHWM`) above what
+Each setting is forecast from its shape (`pipelines.forecast`), its speed is calibrated on a few steps (`--calibrate`); then the stage
+itself runs, with random weights, on pairs of unequal lengths. Memory is the peak of resident memory (`VmHWM`) above what
 the process held when its libraries were loaded, with glibc's allocator told to give memory back at once
 (`MALLOC_MMAP_THRESHOLD_`). Time, from another process without that, is the training loop, and the reference pass where it comes before it. Everything runs on one thread.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -19,29 +18,22 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.forecast.ask import ask
-from harness.forecast.duration import calibrated, lengths_of, load_of, seconds_of
+from benchmarks.forecast_settings import BASE, DATA, REFERENCE, SETTINGS, Setting, make_inputs
+from harness.forecast.ask import ask_fresh_process
+from harness.forecast.bill import overhead
+from harness.forecast.duration import load_of, seconds_of
+from harness.forecast.schema import Range
+from harness.forecast.speeds import Job, calibrate_job
 from harness.machine import git_commit, machine
 from harness.meters import ResidentPeak
-from pipelines.forecast.request import (
-    CalibrationRequest,
-    ForecastRequest,
-    Lengths,
-    StageRequest,
-    Work,
-)
-from pipelines.forecast.shapes import shapes_folder
+from pipelines.forecast.request import ForecastRequest, Lengths, StageRequest
 from pipelines.stages import (
-    DataOutcome,
-    LoraSettings,
-    ModelSettings,
     Phase,
     ReferenceSettings,
-    SplitCount,
     Stage,
     StageInputs,
     TrainSettings,
@@ -49,91 +41,9 @@ from pipelines.stages import (
 
 MIB = 2**20
 THREADS = 1
-NO_WORK = Work(matmul_flops=0, attention_flops=0, reference_matmul_flops=0, reference_attention_flops=0)
-BASE, DATA, REFERENCE = f"pretrain-{1:012x}", f"data-{1:012x}", f"reference-{1:012x}"
-SMALL = {
-    "model_type": "llama",
-    "vocab_size": 8192,
-    "hidden_size": 256,
-    "intermediate_size": 768,
-    "num_hidden_layers": 8,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "tie_word_embeddings": True,
-}
 # Returned at once: every block of 64 KiB and more is a mapping of its own.
 RETURNING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "0"}
 MARKS = ("<!-- measured: python -m benchmarks.forecast -->", "<!-- end of measured -->")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One row of the table."""
-
-    size: str
-    kind: str
-    micro_batch: int
-    tuning: str = "full"
-    reference: str | None = None
-    implementation: str | None = None
-    checkpointing: bool = False
-
-    @property
-    def length(self) -> int:
-        """Tokens of the longest sequence."""
-        return 256 if self.size == "small" else 128
-
-    @property
-    def num_steps(self) -> int:
-        """Optimizer steps, of two micro-batches each."""
-        return 8 if self.size == "small" else 4
-
-    def settings(self, folder: Path) -> TrainSettings:
-        """The stage's, its base model in `folder`."""
-        return TrainSettings.model_validate(
-            {
-                "kind": self.kind,
-                "model": ModelSettings(name=str(folder / BASE / "model")),
-                "tuning": self.tuning,
-                "lora": LoraSettings(),
-                "dtype": "float32",
-                "effective_batch": 2 * self.micro_batch,
-                "micro_batch": self.micro_batch,
-                "max_length": self.length,
-                "gradient_checkpointing": self.checkpointing,
-                "reference": self.reference,
-                "implementation": self.implementation,
-                "nll": "completion",
-                "mean_over": None if self.kind == "sft" else "step",
-                "arguments": {"num_train_epochs": 1},
-            }
-        )
-
-    def __str__(self) -> str:
-        how = self.reference or self.implementation or ""
-        kept = ", checkpointing" if self.checkpointing else ""
-        return f"{self.size} | {self.kind} {how} | {self.tuning}{kept} | {self.micro_batch}"
-
-
-SETTINGS = (
-    Setting("small", "sft", 2),
-    Setting("small", "sft", 4),
-    Setting("small", "sft", 2, "lora"),
-    Setting("small", "orpo", 2, implementation="trl"),
-    Setting("small", "orpo", 4, implementation="trl"),
-    Setting("small", "orpo", 2, "lora", implementation="trl"),
-    Setting("small", "orpo", 2, implementation="fused"),
-    Setting("small", "orpo", 4, "lora", implementation="fused"),
-    Setting("small", "dpo", 2, reference="copy"),
-    Setting("small", "dpo", 4, reference="precomputed"),
-    Setting("small", "dpo", 2, "lora", reference="adapter"),
-    Setting("135M", "sft", 2),
-    Setting("135M", "orpo", 1, implementation="trl"),
-    Setting("135M", "orpo", 1, implementation="fused"),
-    Setting("135M", "dpo", 1, reference="copy"),
-    Setting("135M", "dpo", 1, reference="precomputed"),
-    Setting("135M", "dpo", 2, "lora", reference="adapter"),
-)
 
 
 class Watch:
@@ -181,16 +91,59 @@ def main() -> None:
     if options.child:
         print(json.dumps(measure(Path(options.child))))
         return
+    settings = [one for one in SETTINGS if options.only is None or options.only in str(one)]
     rows = []
-    for setting in SETTINGS:
-        if options.only is None or options.only in str(setting):
-            rows.append(row_of(setting))
-            print(rows[-1], flush=True)
-    table = "\n".join([*head(), *rows])
+    for setting in settings:
+        rows.append(row_of(setting))
+        print(rows[-1], flush=True)
+    table = "\n".join([*head(), *map(str, rows), "", *counted(rows)])
+    print(table.rpartition("\n\n")[2])
     if options.page:
         text = options.page.read_text(encoding="utf-8")
         before, after = text.partition(MARKS[0])[0], text.partition(MARKS[1])[2]
         options.page.write_text(f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting, forecast and measured; `failure` says why it was not measured."""
+
+    setting: Setting
+    forecast_bytes: int
+    forecast_seconds: Range
+    measured_bytes: float | None = None
+    measured_seconds: float | None = None
+    failure: str = ""
+
+    @property
+    def memory_ratio(self) -> float | None:
+        """Measured over forecast."""
+        return None if self.measured_bytes is None else self.measured_bytes / self.forecast_bytes
+
+    @property
+    def seconds_ratio(self) -> float | None:
+        """Measured over forecast."""
+        return None if self.measured_seconds is None else self.measured_seconds / self.forecast_seconds.mid
+
+    def __str__(self) -> str:
+        start = f"| {self.setting} | {self.forecast_bytes / MIB:.0f}"
+        if self.memory_ratio is None or self.seconds_ratio is None:
+            return f"{start} | failed: {self.failure} | | {self.forecast_seconds.mid:.1f} | | |"
+        assert self.measured_bytes is not None
+        return (
+            f"{start} | {self.measured_bytes / MIB:.0f} | {self.memory_ratio:.2f} "
+            f"| {self.forecast_seconds.mid:.1f} | {self.measured_seconds:.1f} | {self.seconds_ratio:.2f} |"
+        )
+
+
+def counted(rows: list[Row]) -> Iterator[str]:
+    """How many rows lie where they should."""
+    for what, low, high, ratios in (
+        ("Memory", 0.9, 1.1, [row.memory_ratio for row in rows]),
+        ("Time", 0.75, 1.33, [row.seconds_ratio for row in rows]),
+    ):
+        inside = sum(ratio is not None and low <= ratio <= high for ratio in ratios)
+        yield f"{what}: {inside} of {len(rows)} between {low:g} and {high:g} times the forecast."
 
 
 def head() -> list[str]:
@@ -206,7 +159,7 @@ def head() -> list[str]:
     ]
 
 
-def row_of(setting: Setting) -> str:
+def row_of(setting: Setting) -> Row:
     """Forecast, calibrate, run, compare."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -215,14 +168,26 @@ def row_of(setting: Setting) -> str:
         forecast_bytes, forecast_seconds = forecast(settings, lengths)
         (folder / "setting.json").write_text(settings.model_dump_json())
         # Twice: an allocator that gives everything back takes half as long again.
-        returning, plain = (_run(folder, more) for more in (RETURNING, {}))
-    if isinstance(returning, str) or isinstance(plain, str):
-        return f"| {setting} | {forecast_bytes / MIB:.0f} | failed: {returning if isinstance(returning, str) else plain} | | | | |"
-    memory, seconds = returning["bytes"], plain["seconds"]
-    return (
-        f"| {setting} | {forecast_bytes / MIB:.0f} | {memory / MIB:.0f} | {memory / forecast_bytes:.2f} "
-        f"| {forecast_seconds:.1f} | {seconds:.1f} | {seconds / forecast_seconds:.2f} |"
-    )
+        plain, returning = (_run(folder, more) for more in ({}, RETURNING))
+    row = Row(setting, forecast_bytes, forecast_seconds)
+    for found in (plain, returning):
+        if isinstance(found, str):
+            return replace(row, failure=found)
+    assert isinstance(plain, dict)
+    assert isinstance(returning, dict)
+    return replace(row, measured_bytes=returning["bytes"], measured_seconds=plain["seconds"])
+
+
+def forecast(settings: TrainSettings, lengths: Lengths) -> tuple[int, Range]:
+    """Peak bytes and calibrated seconds."""
+    sequences = lengths.padded(settings)
+    longest, num_pairs = max(sequences), len(sequences)
+    request = ForecastRequest(device="cpu", stages=[StageRequest(settings=settings, length=longest)])
+    (answer,) = ask_fresh_process(request).stages
+    load = load_of(settings, answer.work, length=longest, sequences=sequences, num_pairs=num_pairs)
+    speed = calibrate_job(Job(settings, answer, load, rehearsal=""), "cpu", THREADS, ask_fresh_process)
+    tensors = max(sum(parts.values()) for parts in answer.phases.values())
+    return tensors + overhead(tensors, "cpu"), seconds_of(load, speed)
 
 
 def _run(folder: Path, more: dict[str, str]) -> dict[str, float] | str:
@@ -238,81 +203,6 @@ def _run(folder: Path, more: dict[str, str]) -> dict[str, float] | str:
         return done.stderr.strip().splitlines()[-1]
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
-
-
-def forecast(settings: TrainSettings, lengths: Lengths) -> tuple[int, float]:
-    """Peak bytes and seconds."""
-    sequences = lengths_of(settings, lengths)
-    longest, num_pairs = max(sequences), len(sequences)
-    length = round(
-        load_of(settings, NO_WORK, length=longest, sequences=sequences, num_pairs=num_pairs).mean_length
-    )
-    found = ask(
-        ForecastRequest(
-            device="cpu",
-            stages=[StageRequest(settings=settings, length=longest)],
-            calibrations=[
-                CalibrationRequest(settings=settings, length=length, threads=THREADS, device="cpu")
-            ],
-        )
-    )
-    (answer,), (times,) = found.stages, found.calibrations
-    load = load_of(settings, answer.work, length=longest, sequences=sequences, num_pairs=num_pairs)
-    share, work = length / answer.length, answer.work
-    in_step = settings.reference != "precomputed"
-    flops = (work.matmul_flops + in_step * work.reference_matmul_flops) * share + (
-        work.attention_flops + in_step * work.reference_attention_flops
-    ) * share**2
-    peak = max(sum(parts.values()) for parts in answer.phases.values())
-    return peak, seconds_of(load, calibrated(times, flops)).mid
-
-
-def make_inputs(folder: Path, setting: Setting) -> Lengths:
-    """A base model with random weights and prepared pairs of unequal lengths, the longest of the window's."""
-    from datasets import Dataset
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from pipelines.forecast import fakes
-
-    shape = SMALL
-    if setting.size != "small":
-        shape = json.loads((shapes_folder() / "smollm2-135m.json").read_text())["shape"]
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**shape))
-    model.save_pretrained(folder / BASE / "model")
-    chance = random.Random(0)
-    rows = []
-    for number in range(setting.num_steps * 2 * setting.micro_batch):
-        whole = setting.length if number % 4 == 0 else chance.randint(setting.length // 4, setting.length)
-        prompt = whole // 3
-        replies = [whole - prompt, chance.randint((whole - prompt) // 2, whole - prompt)]
-        chance.shuffle(replies)
-        ids = {
-            f"{side}_ids": [fakes.TOKEN] * count
-            for side, count in zip(("chosen", "rejected"), replies, strict=True)
-        }
-        rows.append({"uid": str(number), "source_row": number, "prompt_ids": [fakes.TOKEN] * prompt, **ids})
-    fakes.tokenizer().save_pretrained(folder / DATA / "tokenizer")
-    Dataset.from_list(rows).save_to_disk(folder / DATA / "splits" / "train")
-    count = SplitCount(num_pairs=len(rows), num_prompt_tokens=0, num_chosen_tokens=0, num_rejected_tokens=0)
-    outcome = DataOutcome(
-        form="prompt",
-        num_rows=len(rows),
-        dropped=[],
-        splits={"train": count},
-        content_hash="",
-        chat_template_source="default",
-        adds_bos=False,
-        end_of_turn_ids=[fakes.EOS],
-        pad_token_id=fakes.PAD,
-    )
-    (folder / DATA / "data.json").write_text(outcome.model_dump_json())
-    return Lengths(
-        source="prepared data",
-        num_train_pairs=len(rows),
-        num_test_pairs=None,
-        chosen=[len(row["prompt_ids"]) + len(row["chosen_ids"]) for row in rows],
-        rejected=[len(row["prompt_ids"]) + len(row["rejected_ids"]) for row in rows],
-    )
 
 
 def measure(folder: Path) -> dict[str, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from harness.forecast.ask import ask
+from harness.forecast.ask import ask_fresh_process
 from harness.machine import git_commit
 from pipelines.forecast.request import ForecastRequest, StageAnswer, StageRequest
 from pipelines.stages import LoraSettings, ModelSettings, TrainSettings
@@ -54,7 +54,7 @@ def main() -> None:
         if not (tuning == "full" and recipe.get("reference") == "adapter")
     ]
     stages = [StageRequest(settings=one, length=1024) for *_, one in asked]
-    answers = ask(ForecastRequest(device="cuda", stages=stages)).stages
+    answers = ask_fresh_process(ForecastRequest(device="cuda", stages=stages)).stages
     rows = [
         (name, tuning, kept, answer) for (name, tuning, kept, _), answer in zip(asked, answers, strict=True)
     ]

@@ -78,6 +78,10 @@ class RunLog:
         if message:
             self._display.message(message)
 
+    def say(self, text: str) -> None:
+        """A line for the person, kept nowhere."""
+        self._display.message(text)
+
     def planned(self, plan: Plan, work: Work) -> None:
         """It is known what there is to do."""
         self._labels |= {stage.id: stage_label(plan, stage) for stage in plan.stages}

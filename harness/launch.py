@@ -55,13 +55,14 @@ class Launcher:
 
     def __init__(self, method: StartMethod, log_folder: Path) -> None:
         self.method = method
+        self._log = log_folder / SERVER_LOG
         self._context: ForkServerContext | SpawnContext
         if method == "spawn":
             self._context = multiprocessing.get_context("spawn")
         else:
             self._context = multiprocessing.get_context("forkserver")
             self._context.set_forkserver_preload([PRELOADED])
-            with _output_into(log_folder / SERVER_LOG):
+            with _output_into(self._log):
                 forkserver.ensure_running()
 
     def server_pid(self) -> int:
@@ -72,6 +73,40 @@ class Launcher:
         server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]  # CPython offers no other way
         assert isinstance(server, int)
         return server
+
+    def ask(
+        self,
+        target: Callable[[str, str, connection.Connection], None],
+        question: str,
+        *,
+        patience_seconds: float,
+    ) -> tuple[int, str]:
+        """Have a process that starts as stages do answer a question.
+
+        Args:
+            target: Called in that process with the question, a file for its output and a connection for its answer.
+            question: Text.
+            patience_seconds: After them the process is ended.
+
+        Raises:
+            TimeoutError: it took longer.
+            RuntimeError: it ended without an answer.
+        """
+        here, there = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=target, args=(question, str(self._log), there))
+        process.start()
+        there.close()
+        try:
+            if not here.poll(patience_seconds):
+                raise TimeoutError(f"no answer after {patience_seconds:g} s")
+            code, text = here.recv()
+        except EOFError as error:
+            process.join()
+            raise RuntimeError(f"its process ended with exit code {process.exitcode}") from error
+        finally:
+            process.kill()
+            process.join()
+        return int(code), str(text)
 
     def run(self, stage_file: Path, report: Report, limits: Limits = UNLIMITED) -> Ending:
         """Run one stage to its end, or until a limit is reached.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from harness.attempts import run_stage
@@ -10,6 +11,8 @@ from harness.declared import declare
 from harness.disk import check_disk
 from harness.errors import UserError
 from harness.events import RunLog, run_log
+from harness.forecast.before_run import forecast_before
+from harness.hostile import terminal
 from harness.interrupts import StopRequest
 from harness.keeping import give_up_weights
 from harness.lock import run_lock
@@ -30,6 +33,7 @@ def run_comparison(
     reports: Path,
     quiet: bool,
     night: str | None = None,
+    force: bool = False,
 ) -> int:
     """Run what is not done yet, then write summary and report and print the verdict.
 
@@ -40,12 +44,13 @@ def run_comparison(
         reports: Folder that gets the report.
         quiet: Print nothing but the verdict.
         night: The date of a night, whose comparison gets a folder and a report of its own; or None.
+        force: Run also where memory will not do by the forecast.
 
     Returns:
         0 when every stage is done, 1 when some failed or the audit found the comparison unfair.
 
     Raises:
-        UserError: another run holds the results folder, or the folder cannot be written.
+        UserError: another run holds the results folder, or the folder cannot be written, or disk or memory will not do.
     """
     plan = plan_of(comparison, arms=arms, results=results, night=night)
     folder = results / plan.comparison.name
@@ -59,6 +64,10 @@ def run_comparison(
     with run_lock(folder) as died:
         work = work_left(plan, folder)
         check_disk(plan, work.todo, folder)
+        say = _nothing if quiet else _say
+        with StopRequest() as stop:
+            forecast_before(plan, work.todo, folder, arms=arms, force=force, say=say, warn=_warn)
+            stop.check()
         declare(folder, plan)
         with run_log(folder, make_progress(quiet=quiet), died) as log, StopRequest() as stop:
             failed: set[str] = set()
@@ -72,6 +81,7 @@ def run_comparison(
                 if known.chosen == plan.chosen:
                     break
                 plan, work = known, work_left(known, folder)
+                forecast_before(plan, work.todo, folder, arms=arms, force=True, say=log.say, warn=log.say)
         fair = _conclude(folder, reports)
     return 1 if failed or not fair else 0
 
@@ -125,6 +135,19 @@ def _take_over(plan: Plan, work: Work, folder: Path, log: RunLog) -> list[Stage]
             else:
                 todo.add(stage.id)
     return [stage for stage in plan.stages if stage.id in todo]
+
+
+def _nothing(_: str) -> None:
+    """Says nothing."""
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"warning: {terminal(text)}\n")
 
 
 def _conclude(folder: Path, reports: Path) -> bool:

@@ -78,9 +78,9 @@ def run_file(stage_file: Path, *, launched_at: float, report: Report) -> Record:
 
 def child(stage_file: str, launched_at: float, progress: connection.Connection) -> None:
     """The process that a launcher starts: output into the stage's log, progress through the connection."""
-    _end_with_parent()
+    end_with_parent()
     folder = Path(stage_file).parent
-    with _output_into(folder / LOG):
+    with output_into(folder / LOG):
         faulthandler.register(STACKS_SIGNAL, file=2, all_threads=True)
 
         def report(phase: str, done: int, total: int) -> None:
@@ -173,7 +173,7 @@ def _message_of(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _output_into(log: Path) -> Iterator[None]:
+def output_into(log: Path) -> Iterator[None]:
     """Everything that this process prints, libraries' own noise included, goes into the stage's log."""
     with log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
@@ -186,7 +186,7 @@ def _output_into(log: Path) -> Iterator[None]:
         sys.stderr.flush()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process when the one that asked for it is gone, so that a killed run leaves no orphan."""
     parent = parent_process()
     if parent is None:

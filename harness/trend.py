@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from harness.forecast.history import beside_measured, read_forecast
 from harness.hostile import without_paths
 from harness.identity import IDENTITY
-from harness.numbers import interval, number, with_interval
+from harness.numbers import NOT_MEASURED, interval, number, with_interval
 from harness.report.markdown import render_markdown
-from harness.report.page import Bullets, Code, Page, Paragraph, Section, Table, Text
+from harness.report.page import Block, Bullets, Code, Page, Paragraph, Section, Table, Text
 from harness.results import Results, read_results
 from harness.sentences import COST_WORDS, difference_text, outcome_text
 from harness.summary import DECLARED_COST, make_summary
@@ -82,6 +84,7 @@ def trend_page(nights: list[NightResults]) -> str:
         Section("Verdict by date", [_verdicts(nights)]),
         Section("Metric by date", [_metrics(nights)]),
         Section("Cost by date", [_costs(nights)]),
+        Section("Forecast by date", [_forecasts(nights)]),
         Section(
             "What changed", [Bullets(list(_changes(nights))) if len(nights) > 1 else Paragraph("One night.")]
         ),
@@ -154,6 +157,40 @@ def _costs(nights: list[NightResults]) -> Table:
         rows,
         caption=f"{words}, {quantity}: means over seeds; the ratio paired by seed, with its interval.",
     )
+
+
+def _forecasts(nights: list[NightResults]) -> Block:
+    """Measured over forecast of what each night measured anew."""
+    rows = []
+    for night in nights:
+        forecast = read_forecast(night.results.folder)
+        found = beside_measured(forecast, night.results.records.get) if forecast else []
+        inside = sum(
+            one.forecast_seconds.low <= one.measured_seconds <= one.forecast_seconds.high for one in found
+        )
+        if found:
+            rows.append(
+                (
+                    night.when,
+                    *_spread_of([ratio for one in found if (ratio := one.memory_ratio) is not None]),
+                    *_spread_of([one.seconds_ratio for one in found]),
+                    f"{inside} of {len(found)}",
+                )
+            )
+    if not rows:
+        return Paragraph("No night has a forecast beside its records.")
+    return Table(
+        ["date", "peak memory", "from", "to", "train s", "from", "to", "inside its range"],
+        rows,
+        caption="Measured over forecast of each night's own training stages: median, lowest and highest; the last column "
+        "counts the stages whose seconds lie in their forecast's range.",
+    )
+
+
+def _spread_of(ratios: list[float]) -> tuple[str, str, str]:
+    if not ratios:
+        return NOT_MEASURED, "", ""
+    return number(median(ratios)), number(min(ratios)), number(max(ratios))
 
 
 def _changes(nights: list[NightResults]) -> Iterator[Text]:

@@ -37,9 +37,11 @@ def forecast(
     arms = chosen_arms(comparison, arm or ())
     from harness.forecast.lines import forecast_lines
     from harness.forecast.make import Asked, make_forecast
+    from harness.planning import plan_from
 
     asked = Asked(results=results, device=device, pairs=pairs, calibrate=calibrate)
-    found = make_forecast(comparison, arms=arms, asked=asked)
+    plan = plan_from(comparison, results / comparison.name, arms=arms)
+    found = make_forecast(plan, arms=arms, asked=asked)
     if as_json:
         typer.echo(found.model_dump_json(by_alias=True, indent=2))
     else:

@@ -47,6 +47,9 @@ def run(
     max_seeds: Annotated[
         int, typer.Option("--max-seeds", metavar="N", min=4, help="At most so many with --until-decided.")
     ] = 20,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run also where the forecast says that memory will not do.")
+    ] = False,
     _debug: Debug = False,
 ) -> int:
     """Train, measure and judge; write results and report.
@@ -73,7 +76,9 @@ def run(
     from harness.run import run_comparison
 
     def run_at(planned: Comparison) -> int:
-        return run_comparison(planned, arms=arms, results=results, reports=reports, quiet=quiet, night=night)
+        return run_comparison(
+            planned, arms=arms, results=results, reports=reports, quiet=quiet, night=night, force=force
+        )
 
     if not until_decided:
         return run_at(comparison)

@@ -5,16 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from harness.errors import UserError
 from pipelines.forecast.request import ForecastAnswer, ForecastRequest
 
+if TYPE_CHECKING:
+    from harness.launch import Launcher
+
 MODULE = "pipelines.forecast"
 USERS_MISTAKE = 2
+# A model of 8 billion parameters takes a fraction of it; what takes longer must not hold a run up.
+PATIENCE_SECONDS = 300.0
+
+Ask = Callable[[ForecastRequest], ForecastAnswer]
 
 
-def ask(request: ForecastRequest) -> ForecastAnswer:
-    """The answer to `request`.
+def ask_fresh_process(request: ForecastRequest) -> ForecastAnswer:
+    """The answer to `request`, from a process that has to load its libraries first.
 
     Raises:
         UserError: what is asked for cannot be had: one line says why.
@@ -38,3 +47,21 @@ def ask(request: ForecastRequest) -> ForecastAnswer:
     if done.returncode != 0:
         raise RuntimeError(f"forecast's process ended with {done.returncode}: " + " | ".join(lines[-3:]))
     return ForecastAnswer.model_validate_json(done.stdout)
+
+
+def ask_through(launcher: Launcher) -> Ask:
+    """Asks a process that starts as a run's stages do: forked with its libraries loaded, where they are.
+
+    What it returns raises as `ask_fresh_process`, and TimeoutError after `PATIENCE_SECONDS`.
+    """
+    from harness.forecast.child import child
+
+    def ask(request: ForecastRequest) -> ForecastAnswer:
+        code, text = launcher.ask(child, request.model_dump_json(), patience_seconds=PATIENCE_SECONDS)
+        if code == USERS_MISTAKE:
+            raise UserError(text)
+        if code != 0:
+            raise RuntimeError(text)
+        return ForecastAnswer.model_validate_json(text)
+
+    return ask

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+import psutil
 
 from harness.config import Comparison
 from harness.config_errors import did_you_mean
@@ -18,6 +22,7 @@ DEFAULT_CARD = "H100 80GB"
 # A core's float32 operations a second: 2 x 8 lanes of AVX2 x 2 (multiply and add), at 2.5 GHz.
 CORE_FLOPS = 2 * 8 * 2 * 2.5e9
 CPU_BYTES_PER_SECOND = 20 * GB
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True)
@@ -124,3 +129,28 @@ def _matching(name: str) -> Device | None:
 
 def _with_source(device: Device, source: str) -> Device:
     return Device(**{**device.__dict__, "source": source})
+
+
+def free_bytes(kind: Literal["cpu", "cuda"]) -> int | None:
+    """Memory that is free now on this machine's processor or first GPU, asked of NVML; None where it cannot be had."""
+    if kind == "cpu":
+        return int(min(psutil.virtual_memory().available, _container_limit()))
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        try:
+            return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).free)
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return None
+
+
+def _container_limit() -> float:
+    """Bytes that a container may take (cgroup v2), infinite outside of one."""
+    try:
+        limit = CONTAINER_LIMIT.read_text().strip()
+    except OSError:
+        return math.inf
+    return math.inf if limit == "max" else float(limit)

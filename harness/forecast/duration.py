@@ -9,7 +9,7 @@ from statistics import fmean, median
 
 from harness.forecast.devices import Device
 from harness.forecast.schema import Range
-from pipelines.forecast.request import Lengths, StepTimes, Work
+from pipelines.forecast.request import StepTimes, Work
 from pipelines.stages import TrainSettings
 
 DEFAULT_EPOCHS = 3.0  # transformers' num_train_epochs
@@ -59,15 +59,6 @@ class Speed:
     source: str
 
 
-def lengths_of(settings: TrainSettings, lengths: Lengths) -> list[int]:
-    """Tokens of the sequences that this trainer pads to: chosen alone in SFT, else the longer of the two."""
-    if not lengths.chosen:
-        return [settings.max_length]
-    if settings.kind == "sft":
-        return lengths.chosen
-    return [max(pair) for pair in zip(lengths.chosen, lengths.rejected, strict=True)]
-
-
 def load_of(
     settings: TrainSettings, work: Work, *, length: int, sequences: list[int], num_pairs: int
 ) -> Load:
@@ -77,7 +68,7 @@ def load_of(
         settings: The stage.
         work: Of one micro-batch whose sequences have `length` tokens.
         length: See there.
-        sequences: Tokens of sequences as they come, from `lengths_of`.
+        sequences: Tokens of sequences as they come, from `Lengths.padded`.
         num_pairs: Training pairs.
     """
     micro_batches_an_epoch = math.ceil(num_pairs / settings.micro_batch)

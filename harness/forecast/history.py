@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -13,11 +14,13 @@ from pipelines.stages import Strict
 
 FORECAST = "forecast.json"
 STATED_ERROR = 0.1
+LEAST_ERROR = 0.01
 MOST_COUNTED = 200  # newest results first
+Find = Callable[[str], Record | None]
 
 
 class Compared(Strict):
-    """One finished training stage: what was forecast, what was measured."""
+    """One finished training stage, with the pass for its reference log-probs: what was forecast, what was measured."""
 
     stage: str
     kind: str
@@ -39,6 +42,21 @@ class Compared(Strict):
         return self.measured_seconds / self.forecast_seconds.mid
 
 
+@dataclass(frozen=True)
+class Errors:
+    """How far off earlier forecasts were.
+
+    Attributes:
+        memory: Nine of ten stages needed their forecast peak within this share of it.
+        seconds_factor: Nine of ten took their forecast seconds times or divided by at most this; None where none ran.
+        source: Where both come from.
+    """
+
+    memory: float
+    seconds_factor: float | None
+    source: str
+
+
 def read_forecast(folder: Path) -> Forecast | None:
     """The forecast that a run left in its results folder; None where there is none of this form."""
     try:
@@ -47,28 +65,46 @@ def read_forecast(folder: Path) -> Forecast | None:
         return None
 
 
-def beside_measured(folder: Path) -> list[Compared]:
-    """Every finished training stage of a results folder that was forecast, with what was measured.
+def beside_measured(forecast: Forecast, find: Find) -> list[Compared]:
+    """Every finished training stage that was forecast, with what was measured.
 
     Memory is what the forecast speaks of: on CUDA the allocator's peak, on a CPU resident memory above the process' own
     at its start.
+
+    Args:
+        forecast: Of a results folder.
+        find: The record of a stage of it.
     """
-    return [_compared(planned, record) for planned, record in _finished(folder, read_forecast(folder))]
+    return [
+        Compared(
+            stage=planned.id,
+            kind=planned.kind,
+            forecast_memory_bytes=planned.peak_memory_bytes,
+            measured_memory_bytes=_highest([_memory(record) for record in records]),
+            forecast_seconds=planned.seconds,
+            measured_seconds=_seconds(records),
+        )
+        for planned, records in _finished(forecast, find)
+    ]
 
 
-def memory_error(results: Path, kind: str) -> tuple[float, str]:
-    """The error of earlier forecasts of memory on this kind of device, nine of ten of them, and where it comes from."""
-    deviations = sorted(
-        abs(ratio - 1)
+def errors(results: Path, kind: str) -> Errors:
+    """The error of earlier forecasts on this kind of device."""
+    compared = [
+        one
         for folder in _folders(results)
         if (forecast := read_forecast(folder)) is not None and forecast.device.kind == kind
-        for compared in beside_measured(folder)
-        if (ratio := compared.memory_ratio) is not None
+        for one in beside_measured(forecast, records_of(folder))
+    ]
+    deviations = [abs(ratio - 1) for one in compared if (ratio := one.memory_ratio) is not None]
+    factors = [max(one.seconds_ratio, 1 / one.seconds_ratio) for one in compared]
+    return Errors(
+        memory=max(_nine_of_ten(deviations), LEAST_ERROR) if deviations else STATED_ERROR,
+        seconds_factor=_nine_of_ten(factors) if factors else None,
+        source=f"nine of ten of {len(compared)} earlier stages on this kind of device were nearer"
+        if deviations
+        else "stated: no earlier run on this kind of device has a forecast",
     )
-    if not deviations:
-        return STATED_ERROR, "stated: no earlier run on this kind of device has a forecast"
-    worst = deviations[min(len(deviations) - 1, int(0.9 * len(deviations)))]
-    return max(worst, 0.01), f"nine of ten of {len(deviations)} earlier stages were nearer"
 
 
 def rates(results: Path, *, device: str, kind: str, tuning: str, dtype: str) -> list[float]:
@@ -78,12 +114,24 @@ def rates(results: Path, *, device: str, kind: str, tuning: str, dtype: str) -> 
         forecast = read_forecast(folder)
         if forecast is None or forecast.device.name != device:
             continue
-        for planned, record in _finished(folder, forecast):
-            settings = record.stage.settings
+        for planned, records in _finished(forecast, records_of(folder)):
+            settings = records[0].stage.settings
             same = getattr(settings, "tuning", None) == tuning and getattr(settings, "dtype", None) == dtype
-            if same and planned.kind == kind and record.cost is not None and record.cost.train_seconds > 0:
-                found.append(planned.flops / record.cost.train_seconds)
+            if same and planned.kind == kind:
+                found.append(planned.flops / _seconds(records))
     return found
+
+
+def records_of(folder: Path) -> Find:
+    """Finds records in a results folder; a damaged one is none."""
+
+    def find(stage_id: str) -> Record | None:
+        try:
+            return read_record(folder / stage_id)
+        except ValidationError:
+            return None
+
+    return find
 
 
 def _folders(results: Path) -> list[Path]:
@@ -91,29 +139,23 @@ def _folders(results: Path) -> list[Path]:
     return [path.parent for path in files[:MOST_COUNTED]]
 
 
-def _finished(folder: Path, forecast: Forecast | None) -> Iterator[tuple[PlannedForecast, Record]]:
-    for planned in forecast.planned if forecast is not None else ():
-        try:
-            record = read_record(folder / planned.id)
-        except ValidationError:
-            continue
-        if record is not None and record.status == "done" and record.cost is not None:
-            yield planned, record
+def _finished(forecast: Forecast, find: Find) -> Iterator[tuple[PlannedForecast, list[Record]]]:
+    """Every forecast stage that is done: its record, then that of the reference log-probs that it read."""
+    for planned in forecast.planned:
+        record = find(planned.id)
+        records = [record]
+        if record is not None and record.stage.inputs.reference is not None:
+            records.append(find(record.stage.inputs.reference))
+        done = [one for one in records if one is not None and one.status == "done" and one.cost is not None]
+        if len(done) == len(records) and _seconds(done) > 0:
+            yield planned, done
 
 
-def _compared(planned: PlannedForecast, record: Record) -> Compared:
-    assert record.cost is not None
-    return Compared(
-        stage=planned.id,
-        kind=planned.kind,
-        forecast_memory_bytes=planned.peak_memory_bytes,
-        measured_memory_bytes=_measured(record),
-        forecast_seconds=planned.seconds,
-        measured_seconds=record.cost.train_seconds,
-    )
+def _seconds(records: list[Record]) -> float:
+    return sum(record.cost.train_seconds for record in records if record.cost is not None)
 
 
-def _measured(record: Record) -> int | None:
+def _memory(record: Record) -> int | None:
     cost = record.cost
     assert cost is not None
     if cost.peak_memory_kind == "cuda_reserved":
@@ -122,3 +164,13 @@ def _measured(record: Record) -> int | None:
     if not isinstance(start, int) or cost.peak_memory_bytes is None:
         return None
     return max(0, cost.peak_memory_bytes - start)
+
+
+def _highest(peaks: list[int | None]) -> int | None:
+    known = [peak for peak in peaks if peak is not None]
+    return max(known) if len(known) == len(peaks) else None
+
+
+def _nine_of_ten(deviations: list[float]) -> float:
+    ordered = sorted(deviations)
+    return ordered[min(len(ordered) - 1, int(0.9 * len(ordered)))]

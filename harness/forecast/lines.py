@@ -14,20 +14,31 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
 def forecast_lines(forecast: Forecast) -> Iterator[str]:
-    """The whole forecast."""
-    device = forecast.device
-    yield terminal(f"{forecast.comparison}: a forecast, nothing has run")
-    yield terminal(f"device      {device.name}, {device.memory_bytes / GB:.0f} GB ({device.source})")
-    yield terminal(f"lengths     {forecast.lengths}; {forecast.num_train_pairs} training pairs")
-    yield f"error       memory {forecast.memory_error:.0%} ({forecast.error_source})"
+    """The whole forecast, its first page last: it is what a terminal still shows."""
     for name, arm in forecast.arms.items():
-        yield ""
         yield from _arm(name, arm)
-    yield ""
+        yield ""
+    yield from first_page(forecast)
+
+
+def first_page(forecast: Forecast) -> Iterator[str]:
+    """The arms side by side, the whole comparison, and what both rest on."""
+    device = forecast.device
+    yield terminal(f"{forecast.comparison}: a forecast, before anything has run")
     yield from _side_by_side(forecast)
     yield from _total(forecast)
+    yield terminal(f"device      {device.name}, {device.memory_bytes / GB:.0f} GB ({device.source})")
+    yield terminal(f"lengths     {forecast.lengths}; {forecast.num_train_pairs} training pairs")
+    yield f"error       {_error(forecast)}"
     for note in forecast.notes:
         yield terminal(f"note        {note}")
+
+
+def headline(forecast: Forecast) -> str:
+    """The forecast in a line."""
+    peak = max((arm.peak_memory_bytes for arm in forecast.arms.values()), default=0)
+    parts = [ratio_line(forecast), f"peak {bytes_text(peak)}", f"all {range_text(forecast.total.seconds)}"]
+    return terminal(f"forecast: {'; '.join(part for part in parts if part)}")
 
 
 def ratio_line(forecast: Forecast) -> str | None:
@@ -52,6 +63,12 @@ def duration_text(seconds: float) -> str:
 def range_text(seconds: Range) -> str:
     """`3 h (2 h to 5 h)`."""
     return f"{duration_text(seconds.mid)} ({duration_text(seconds.low)} to {duration_text(seconds.high)})"
+
+
+def _error(forecast: Forecast) -> str:
+    factor = forecast.seconds_factor
+    seconds = "" if factor is None else f", time a factor of {number(factor)}"
+    return f"memory {forecast.memory_error:.0%}{seconds} ({forecast.error_source})"
 
 
 def _arm(name: str, arm: ArmForecast) -> Iterator[str]:
@@ -95,7 +112,10 @@ def _side_by_side(forecast: Forecast) -> Iterator[str]:
 def _total(forecast: Forecast) -> Iterator[str]:
     total = forecast.total
     yield f"whole       {range_text(total.seconds)}: training {range_text(total.training_seconds)}, evaluation"
-    yield f"            {range_text(total.evaluation_seconds)}; disk {bytes_text(total.disk_bytes)}"
+    left_out = f", NOT FORECAST: {', '.join(total.not_forecast)}" if total.not_forecast else ""
+    yield terminal(
+        f"            {range_text(total.evaluation_seconds)}{left_out}; disk {bytes_text(total.disk_bytes)}"
+    )
     if total.energy_kwh is not None:
         energy = total.energy_kwh
         yield f"energy      at most {number(energy.mid)} kWh ({number(energy.low)} to {number(energy.high)}), at full power"

@@ -7,39 +7,22 @@ from pathlib import Path
 from statistics import fmean
 
 from harness.config import Comparison
-from harness.forecast.ask import ask
-from harness.forecast.bill import CONTEXT_BYTES, arm_forecast, overhead, ratio_of, total_of
-from harness.forecast.devices import CARDS_BYTES, Device, device_for
-from harness.forecast.duration import (
-    Load,
-    Speed,
-    calibrated,
-    lengths_of,
-    load_of,
-    of_peak,
-    of_records,
-    seconds_of,
-)
-from harness.forecast.history import memory_error, rates
-from harness.forecast.schema import (
-    DeviceForecast,
-    Fit,
-    Forecast,
-    Parts,
-    PhaseForecast,
-    PlannedForecast,
-    StageForecast,
-)
+from harness.forecast.ask import Ask, ask_fresh_process
+from harness.forecast.bill import arm_forecast, ratio_of, total_of
+from harness.forecast.devices import Device, device_for
+from harness.forecast.duration import load_of
+from harness.forecast.evaluations import Size, earlier_seconds
+from harness.forecast.history import errors
+from harness.forecast.later_trials import with_later_trials
+from harness.forecast.schema import DeviceForecast, Forecast, PlannedForecast
+from harness.forecast.speeds import Job, speeds
+from harness.forecast.stage_forecast import divisors, stage_forecast
 from harness.plan import Plan
-from harness.planning import make_plan
 from harness.rules import TOY
 from pipelines.forecast.request import (
-    PARTS,
-    CalibrationRequest,
     ForecastRequest,
     Lengths,
     LengthSource,
-    PartBytes,
     StageAnswer,
     StageRequest,
 )
@@ -51,11 +34,17 @@ KNOWN_ROWS = {
     "huggingfaceh4/ultrafeedback_binarized": 61_135,
 }
 ASSUMED_PAIRS = 10_000
+# TRL's arguments that change neither memory nor work of a micro-batch: points of a sweep that differ only in these are
+# rehearsed once.
+NEUTRAL = (
+    "learning_rate", "beta", "num_train_epochs", "max_steps", "lr_scheduler_type", "warmup_ratio", "warmup_steps",
+    "weight_decay",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a forecast is asked for beside the config.
+    """What a forecast is asked for beside the plan.
 
     Attributes:
         results: Folder of earlier results.
@@ -63,6 +52,7 @@ class Asked:
         pairs: Training pairs, where the data does not say.
         calibrate: Whether a few real steps are run.
         fits: Whether other micro-batches are looked at.
+        ask: Asks the forecast's process.
     """
 
     results: Path
@@ -70,64 +60,50 @@ class Asked:
     pairs: int | None = None
     calibrate: bool = False
     fits: bool = True
+    ask: Ask = ask_fresh_process
 
 
-def make_forecast(comparison: Comparison, *, arms: list[str] | None, asked: Asked) -> Forecast:
+def make_forecast(plan: Plan, *, arms: list[str] | None, asked: Asked) -> Forecast:
     """The forecast of a comparison.
 
     Args:
-        comparison: The validated config.
-        arms: Only these arms; all if None.
+        plan: The comparison as far as it is known, at least one training stage.
+        arms: The arms that it was planned with; all if None.
         asked: See there.
 
     Raises:
         UserError: the model's shape is not known here, the data is malformed, or the device is not known.
     """
+    comparison = plan.comparison
     device = device_for(comparison, asked.device)
-    plan = make_plan(comparison, arms=arms)
-    stages = _training_stages(plan)
-    distinct = list(dict.fromkeys(settings.model_dump_json() for _, settings in stages.values()))
-    wanted = [TrainSettings.model_validate_json(text) for text in distinct]
-    lengths = _lengths(plan, asked, device)
     notes: list[str] = []
+    wanted = {_text(settings): settings for settings in _training(plan).values()}
+    answers, lengths = _rehearse(plan, list(wanted.values()), asked, device)
     num_pairs = _num_pairs(comparison, lengths, asked, notes)
-    answers = ask(
-        ForecastRequest(
-            device=device.kind,
-            stages=[
-                StageRequest(
-                    settings=settings,
-                    length=max(lengths_of(settings, lengths)),
-                    micro_batches=_divisors(settings.effective_batch) if asked.fits else [],
-                )
-                for settings in wanted
-            ],
-        )
-    ).stages
-    loads = [
-        load_of(
-            settings,
-            answer.work,
-            length=answer.length,
-            sequences=lengths_of(settings, lengths),
-            num_pairs=num_pairs,
-        )
-        for settings, answer in zip(wanted, answers, strict=True)
-    ]
-    speeds = _speeds(plan, wanted, answers, loads, device, asked, notes)
+    jobs = [_job(settings, answers, lengths, num_pairs) for settings in wanted.values()]
+    found_speeds = speeds(
+        jobs,
+        device,
+        results=asked.results,
+        calibrate=asked.calibrate,
+        threads=plan.stages[0].threads,
+        ask=asked.ask,
+        notes=notes,
+    )
     made = {
-        text: _stage(settings, answer, load, speed, device)
-        for text, settings, answer, load, speed in zip(distinct, wanted, answers, loads, speeds, strict=True)
+        text: stage_forecast(job, speed, device)
+        for text, job, speed in zip(wanted, jobs, found_speeds, strict=True)
     }
-    by_id = {stage_id: made[settings.model_dump_json()] for stage_id, (_, settings) in stages.items()}
-    recipes = {
-        trial.name: [by_id[stage_id] for stage_id in trial.training]
-        for trial in plan.trials
+    known = {stage_id: made[_text(settings)] for stage_id, settings in _training(plan).items()}
+    whole = with_later_trials(plan, known, arms=arms, notes=notes)
+    by_id = {stage_id: made[_text(settings)] for stage_id, settings in _training(whole).items()}
+    price = comparison.price_per_hour
+    found = {
+        trial.name: arm_forecast([by_id[stage_id] for stage_id in trial.training], price)
+        for trial in whole.trials
         if trial.role == "arm"
     }
-    price = comparison.price_per_hour
-    found = {name: arm_forecast(recipe, price) for name, recipe in recipes.items()}
-    error, error_source = memory_error(asked.results, device.kind)
+    error = errors(asked.results, device.kind)
     return Forecast(
         comparison=comparison.name,
         device=DeviceForecast(
@@ -137,10 +113,17 @@ def make_forecast(comparison: Comparison, *, arms: list[str] | None, asked: Aske
         num_train_pairs=num_pairs,
         arms=found,
         ratio=ratio_of(found, comparison.decision.compare),
-        total=total_of(plan, by_id, answers[0], lengths, num_pairs, device, speeds[0], price, notes),
+        total=total_of(
+            whole,
+            by_id,
+            Size(jobs[0].answer, lengths, num_pairs, device, found_speeds[0]),
+            price,
+            earlier_seconds(asked.results, device.name),
+        ),
         currency=comparison.currency,
-        memory_error=error,
-        error_source=error_source,
+        memory_error=error.memory,
+        seconds_factor=error.seconds_factor,
+        error_source=error.source,
         planned=[
             PlannedForecast(
                 id=stage_id,
@@ -149,39 +132,74 @@ def make_forecast(comparison: Comparison, *, arms: list[str] | None, asked: Aske
                 seconds=stage.seconds,
                 flops=stage.flops,
             )
-            for stage_id, stage in by_id.items()
+            for stage_id, stage in known.items()
         ],
         notes=notes,
     )
 
 
-def _training_stages(plan: Plan) -> dict[str, tuple[str, TrainSettings]]:
-    """Every distinct training stage of the plan: its id to its kind and settings."""
-    return {
-        stage.id: (stage.kind, stage.settings)
-        for stage in plan.stages
-        if isinstance(stage.settings, TrainSettings)
-    }
+def _training(plan: Plan) -> dict[str, TrainSettings]:
+    """Every distinct training stage of the plan: its id to its settings."""
+    return {stage.id: stage.settings for stage in plan.stages if isinstance(stage.settings, TrainSettings)}
 
 
-def _lengths(plan: Plan, asked: Asked, device: Device) -> Lengths:
-    """Of the pairs that a data stage left, else of the source, where it is on this machine."""
+def _text(settings: TrainSettings) -> str:
+    return settings.model_dump_json()
+
+
+def _rehearsal(settings: TrainSettings) -> str:
+    """What stages share that need as much memory and work for a micro-batch."""
+    arguments = {name: value for name, value in settings.arguments.items() if name not in NEUTRAL}
+    return _text(settings.model_copy(update={"arguments": arguments}))
+
+
+def _rehearse(
+    plan: Plan, wanted: list[TrainSettings], asked: Asked, device: Device
+) -> tuple[dict[str, StageAnswer], Lengths]:
+    """The answer to each distinct rehearsal, and the lengths of the pairs."""
+    distinct: dict[str, TrainSettings] = {}
+    for settings in wanted:
+        distinct.setdefault(_rehearsal(settings), settings)
+    requests = [
+        StageRequest(
+            settings=settings, micro_batches=divisors(settings.effective_batch) if asked.fits else []
+        )
+        for settings in distinct.values()
+    ]
+    answer = asked.ask(
+        ForecastRequest(device=device.kind, stages=requests, lengths=_length_source(plan, asked))
+    )
+    return dict(zip(distinct, answer.stages, strict=True)), answer.lengths
+
+
+def _job(settings: TrainSettings, answers: dict[str, StageAnswer], lengths: Lengths, num_pairs: int) -> Job:
+    rehearsal = _rehearsal(settings)
+    answer = answers[rehearsal]
+    load = load_of(
+        settings,
+        answer.work,
+        length=answer.length,
+        sequences=lengths.padded(settings),
+        num_pairs=num_pairs,
+    )
+    return Job(settings, answer, load, rehearsal)
+
+
+def _length_source(plan: Plan, asked: Asked) -> LengthSource | None:
+    """The pairs that a data stage left, else the source, where it is on this machine."""
     data = next(stage for stage in plan.stages if isinstance(stage.settings, PrepareSettings))
     assert isinstance(data.settings, PrepareSettings)
     source = data.settings.data
     prepared = asked.results / plan.comparison.name / data.id
-    if (prepared / "splits").is_dir():
-        place: str | None = str(prepared)
-    elif source.path == TOY or Path(source.path).exists():
-        place = None
-    else:
-        return Lengths(source="max_length", num_train_pairs=None, num_test_pairs=None, chosen=[], rejected=[])
-    wanted = LengthSource(
-        model=data.settings.model, data=source, max_length=data.settings.max_length, prepared=place
+    there = (prepared / "splits").is_dir()
+    if not there and source.path != TOY and not Path(source.path).exists():
+        return None
+    return LengthSource(
+        model=data.settings.model,
+        data=source,
+        max_length=data.settings.max_length,
+        prepared=str(prepared) if there else None,
     )
-    found = ask(ForecastRequest(device=device.kind, lengths=wanted)).lengths
-    assert found is not None
-    return found
 
 
 def _num_pairs(comparison: Comparison, lengths: Lengths, asked: Asked, notes: list[str]) -> int:
@@ -200,126 +218,6 @@ def _num_pairs(comparison: Comparison, lengths: Lengths, asked: Asked, notes: li
         notes.append(f"{data.path} is not on this machine: its {rows} rows are taken from its page")
         pairs = round(rows * (1 - data.validation_share - data.test_share))
     return min(pairs, data.max_train_pairs or pairs)
-
-
-def _speeds(
-    plan: Plan,
-    wanted: list[TrainSettings],
-    answers: list[StageAnswer],
-    loads: list[Load],
-    device: Device,
-    asked: Asked,
-    notes: list[str],
-) -> list[Speed]:
-    """The best that is known of each stage's speed: measured now, else earlier, else a share of the peak."""
-    measured = _calibrations(plan, wanted, answers, loads, device, notes) if asked.calibrate else {}
-    found = []
-    for number, settings in enumerate(wanted):
-        earlier = rates(
-            asked.results,
-            device=device.name,
-            kind=settings.kind,
-            tuning=settings.tuning,
-            dtype=settings.dtype,
-        )
-        found.append(measured.get(number) or (of_records(earlier) if earlier else of_peak(device, settings)))
-    return found
-
-
-def _calibrations(
-    plan: Plan,
-    wanted: list[TrainSettings],
-    answers: list[StageAnswer],
-    loads: list[Load],
-    device: Device,
-    notes: list[str],
-) -> dict[int, Speed]:
-    """Real steps of every stage that fits this machine, if it is the target; each in a fresh process."""
-    import psutil
-
-    if device.source not in ("this machine's",):
-        notes.append(f"--calibrate times this machine, and the forecast is for {device.name}: not done")
-        return {}
-    free = psutil.virtual_memory().available if device.kind == "cpu" else device.memory_bytes
-    found = {}
-    for number, (settings, answer, load) in enumerate(zip(wanted, answers, loads, strict=True)):
-        peak = max(sum(parts.values()) for parts in answer.phases.values())
-        if peak > free or settings.tuning == "qlora":
-            notes.append(f"--calibrate: a {settings.kind} stage needs more memory than is free, not timed")
-            continue
-        length = max(8, round(load.mean_length))
-        request = CalibrationRequest(
-            settings=settings, length=length, threads=plan.stages[0].threads, device=device.kind
-        )
-        (times,) = ask(ForecastRequest(device=device.kind, calibrations=[request])).calibrations
-        share, work = length / answer.length, answer.work
-        in_step = settings.reference != "precomputed"
-        matmul = work.matmul_flops + in_step * work.reference_matmul_flops
-        attention = work.attention_flops + in_step * work.reference_attention_flops
-        found[number] = calibrated(times, matmul * share + attention * share**2)
-    return found
-
-
-def _stage(
-    settings: TrainSettings, answer: StageAnswer, load: Load, speed: Speed, device: Device
-) -> StageForecast:
-    phases = {phase: _phase(parts, device) for phase, parts in answer.phases.items()}
-    peak = max(phase.peak_memory_bytes for phase in phases.values())
-    largest = {**answer.largest, "overhead": max(phase.parts.overhead_bytes for phase in phases.values())}
-    return StageForecast(
-        kind=settings.kind,
-        variant=", ".join(
-            filter(
-                None,
-                (
-                    settings.reference and f"{settings.reference} reference",
-                    settings.implementation,
-                    settings.tuning,
-                ),
-            )
-        ),
-        peak_memory_bytes=peak,
-        phases=phases,
-        parts=_parts(largest),
-        method=answer.method,
-        length=answer.length,
-        num_steps=load.num_steps,
-        flops=load.flops,
-        seconds=seconds_of(load, speed),
-        throughput=speed.flops_per_second,
-        throughput_source=speed.source,
-        disk_bytes=answer.weights_bytes,
-        fits=[_fit(size, settings, answer.peak_by_micro_batch) for size in CARDS_BYTES]
-        if answer.peak_by_micro_batch
-        else [],
-    )
-
-
-def _phase(parts: PartBytes, device: Device) -> PhaseForecast:
-    whole: PartBytes = {**parts, "overhead": overhead(sum(parts.values()), device.kind)}
-    return PhaseForecast(peak_memory_bytes=sum(whole.values()), parts=_parts(whole))
-
-
-def _parts(found: PartBytes) -> Parts:
-    return Parts(**{f"{part}_bytes": found.get(part, 0) for part in PARTS})
-
-
-def _fit(card_bytes: int, settings: TrainSettings, peaks: dict[int, int]) -> Fit:
-    """The largest micro-batch whose peak, with a CUDA allocator's overhead and the driver's own, fits the card."""
-    for size in sorted(peaks, reverse=True):
-        peak = peaks[size] + overhead(peaks[size], "cuda")
-        if peak + CONTEXT_BYTES <= card_bytes:
-            return Fit(
-                card_bytes=card_bytes,
-                micro_batch=size,
-                accumulation=settings.effective_batch // size,
-                peak_memory_bytes=peak,
-            )
-    return Fit(card_bytes=card_bytes, micro_batch=None, accumulation=None, peak_memory_bytes=None)
-
-
-def _divisors(number: int) -> list[int]:
-    return [size for size in range(1, number + 1) if number % size == 0]
 
 
 def _lengths_text(lengths: Lengths) -> str:

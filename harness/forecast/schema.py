@@ -35,7 +35,7 @@ class Parts(Strict):
     reference_bytes: int
     adapter_bytes: int
     overhead_bytes: int = Field(
-        description="A stated share of the tensors: what an allocator reserves beyond them."
+        description="What an allocator reserves beyond the tensors, a stated share, and what the process itself holds."
     )
 
 
@@ -111,6 +111,9 @@ class Total(Strict):
     seconds: Range
     training_seconds: Range
     evaluation_seconds: Range
+    not_forecast: list[str] = Field(
+        default_factory=list, description="Stages whose time nothing tells: it is in no sum."
+    )
     disk_bytes: int
     energy_kwh: Range | None
     money: Range | None
@@ -140,6 +143,10 @@ class Forecast(Strict):
     currency: str
     memory_error: float = Field(
         description="Relative error of earlier forecasts of memory on this kind of device, or the stated one."
+    )
+    seconds_factor: float | None = Field(
+        None,
+        description="Nine of ten of those stages took their forecast seconds times or divided by at most this.",
     )
     error_source: str
     planned: list[PlannedForecast]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from harness.costs import cost_with_bounds
 from harness.numbers import NOT_MEASURED, bytes_text, count, interval, number, with_interval
 from harness.records import Missing
+from harness.report.forecast import forecast_blocks
 from harness.report.page import Block, Bullets, Code, Paragraph, Section, Table, Text, cut
 from harness.report.view import View
 from harness.sentences import COST_WORDS
@@ -43,6 +44,7 @@ def bill_section(view: View) -> Section:
     blocks += [Paragraph("By stage, means over the finished seeds:"), *_stages(view)]
     blocks.append(Paragraph("The whole run, each distinct stage once:"))
     blocks.append(_spent(view))
+    blocks += forecast_blocks(view)
     blocks += [Paragraph("Not measured:"), Bullets(list(_not_measured(view)))]
     return Section("What it costs", blocks)
 

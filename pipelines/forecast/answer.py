@@ -9,7 +9,14 @@ from pipelines.errors import PipelineError
 from pipelines.forecast.calibration import calibrate
 from pipelines.forecast.lengths import lengths_of
 from pipelines.forecast.memory import stage_answer
-from pipelines.forecast.request import ForecastAnswer, ForecastRequest, StageAnswer, StageRequest
+from pipelines.forecast.request import (
+    Device,
+    ForecastAnswer,
+    ForecastRequest,
+    Lengths,
+    StageAnswer,
+    StageRequest,
+)
 from pipelines.forecast.shapes import shape_of
 
 
@@ -21,21 +28,22 @@ def answer(request: ForecastRequest) -> ForecastAnswer:
     """
     transformers.logging.set_verbosity_error()
     datasets.disable_progress_bars()
+    lengths = lengths_of(request.lengths) if request.lengths is not None else Lengths()
     return ForecastAnswer(
-        lengths=lengths_of(request.lengths) if request.lengths is not None else None,
-        stages=[_stage(stage, request) for stage in request.stages],
+        lengths=lengths,
+        stages=[_stage(stage, request.device, lengths) for stage in request.stages],
         calibrations=[calibrate(shape_of(one.settings.model), one) for one in request.calibrations],
     )
 
 
-def _stage(stage: StageRequest, request: ForecastRequest) -> StageAnswer:
+def _stage(stage: StageRequest, device: Device, lengths: Lengths) -> StageAnswer:
     config = shape_of(stage.settings.model)
     try:
         return stage_answer(
             config,
             stage.settings,
-            length=stage.length,
-            device=request.device,
+            length=stage.length or max(lengths.padded(stage.settings)),
+            device=device,
             micro_batches=stage.micro_batches,
         )
     except (TypeError, ValueError) as error:

@@ -30,7 +30,7 @@ def lengths_of(source: LengthSource) -> Lengths:
     if source.prepared is not None:
         return _prepared(Path(source.prepared))
     if source.data.path != TOY and not Path(source.data.path).exists():
-        return Lengths(source="max_length", num_train_pairs=None, num_test_pairs=None, chosen=[], rejected=[])
+        return Lengths()
     usable = [found for _, found in read_pairs(source.data).pairs if not isinstance(found, Drop)]
     try:
         fitting, share = _sample(source, usable)

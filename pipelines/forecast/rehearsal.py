@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 STEPS = 2  # from the second step on the optimizer has its states
 FUSED_HEAD_WIDTH = 32768  # tiles of TRL 1.16's fused head
+PAGE_BYTES = 4096
+BYTES = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def rehearse(config: PretrainedConfig, settings: TrainSettings, *, length: int, 
     num_micro_batches = STEPS * accumulation
     policy = fakes.meta_policy(config, settings)
     reference = fakes.meta_model(config, settings) if settings.reference == "copy" else None
-    tracker = StorageTracker({config.vocab_size, FUSED_HEAD_WIDTH})
+    tracker = StorageTracker(_logit_widths(config.vocab_size, settings, device))
     with (
         TemporaryDirectory() as folder,
         FakeTensorMode(allow_non_fake_inputs=True) as mode,
@@ -106,6 +109,19 @@ def rehearse(config: PretrainedConfig, settings: TrainSettings, *, length: int, 
             for phase, flops in tracker.flops.items()
         },
     )
+
+
+def _logit_widths(vocabulary: int, settings: TrainSettings, device: Device) -> dict[int, float]:
+    """Widths of logits, each with the share of the storage that is written.
+
+    The fused head takes a tile of its full width also for a smaller vocabulary. Of what it does not write a CPU's process
+    holds no page; CUDA's allocator reserves all of it.
+    """
+    written = 1.0
+    if device == "cpu":
+        pages = math.ceil(vocabulary * BYTES[settings.dtype] / PAGE_BYTES) * PAGE_BYTES
+        written = min(1.0, pages / (FUSED_HEAD_WIDTH * BYTES[settings.dtype]))
+    return {FUSED_HEAD_WIDTH: written, vocabulary: 1.0}
 
 
 def _once(phase: MemoryPhase, settings: TrainSettings) -> bool:

@@ -41,7 +41,9 @@ class StageRequest(Strict):
     """One training stage whose memory and work are asked for."""
 
     settings: TrainSettings
-    length: int = Field(description="Tokens of the longest sequence.")
+    length: int | None = Field(
+        None, description="Tokens of the longest sequence; None: of the request's lengths, or `max_length`."
+    )
     micro_batches: list[int] = Field(
         default_factory=list, description="Other micro-batches whose peak is asked for."
     )
@@ -62,7 +64,7 @@ class ForecastRequest(Strict):
 
     stages: list[StageRequest] = Field(default_factory=list)
     device: Device = Field(description="Whose kernels the memory is for.")
-    lengths: LengthSource | None = None
+    lengths: LengthSource | None = Field(None, description="None where the data is not at hand.")
     calibrations: list[CalibrationRequest] = Field(default_factory=list)
 
 
@@ -92,13 +94,25 @@ class StageAnswer(Strict):
 
 
 class Lengths(Strict):
-    """How long the pairs are, in tokens."""
+    """How long the pairs are, in tokens; nothing is known without the data."""
 
-    source: Literal["prepared data", "sample", "max_length"]
-    num_train_pairs: int | None = Field(description="None where the data is not at hand.")
-    num_test_pairs: int | None
-    chosen: list[int] = Field(description="Prompt and chosen together, of each pair looked at.")
-    rejected: list[int] = Field(description="Prompt and rejected together, of the same pairs.")
+    source: Literal["prepared data", "sample", "max_length"] = "max_length"
+    num_train_pairs: int | None = Field(None, description="None where the data is not at hand.")
+    num_test_pairs: int | None = None
+    chosen: list[int] = Field(
+        default_factory=list, description="Prompt and chosen together, of each pair looked at."
+    )
+    rejected: list[int] = Field(
+        default_factory=list, description="Prompt and rejected together, of the same pairs."
+    )
+
+    def padded(self, settings: TrainSettings) -> list[int]:
+        """Tokens of the sequences that this trainer pads to: chosen alone in SFT, else the longer of the two."""
+        if not self.chosen:
+            return [settings.max_length]
+        if settings.kind == "sft":
+            return self.chosen
+        return [max(pair) for pair in zip(self.chosen, self.rejected, strict=True)]
 
 
 class StepTimes(Strict):
@@ -112,5 +126,5 @@ class ForecastAnswer(Strict):
     """The answers, in the order of the requests."""
 
     stages: list[StageAnswer] = Field(default_factory=list)
-    lengths: Lengths | None = None
+    lengths: Lengths = Field(default_factory=Lengths)
     calibrations: list[StepTimes] = Field(default_factory=list)

@@ -6,8 +6,9 @@ Works on fake tensors as on real ones: what is followed is their storages.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -38,6 +39,14 @@ class Flops(NamedTuple):
     attention: float = 0.0
 
 
+@dataclass
+class _Held:
+    """A storage that lives: which part it belongs to, and how much of it counts."""
+
+    part: Part
+    num_bytes: int
+
+
 class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While active, knows how many bytes live in each part and the peak of each moment.
 
@@ -46,19 +55,21 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     selection by a mask selects everything.
 
     Args:
-        logit_widths: The vocabulary, and the width of the tiles in which a fused head goes through it.
+        logit_widths: Last dimensions of logits (the vocabulary, and the width of the tiles in which a fused head goes
+            through it), each with the share of such a storage that is ever written: a CPU's process holds no more of it.
     """
 
-    def __init__(self, logit_widths: set[int]) -> None:
+    def __init__(self, logit_widths: Mapping[int, float]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.peaks: dict[Moment, PartBytes] = {}
         self.flops: dict[MemoryPhase, Flops] = {}
         self._widths = logit_widths
         self._live: dict[Part, int] = dict.fromkeys(_FOLLOWED, 0)
-        self._parts: weakref.WeakKeyDictionary[torch.UntypedStorage, list[Part]] = weakref.WeakKeyDictionary()
+        self._parts: weakref.WeakKeyDictionary[torch.UntypedStorage, _Held] = weakref.WeakKeyDictionary()
         self._moment = Moment("load", "start")
         self._total = 0
         self._counting = True
+        self._lent: tuple[weakref.ref[torch.UntypedStorage], _Held, int] | None = None
 
     def at(self, *, phase: MemoryPhase | None = None, place: str) -> None:
         """A new moment begins; the phase stays if none is given."""
@@ -92,16 +103,17 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._add(storage, part)
             return
         held = self._parts[storage]
-        if held[0] != part:
-            self._live[held[0]] -= storage.nbytes()
-            self._live[part] += storage.nbytes()
-            held[0] = part
+        if held.part != part:
+            self._live[held.part] -= held.num_bytes
+            self._live[part] += held.num_bytes
+            held.part = part
             self._note_peak()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run the operation, or what stands for it, and note what it made."""
+        self._give_back()
         if func is aten._local_scalar_dense.default:
             return _scalar_for(args[0].dtype)
         if (mask := _mask_of(func, args)) is None:
@@ -111,25 +123,52 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         else:
             out = args[0].new_empty((mask.numel(), *args[0].shape[mask.dim() :]))
         self._count_flops(func, args, kwargs or {}, out)
+        if self._moment.phase == "backward" and _sums_gradients(func, args, kwargs):
+            self._take_over(args[0].untyped_storage())
         if self._counting:
             for leaf in tree_leaves(out):
                 if isinstance(leaf, torch.Tensor) and leaf.untyped_storage() not in self._parts:
-                    width = leaf.shape[-1] if leaf.dim() >= 2 else None
-                    self._add(leaf.untyped_storage(), "logits" if width in self._widths else "activations")
+                    share = self._widths.get(leaf.shape[-1]) if leaf.dim() >= 2 else None
+                    if share is None:
+                        self._add(leaf.untyped_storage(), "activations")
+                    else:
+                        self._add(leaf.untyped_storage(), "logits", share)
         return out
 
-    def _add(self, storage: torch.UntypedStorage, part: Part) -> None:
-        held: list[Part] = [part]
-        num_bytes = storage.nbytes()
+    def _add(self, storage: torch.UntypedStorage, part: Part, share: float = 1.0) -> None:
+        held = _Held(part, round(storage.nbytes() * share))
         self._parts[storage] = held
-        self._live[part] += num_bytes
-        self._total += num_bytes
-        weakref.finalize(storage, self._remove, held, num_bytes)
+        self._live[part] += held.num_bytes
+        self._total += held.num_bytes
+        weakref.finalize(storage, self._remove, held)
         self._note_peak()
 
-    def _remove(self, held: list[Part], num_bytes: int) -> None:
-        self._live[held[0]] -= num_bytes
-        self._total -= num_bytes
+    def _remove(self, held: _Held) -> None:
+        self._live[held.part] -= held.num_bytes
+        self._total -= held.num_bytes
+
+    def _take_over(self, storage: torch.UntypedStorage) -> None:
+        """Let the sum that comes next stand in the place of its first term.
+
+        Autograd adds gradients in place where nothing else holds one of them, but never under a dispatch mode.
+        """
+        if (held := self._parts.get(storage)) is not None and held.num_bytes:
+            self._lent = weakref.ref(storage), held, held.num_bytes
+            self._live[held.part] -= held.num_bytes
+            self._total -= held.num_bytes
+            held.num_bytes = 0
+
+    def _give_back(self) -> None:
+        """A first term that outlives the addition was not added to in place."""
+        if self._lent is None:
+            return
+        storage, held, num_bytes = self._lent
+        self._lent = None
+        if storage() is not None:
+            held.num_bytes = num_bytes
+            self._live[held.part] += num_bytes
+            self._total += num_bytes
+            self._note_peak()
 
     def _note_peak(self) -> None:
         # At equal heights the later one: by then optimizer states are known as such.
@@ -148,6 +187,14 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if attention
             else Flops(matmul_before + flops, attention_before)
         )
+
+
+def _sums_gradients(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> bool:
+    """Whether this is an addition of two gradients by autograd, as far as can be told from inside of it."""
+    if func is not aten.add.Tensor or kwargs or torch.is_grad_enabled():
+        return False
+    first, second = args
+    return isinstance(second, torch.Tensor) and (first.shape, first.dtype) == (second.shape, second.dtype)
 
 
 def _cpu_attention_flops(query: Any, key: Any, value: Any, *_: Any, out_val: Any = None, **__: Any) -> float:

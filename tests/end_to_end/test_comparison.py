@@ -54,6 +54,16 @@ def test_every_stage_leaves_a_finished_record(done: Path) -> None:
     assert not list((done / "results/small").glob(".partial-*"))
 
 
+def test_every_training_stage_was_forecast_before_it_ran(done: Path) -> None:
+    folder = done / "results/small"
+    forecast = json.loads((folder / "forecast.json").read_text())
+    trained = {name for name in records(done) if name.split("-")[0] in ("sft", "dpo", "orpo")}
+    assert {planned["id"] for planned in forecast["planned"]} == trained
+    made = (folder / "forecast.json").stat().st_mtime
+    assert all(made < (folder / name / "record.json").stat().st_mtime for name in trained)
+    assert "measured / forecast" in (done / "reports/small.md").read_text()
+
+
 def test_the_rule_is_declared_before_the_first_stage_and_stands_in_each_record(done: Path) -> None:
     (line,) = (done / "results/small/decisions.jsonl").read_text().splitlines()
     declared = json.loads(line)

@@ -74,10 +74,15 @@ def test_what_is_done_and_what_failed_is_told_apart(tmp_path: Path) -> None:
 def test_a_dry_run_prints_the_plan_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def nobody(*_: object, **__: object) -> None:
+        raise RuntimeError("the machine has no memory")
+
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("harness.forecast.before_run.make_forecast", nobody)
     path = write(tmp_path)
     assert main(["plan", str(path)]) == 0
     planned = capsys.readouterr().out
+    assert planned.endswith("no forecast: the machine has no memory\n")
     assert main(["run", str(path), "--dry-run"]) == 0
     assert capsys.readouterr().out == planned
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]

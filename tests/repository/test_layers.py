@@ -37,8 +37,8 @@ LIGHT = {
     "pipelines.forecast.request",
     "pipelines.data.splitting",
 }
-# What runs in a stage's own process.
-IN_THE_CHILD = ("harness/stage.py", "harness/evaluation/")
+# What runs in a stage's own process, or in the forecast's.
+IN_THE_CHILD = ("harness/stage.py", "harness/evaluation/", "harness/forecast/child.py")
 # `check --deep` opens the tokenizer, which is the one thing that a command does with the heavy libraries itself.
 DEEP_CHECK = "harness/deep_check.py"
 
@@ -97,7 +97,7 @@ def test_heavy_libraries_are_imported_at_the_top_only_where_stages_run() -> None
         ["run", "wrong.yaml"],
         ["check", "config.yaml"],
         ["check", "local.yaml"],
-        ["plan", "config.yaml"],
+        ["plan", "config.yaml", "--no-forecast"],
         ["plan", "local.yaml", "--json"],
     ],
 )

@@ -10,7 +10,6 @@ from harness.forecast.devices import CARDS
 from harness.forecast.duration import (
     Speed,
     calibrated,
-    lengths_of,
     load_of,
     of_peak,
     of_records,
@@ -77,13 +76,12 @@ def test_precomputed_log_probs_are_computed_once_whatever_the_epochs() -> None:
 
 def test_pairs_are_padded_to_the_longer_reply_and_sft_sees_the_chosen_one_alone() -> None:
     lengths = Lengths(source="sample", num_train_pairs=2, num_test_pairs=1, chosen=[5, 9], rejected=[7, 3])
-    assert lengths_of(settings("sft"), lengths) == [5, 9]
-    assert lengths_of(settings("dpo", reference="copy"), lengths) == [7, 9]
+    assert lengths.padded(settings("sft")) == [5, 9]
+    assert lengths.padded(settings("dpo", reference="copy")) == [7, 9]
 
 
 def test_without_lengths_every_sequence_is_the_longest() -> None:
-    nothing = Lengths(source="max_length", num_train_pairs=None, num_test_pairs=None, chosen=[], rejected=[])
-    assert lengths_of(settings("sft"), nothing) == [64]
+    assert Lengths().padded(settings("sft")) == [64]
 
 
 def test_seconds_are_work_over_speed_and_the_optimizer_s_steps() -> None:

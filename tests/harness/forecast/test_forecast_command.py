@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.forecast.history import memory_error
+from harness.forecast.history import errors
 from harness.forecast.schema import Forecast
 from tests.harness.configs import VALID, write
 
@@ -101,10 +101,54 @@ def test_an_unknown_device_is_one_line(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_without_earlier_runs_the_error_is_the_stated_one(tmp_path: Path) -> None:
-    error, source = memory_error(tmp_path, "cpu")
-    assert error == 0.1
-    assert source.startswith("stated")
+    found = errors(tmp_path, "cpu")
+    assert (found.memory, found.seconds_factor) == (0.1, None)
+    assert found.source.startswith("stated")
 
 
 def test_the_schema_reads_what_it_writes() -> None:
     assert Forecast.model_json_schema()["properties"]["planned"]
+
+
+def test_calibrating_times_real_steps_of_each_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    shape_without_weights(tmp_path)
+    config = write(tmp_path, LOCAL)
+    arguments = ["forecast", str(config), "--json", "--pairs", "80", "--arm", "orpo", "--calibrate"]
+    assert main(arguments) == 0
+    found = json.loads(capsys.readouterr().out)
+    (stage,) = found["arms"]["orpo"]["stages"]
+    assert stage["throughput_source"] == "measured here on 3 steps"
+    assert 0 < stage["throughput"]["low"] < stage["throughput"]["mid"] < stage["throughput"]["high"]
+    # Seconds are the operations at that speed, and the optimizer's own.
+    assert stage["seconds"]["mid"] >= stage["flops"] / stage["throughput"]["mid"]
+    assert found["ratio"] is None
+
+
+@pytest.mark.slow
+def test_a_sweep_s_later_trials_are_forecast_at_the_dearest_points(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    shape_without_weights(tmp_path)
+    sweep = (
+        "seeds: 3\nsweep: {seeds: 1, arms: {orpo: {points: "
+        "[{0.arguments.beta: 1}, {0.arguments.num_train_epochs: 5}, {0.arguments.beta: 2}]}}, unequal_effort: a test}\n"
+    )
+    config = write(tmp_path, LOCAL + sweep)
+    assert main(["forecast", str(config), "--json", "--pairs", "80"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    # Five epochs of 10 steps, not TRL's three.
+    assert [stage["num_steps"] for stage in found["arms"]["orpo"]["stages"]] == [50]
+    assert any("orpo@1, the dearest points" in note for note in found["notes"])
+    by_kind = [one["kind"] for one in found["planned"]]
+    assert by_kind.count("orpo") == 3  # its later trials have no id yet
+    two_stages = found["arms"]["sft-dpo"]["seconds"]["mid"]
+    orpo = found["arms"]["orpo"]["seconds"]["mid"]
+    # Three points (two of three epochs), three fresh seeds of the dearest, three seeds of the other arm.
+    expected = orpo * (3 + 1 + 2 * 3 / 5) + 3 * two_stages
+    assert found["total"]["training_seconds"]["mid"] == pytest.approx(expected, rel=1e-6)

@@ -1,0 +1,137 @@
+"""How long the evaluations take: as long as earlier ones, else by their tokens; what neither tells is said, not guessed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+
+from pydantic import ValidationError
+
+from harness.forecast.devices import Device
+from harness.forecast.duration import LEAST_SPREAD, Speed
+from harness.forecast.schema import Range
+from harness.plan import Plan
+from harness.records import RECORD
+from pipelines.forecast.request import Lengths, StageAnswer
+from pipelines.stages import EvaluateSettings, GenerationEvaluation, PreferenceEvaluation
+
+MOST_READ = 200  # newest first
+FREE_JUDGES = ("gold",)  # rules in plain Python
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the evaluations run on.
+
+    Attributes:
+        answer: Of any stage: the model's size.
+        lengths: Of the pairs.
+        num_pairs: Training pairs.
+        device: Where it runs.
+        speed: Of any stage.
+    """
+
+    answer: StageAnswer
+    lengths: Lengths
+    num_pairs: int
+    device: Device
+    speed: Speed
+
+    @property
+    def mean_tokens(self) -> float:
+        """Of a sequence."""
+        lengths = self.lengths
+        return fmean([*lengths.chosen, *lengths.rejected]) if lengths.chosen else float(self.answer.length)
+
+
+def evaluation_seconds(
+    plan: Plan, size: Size, earlier: Mapping[str, list[float]]
+) -> tuple[list[Range], Counter[str]]:
+    """The seconds of every evaluation stage that can be forecast, and how many of which group cannot.
+
+    Args:
+        plan: The plan.
+        size: What they run on.
+        earlier: From `earlier_seconds`.
+    """
+    data = plan.comparison.data
+    share = data.test_share / (1 - data.test_share - data.validation_share)
+    num_test = size.lengths.num_test_pairs or round(size.num_pairs * share)
+    found: list[Range] = []
+    left_out: Counter[str] = Counter()
+    for stage in plan.stages:
+        settings = stage.settings
+        if not isinstance(settings, EvaluateSettings):
+            continue
+        if seconds := earlier.get(settings.model_dump_json()):
+            found.append(_like(seconds))
+        elif (range_ := _by_tokens(settings, num_test, size)) is not None:
+            found.append(range_)
+        else:
+            left_out[settings.evaluation.group] += 1
+        judges = getattr(settings.evaluation, "judges", ())
+        if not seconds and any(judge not in FREE_JUDGES for judge in judges):
+            left_out["judges"] += 1
+    return found, left_out
+
+
+def earlier_seconds(results: Path, device: str) -> dict[str, list[float]]:
+    """Seconds of earlier evaluations on this device, from process start to record, by their settings as JSON."""
+    files = sorted(
+        results.glob(f"*/evaluate-*/{RECORD}"), key=lambda path: path.stat().st_mtime, reverse=True
+    )
+    found: dict[str, list[float]] = {}
+    for path in files[:MOST_READ]:
+        # Only what is needed: an evaluation's record can be long.
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            settings = EvaluateSettings.model_validate(content["stage"]["settings"])
+            machine = content["machine"]
+            done = content["status"] == "done" and device in (machine["accelerator"], machine["processor"])
+            seconds = float(content["cost"]["total_seconds"]) if done else None
+        except (OSError, ValueError, KeyError, TypeError, ValidationError):
+            continue
+        if seconds is not None:
+            found.setdefault(settings.model_dump_json(), []).append(seconds)
+    return found
+
+
+def _like(seconds: list[float]) -> Range:
+    middle, least = median(seconds), 1 + LEAST_SPREAD["records"]
+    return Range(low=min(*seconds, middle / least), mid=middle, high=max(*seconds, middle * least))
+
+
+def _by_tokens(settings: EvaluateSettings, num_test: int, size: Size) -> Range | None:
+    """Two operations a parameter and token; None where the number of tokens is not known."""
+    evaluation = settings.evaluation
+    if isinstance(evaluation, PreferenceEvaluation):
+        num_items = min(num_test, evaluation.max_items or num_test) + (evaluation.train_items or 0)
+        return _at(size.speed, 2 * num_items * size.mean_tokens * 2 * size.answer.num_parameters)
+    if isinstance(evaluation, GenerationEvaluation):
+        return _generation(evaluation, num_test, size)
+    return None
+
+
+def _generation(evaluation: GenerationEvaluation, num_test: int, size: Size) -> Range:
+    """A token is generated no faster than the weights can be read."""
+    rounds = 2 if evaluation.sampled else 1
+    num_items = min(num_test, evaluation.max_items or num_test)
+    tokens = num_items * (size.mean_tokens + evaluation.max_new_tokens)
+    computing = _at(size.speed, rounds * tokens * 2 * size.answer.num_parameters)
+    weights = sum(size.answer.phases["load"].get(part, 0) for part in ("weights", "adapter"))
+    batches = math.ceil(num_items / evaluation.batch_size)
+    reading = rounds * batches * evaluation.max_new_tokens * weights / size.device.bytes_per_second
+    # Replies may end early; a loop in Python reaches a third of the memory's speed at best.
+    return Range(
+        low=computing.low + reading, mid=computing.mid + 3 * reading, high=computing.high + 10 * reading
+    )
+
+
+def _at(speed: Speed, flops: float) -> Range:
+    rate = speed.flops_per_second
+    return Range(low=flops / rate.high, mid=flops / rate.mid, high=flops / rate.low)

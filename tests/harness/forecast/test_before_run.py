@@ -1,0 +1,150 @@
+"""Before a run: a forecast is made once for what is left, kept, and held against free memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import UserError
+from harness.forecast.before_run import forecast_ahead, forecast_before
+from harness.forecast.history import read_forecast
+from harness.forecast.schema import Forecast
+from harness.plan import Plan
+from harness.planning import make_plan
+from tests.harness.fixtures_results import Run
+from tests.harness.forecast.made_up import MIB, forecast
+
+PEAK = 400 * MIB
+
+
+@dataclass
+class FakeMaker:
+    """Makes forecasts of one peak, and counts them."""
+
+    peak: int = PEAK
+    made: int = 0
+    fails: Exception | None = None
+
+    def __call__(self, plan: Plan, folder: Path, arms: list[str] | None) -> Forecast:
+        self.made += 1
+        if self.fails:
+            raise self.fails
+        return forecast(plan, peak=self.peak)
+
+
+@dataclass
+class Told:
+    """What a person was told."""
+
+    said: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
+
+
+def plan_of(seeds: int = 1, **changes: Any) -> Plan:
+    return make_plan(Run(seeds=seeds, changes=changes).comparison())
+
+
+def before(
+    plan: Plan, folder: Path, make: FakeMaker, *, free: int | None = 8 * PEAK, force: bool = False
+) -> Told:
+    told = Told()
+    forecast_before(
+        plan,
+        plan.stages,
+        folder,
+        arms=None,
+        force=force,
+        say=told.said.append,
+        warn=told.warned.append,
+        make=make,
+        free=lambda _: free,
+    )
+    return told
+
+
+def planned(folder: Path) -> dict[str, int]:
+    kept = read_forecast(folder)
+    assert kept is not None
+    return {one.id: one.peak_memory_bytes for one in kept.planned}
+
+
+def training(plan: Plan) -> set[str]:
+    return {stage.id for stage in plan.stages if stage.kind in ("sft", "dpo", "orpo")}
+
+
+def test_every_training_stage_that_is_left_is_forecast_once(tmp_path: Path) -> None:
+    plan, make = plan_of(), FakeMaker()
+    told = before(plan, tmp_path, make)
+    assert set(planned(tmp_path)) == training(plan)
+    assert told.warned == []
+    (line,) = told.said
+    assert line.startswith("forecast: peak 400 MiB")
+    assert before(plan, tmp_path, make) == Told()
+    assert make.made == 1
+
+
+def test_where_nothing_is_left_to_train_nothing_is_forecast(tmp_path: Path) -> None:
+    make = FakeMaker()
+    evaluations = [stage for stage in plan_of().stages if stage.kind == "evaluate"]
+    told = Told()
+    forecast_before(
+        plan_of(), evaluations, tmp_path, arms=None, force=False, say=told.said.append, warn=told.warned.append, make=make
+    )  # fmt: skip
+    assert (make.made, told) == (0, Told())
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_seeds_get_a_forecast_of_their_own_and_the_first_one_of_a_stage_stays(tmp_path: Path) -> None:
+    before(plan_of(1), tmp_path, FakeMaker())
+    more = plan_of(2)
+    before(more, tmp_path, FakeMaker(peak=2 * PEAK))
+    found = planned(tmp_path)
+    assert {found[stage] for stage in training(plan_of(1))} == {PEAK}
+    assert {found[stage] for stage in training(more) - training(plan_of(1))} == {2 * PEAK}
+
+
+def test_a_forecast_that_fails_is_one_line_and_stops_nothing(tmp_path: Path) -> None:
+    told = before(plan_of(), tmp_path, FakeMaker(fails=RuntimeError("the process\nended")))
+    assert told == Told(warned=["no forecast: the process ended"])
+    assert read_forecast(tmp_path) is None
+
+
+def test_a_damaged_forecast_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "forecast.json").write_text("{")
+    before(plan_of(), tmp_path, FakeMaker())
+    assert set(planned(tmp_path)) == training(plan_of())
+
+
+def test_what_free_memory_holds_is_not_spoken_of(tmp_path: Path) -> None:
+    assert before(plan_of(), tmp_path, FakeMaker(), free=PEAK).warned == []
+    assert before(plan_of(), tmp_path, FakeMaker(), free=None).warned == []
+
+
+def test_within_its_error_the_forecast_warns(tmp_path: Path) -> None:
+    """400 MiB, of which a tenth may be wrong: 361 may do."""
+    (line,) = before(plan_of(), tmp_path, FakeMaker(), free=361 * MIB).warned
+    assert line.startswith("memory: the forecast is 400 MiB (+-10%) for ")
+    assert "361 MiB are free" in line
+
+
+def test_beyond_its_error_it_refuses_unless_forced(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"400 MiB \(\+-10%\).*359 MiB are free.*--force") as refused:
+        before(plan_of(), tmp_path, FakeMaker(), free=359 * MIB)
+    assert len(str(refused.value).splitlines()) == 1
+    # The second time it is read, not made.
+    make = FakeMaker()
+    (line,) = before(plan_of(), tmp_path, make, free=359 * MIB, force=True).warned
+    assert "359 MiB are free" in line
+    assert make.made == 0
+
+
+def test_plan_shows_the_forecast_that_a_run_left_and_none_where_all_is_done(tmp_path: Path) -> None:
+    plan = plan_of()
+    before(plan, tmp_path, FakeMaker())
+    lines = list(forecast_ahead(plan, training(plan), tmp_path, arms=None))
+    assert lines[0] == "made-up: a forecast, before anything has run"
+    assert any(line.split()[:3] == ["orpo", "400", "MiB"] for line in lines)
+    assert list(forecast_ahead(plan, set(), tmp_path, arms=None)) == []
