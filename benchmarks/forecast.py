@@ -185,7 +185,8 @@ def forecast(settings: TrainSettings, lengths: Lengths) -> tuple[int, Range]:
     request = ForecastRequest(device="cpu", stages=[StageRequest(settings=settings, length=longest)])
     (answer,) = ask_fresh_process(request).stages
     load = load_of(settings, answer.work, length=longest, sequences=sequences, num_pairs=num_pairs)
-    speed = calibrate_job(Job(settings, answer, load, rehearsal=""), "cpu", THREADS, ask_fresh_process)
+    job = Job(settings, answer, load, "", lengths.completion_share)
+    speed = calibrate_job(job, "cpu", THREADS, ask_fresh_process)
     tensors = max(sum(parts.values()) for parts in answer.phases.values())
     return tensors + overhead(tensors, "cpu"), seconds_of(load, speed)
 

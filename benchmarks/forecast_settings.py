@@ -133,10 +133,14 @@ def make_inputs(folder: Path, setting: Setting) -> Lengths:
         pad_token_id=fakes.PAD,
     )
     (folder / DATA / "data.json").write_text(outcome.model_dump_json())
+    prompts, chosen, rejected = (
+        [len(row[f"{part}_ids"]) for row in rows] for part in ("prompt", "chosen", "rejected")
+    )
+    replies = sum(chosen) + sum(rejected)
     return Lengths(
         source="prepared data",
         num_train_pairs=len(rows),
-        num_test_pairs=None,
-        chosen=[len(row["prompt_ids"]) + len(row["chosen_ids"]) for row in rows],
-        rejected=[len(row["prompt_ids"]) + len(row["rejected_ids"]) for row in rows],
+        chosen=[prompt + reply for prompt, reply in zip(prompts, chosen, strict=True)],
+        rejected=[prompt + reply for prompt, reply in zip(prompts, rejected, strict=True)],
+        completion_share=replies / (2 * sum(prompts) + replies),
     )

@@ -182,7 +182,7 @@ def _job(settings: TrainSettings, answers: dict[str, StageAnswer], lengths: Leng
         sequences=lengths.padded(settings),
         num_pairs=num_pairs,
     )
-    return Job(settings, answer, load, rehearsal)
+    return Job(settings, answer, load, rehearsal, lengths.completion_share)
 
 
 def _length_source(plan: Plan, asked: Asked) -> LengthSource | None:

@@ -20,12 +20,14 @@ class Job:
 
     Attributes:
         rehearsal: What it shares with stages that need as much memory and work for a micro-batch.
+        completion_share: Of its sequences' tokens, those of replies.
     """
 
     settings: TrainSettings
     answer: StageAnswer
     load: Load
     rehearsal: str
+    completion_share: float
 
 
 def speeds(
@@ -84,7 +86,13 @@ def calibrate_job(job: Job, device: Literal["cpu", "cuda"], threads: int, ask: A
     """The speed of a few real steps with random weights, every sequence of the mean length to which the job's are padded."""
     settings, answer, work = job.settings, job.answer, job.answer.work
     length = max(8, round(job.load.mean_length))
-    request = CalibrationRequest(settings=settings, length=length, threads=threads, device=device)
+    request = CalibrationRequest(
+        settings=settings,
+        length=length,
+        completion_share=job.completion_share,
+        threads=threads,
+        device=device,
+    )
     (times,) = ask(ForecastRequest(device=device, calibrations=[request])).calibrations
     share = length / answer.length
     in_step = settings.reference != "precomputed"

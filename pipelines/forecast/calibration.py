@@ -55,7 +55,11 @@ def calibrate(config: PretrainedConfig, request: CalibrationRequest) -> StepTime
             if settings.reference == "copy"
             else None,
             tokenizer=fakes.tokenizer(),
-            pairs=fakes.rows(settings.effective_batch * request.num_steps, request.length),
+            pairs=fakes.rows(
+                settings.effective_batch * request.num_steps,
+                request.length,
+                completion_share=request.completion_share,
+            ),
         )
         trainer = make_trainer(stage, Path(folder), parts)
         trainer.add_callback(clock)

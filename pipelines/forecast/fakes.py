@@ -83,9 +83,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="<eos>")
 
 
-def rows(count: int, length: int) -> Dataset:
-    """Pairs whose two sequences have `length` tokens each, prompt and reply by halves; any reference log-probs."""
-    prompt, reply = [TOKEN] * (length // 2), [TOKEN] * (length - length // 2)
+def rows(count: int, length: int, *, completion_share: float = 0.5) -> Dataset:
+    """Pairs whose two sequences have `length` tokens each, of which the reply has a share; any reference log-probs."""
+    num_reply = min(max(1, round(length * completion_share)), length - 1)
+    prompt, reply = [TOKEN] * (length - num_reply), [TOKEN] * num_reply
     ids = {"prompt_ids": prompt, "chosen_ids": reply, "rejected_ids": reply}
     return Dataset.from_list(
         [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from pipelines.data.drops import Drop
 from pipelines.data.forms import Pair
@@ -42,8 +43,9 @@ def lengths_of(source: LengthSource) -> Lengths:
         source="sample" if fitting else "max_length",
         num_train_pairs=_capped(splits["train"] * share, data.max_train_pairs),
         num_test_pairs=_capped(splits["test"] * share, data.max_test_pairs),
-        chosen=[len(pair.prompt_ids) + len(pair.chosen_ids) for pair in fitting],
-        rejected=[len(pair.prompt_ids) + len(pair.rejected_ids) for pair in fitting],
+        **_of_pairs(
+            [(len(pair.prompt_ids), len(pair.chosen_ids), len(pair.rejected_ids)) for pair in fitting]
+        ),
     )
 
 
@@ -55,9 +57,21 @@ def _prepared(folder: Path) -> Lengths:
         source="prepared data",
         num_train_pairs=splits["train"].num_pairs,
         num_test_pairs=splits["test"].num_pairs,
-        chosen=[prompt + chosen for prompt, chosen, _ in rows],
-        rejected=[prompt + rejected for prompt, _, rejected in rows],
+        **_of_pairs(rows),
     )
+
+
+def _of_pairs(pairs: list[tuple[int, int, int]]) -> dict[str, Any]:
+    """What is known of prompts, chosen and rejected replies of so many tokens."""
+    if not pairs:
+        return {}
+    replies = sum(chosen + rejected for _, chosen, rejected in pairs)
+    prompts = 2 * sum(prompt for prompt, _, _ in pairs)
+    return {
+        "chosen": [prompt + chosen for prompt, chosen, _ in pairs],
+        "rejected": [prompt + rejected for prompt, _, rejected in pairs],
+        "completion_share": replies / (prompts + replies),
+    }
 
 
 def _sample(source: LengthSource, usable: list[Pair]) -> tuple[list[TokenizedPair], float]:

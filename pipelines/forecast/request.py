@@ -54,6 +54,7 @@ class CalibrationRequest(Strict):
 
     settings: TrainSettings
     length: int = Field(description="Tokens of every sequence.")
+    completion_share: float = Field(0.5, description="Of them, those of the reply.")
     num_steps: int = Field(4, ge=2, description="Optimizer steps; the first does not count.")
     threads: int
     device: Device
@@ -104,6 +105,10 @@ class Lengths(Strict):
     )
     rejected: list[int] = Field(
         default_factory=list, description="Prompt and rejected together, of the same pairs."
+    )
+
+    completion_share: float = Field(
+        0.5, description="Of all tokens, those of replies: a fused head works on these alone."
     )
 
     def padded(self, settings: TrainSettings) -> list[int]:

@@ -133,7 +133,18 @@ def test_trend_shows_the_error_of_each_night_s_forecast(tmp_path: Path) -> None:
     (second / "forecast.json").unlink()
     page = trend_page(read_nights([first, second]))
     told = page.partition("## Forecast by date")[2].partition("\n## ")[0]
-    assert "| 1.25 | 1.00 | 1.50 | 1.00 | 0.500 | 2.00 | 6 of 6 |" in told
+    (row,) = [line for line in told.splitlines() if line.startswith("| 2026")]
+    assert row.replace("|", " ").split()[1:] == [
+        "1.25",
+        "1.00",
+        "1.50",
+        "1.00",
+        "0.500",
+        "2.00",
+        "6",
+        "of",
+        "6",
+    ]
     assert "No night has a forecast" in trend_page(read_nights([second]))
 
 
