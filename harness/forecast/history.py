@@ -15,7 +15,7 @@ from pipelines.stages import Strict
 FORECAST = "forecast.json"
 STATED_ERROR = 0.1
 LEAST_ERROR = 0.01
-MOST_COUNTED = 200  # newest results first
+MOST_READ = 50  # results folders, newest first
 Find = Callable[[str], Record | None]
 
 
@@ -40,6 +40,14 @@ class Compared(Strict):
     def seconds_ratio(self) -> float:
         """Measured over forecast."""
         return self.measured_seconds / self.forecast_seconds.mid
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A forecast and the stages of it that are done, each with its record and that of its reference log-probs."""
+
+    forecast: Forecast
+    finished: list[tuple[PlannedForecast, list[Record]]]
 
 
 @dataclass(frozen=True)
@@ -75,26 +83,27 @@ def beside_measured(forecast: Forecast, find: Find) -> list[Compared]:
         forecast: Of a results folder.
         find: The record of a stage of it.
     """
+    return [_compared(planned, records) for planned, records in _finished(forecast, find)]
+
+
+def read_history(results: Path) -> list[Earlier]:
+    """The newest forecasts below `results` with what was measured of them."""
+    files = sorted(results.glob(f"*/{FORECAST}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    folders = [path.parent for path in files[:MOST_READ]]
     return [
-        Compared(
-            stage=planned.id,
-            kind=planned.kind,
-            forecast_memory_bytes=planned.peak_memory_bytes,
-            measured_memory_bytes=_highest([_memory(record) for record in records]),
-            forecast_seconds=planned.seconds,
-            measured_seconds=_seconds(records),
-        )
-        for planned, records in _finished(forecast, find)
+        Earlier(forecast, list(_finished(forecast, records_of(folder))))
+        for folder in folders
+        if (forecast := read_forecast(folder)) is not None
     ]
 
 
-def errors(results: Path, kind: str) -> Errors:
+def errors(history: list[Earlier], kind: str) -> Errors:
     """The error of earlier forecasts on this kind of device."""
     compared = [
-        one
-        for folder in _folders(results)
-        if (forecast := read_forecast(folder)) is not None and forecast.device.kind == kind
-        for one in beside_measured(forecast, records_of(folder))
+        _compared(*one)
+        for earlier in history
+        if earlier.forecast.device.kind == kind
+        for one in earlier.finished
     ]
     deviations = [abs(ratio - 1) for one in compared if (ratio := one.memory_ratio) is not None]
     factors = [max(one.seconds_ratio, 1 / one.seconds_ratio) for one in compared]
@@ -107,14 +116,13 @@ def errors(results: Path, kind: str) -> Errors:
     )
 
 
-def rates(results: Path, *, device: str, kind: str, tuning: str, dtype: str) -> list[float]:
+def rates(history: list[Earlier], *, device: str, kind: str, tuning: str, dtype: str) -> list[float]:
     """Operations a second of earlier stages of this kind on this device, from forecasts and records beside them."""
     found = []
-    for folder in _folders(results):
-        forecast = read_forecast(folder)
-        if forecast is None or forecast.device.name != device:
+    for earlier in history:
+        if earlier.forecast.device.name != device:
             continue
-        for planned, records in _finished(forecast, records_of(folder)):
+        for planned, records in earlier.finished:
             settings = records[0].stage.settings
             same = getattr(settings, "tuning", None) == tuning and getattr(settings, "dtype", None) == dtype
             if same and planned.kind == kind:
@@ -134,11 +142,6 @@ def records_of(folder: Path) -> Find:
     return find
 
 
-def _folders(results: Path) -> list[Path]:
-    files = sorted(results.glob(f"*/{FORECAST}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return [path.parent for path in files[:MOST_COUNTED]]
-
-
 def _finished(forecast: Forecast, find: Find) -> Iterator[tuple[PlannedForecast, list[Record]]]:
     """Every forecast stage that is done: its record, then that of the reference log-probs that it read."""
     for planned in forecast.planned:
@@ -149,6 +152,17 @@ def _finished(forecast: Forecast, find: Find) -> Iterator[tuple[PlannedForecast,
         done = [one for one in records if one is not None and one.status == "done" and one.cost is not None]
         if len(done) == len(records) and _seconds(done) > 0:
             yield planned, done
+
+
+def _compared(planned: PlannedForecast, records: list[Record]) -> Compared:
+    return Compared(
+        stage=planned.id,
+        kind=planned.kind,
+        forecast_memory_bytes=planned.peak_memory_bytes,
+        measured_memory_bytes=_highest([_memory(record) for record in records]),
+        forecast_seconds=planned.seconds,
+        measured_seconds=_seconds(records),
+    )
 
 
 def _seconds(records: list[Record]) -> float:

@@ -12,7 +12,7 @@ from harness.forecast.bill import arm_forecast, ratio_of, total_of
 from harness.forecast.devices import Device, device_for
 from harness.forecast.duration import load_of
 from harness.forecast.evaluations import Size, earlier_seconds
-from harness.forecast.history import errors
+from harness.forecast.history import errors, read_history
 from harness.forecast.later_trials import with_later_trials
 from harness.forecast.schema import DeviceForecast, Forecast, PlannedForecast
 from harness.forecast.speeds import Job, speeds
@@ -81,10 +81,11 @@ def make_forecast(plan: Plan, *, arms: list[str] | None, asked: Asked) -> Foreca
     answers, lengths = _rehearse(plan, list(wanted.values()), asked, device)
     num_pairs = _num_pairs(comparison, lengths, asked, notes)
     jobs = [_job(settings, answers, lengths, num_pairs) for settings in wanted.values()]
+    history = read_history(asked.results)
     found_speeds = speeds(
         jobs,
         device,
-        results=asked.results,
+        history=history,
         calibrate=asked.calibrate,
         threads=plan.stages[0].threads,
         ask=asked.ask,
@@ -103,7 +104,7 @@ def make_forecast(plan: Plan, *, arms: list[str] | None, asked: Asked) -> Foreca
         for trial in whole.trials
         if trial.role == "arm"
     }
-    error = errors(asked.results, device.kind)
+    error = errors(history, device.kind)
     return Forecast(
         comparison=comparison.name,
         device=DeviceForecast(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from harness.forecast.ask import Ask
 from harness.forecast.devices import Device, free_bytes
 from harness.forecast.duration import Load, Speed, calibrated, of_peak, of_records
-from harness.forecast.history import rates
+from harness.forecast.history import Earlier, rates
 from pipelines.forecast.request import CalibrationRequest, ForecastRequest, StageAnswer
 from pipelines.stages import TrainSettings
 
@@ -34,7 +33,7 @@ def speeds(
     jobs: list[Job],
     device: Device,
     *,
-    results: Path,
+    history: list[Earlier],
     calibrate: bool,
     threads: int,
     ask: Ask,
@@ -45,7 +44,7 @@ def speeds(
     Args:
         jobs: Distinct training stages.
         device: Where they run.
-        results: Folder of earlier results.
+        history: Earlier forecasts and what was measured.
         calibrate: Whether a few real steps of each are run.
         threads: Of a stage.
         ask: Asks the forecast's process.
@@ -56,7 +55,7 @@ def speeds(
     for job in jobs:
         settings = job.settings
         earlier = rates(
-            results, device=device.name, kind=settings.kind, tuning=settings.tuning, dtype=settings.dtype
+            history, device=device.name, kind=settings.kind, tuning=settings.tuning, dtype=settings.dtype
         )
         known = measured.get(job.rehearsal)
         found.append(known or (of_records(earlier) if earlier else of_peak(device, settings)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.forecast.history import errors
+from harness.forecast.history import errors, read_history
 from harness.forecast.schema import Forecast
 from tests.harness.configs import VALID, write
 
@@ -101,7 +101,7 @@ def test_an_unknown_device_is_one_line(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_without_earlier_runs_the_error_is_the_stated_one(tmp_path: Path) -> None:
-    found = errors(tmp_path, "cpu")
+    found = errors(read_history(tmp_path), "cpu")
     assert (found.memory, found.seconds_factor) == (0.1, None)
     assert found.source.startswith("stated")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.forecast.history import beside_measured, errors, rates, read_forecast, records_of
+from harness.forecast.history import beside_measured, errors, rates, read_forecast, read_history, records_of
 from harness.forecast.lines import first_page
 from harness.plan import read_plan
 from harness.records import RECORD, write_json
@@ -87,10 +87,10 @@ def test_a_stage_that_failed_or_is_damaged_has_no_measurement(tmp_path: Path) ->
 def test_the_next_forecast_prints_the_error_of_those_before(tmp_path: Path) -> None:
     """Nine of ten of six is the worst: 600 MiB for 400, and twice or half the seconds."""
     folder = results(tmp_path, seconds={"sft": 5.0, "dpo": 10.0, "orpo": 2.5})
-    found = errors(tmp_path, "cpu")
+    found = errors(read_history(tmp_path), "cpu")
     assert (found.memory, found.seconds_factor) == (0.5, 2.0)
     assert found.source == "nine of ten of 6 earlier stages on this kind of device were nearer"
-    assert errors(tmp_path, "cuda").seconds_factor is None
+    assert errors(read_history(tmp_path), "cuda").seconds_factor is None
     made = forecast(read_plan(folder)).model_copy(
         update={"memory_error": found.memory, "seconds_factor": found.seconds_factor, "error_source": found.source}
     )  # fmt: skip
@@ -99,10 +99,15 @@ def test_the_next_forecast_prints_the_error_of_those_before(tmp_path: Path) -> N
 
 def test_speeds_of_earlier_stages_are_their_operations_over_their_seconds(tmp_path: Path) -> None:
     results(tmp_path, seconds={"orpo": 4.0})
-    found = rates(tmp_path, device="Test CPU @ 2 GHz", kind="orpo", tuning="full", dtype="float32")
+    found = rates(
+        read_history(tmp_path), device="Test CPU @ 2 GHz", kind="orpo", tuning="full", dtype="float32"
+    )
     assert found == [1e9 / 4.0] * 2
-    assert rates(tmp_path, device="another", kind="orpo", tuning="full", dtype="float32") == []
-    assert rates(tmp_path, device="Test CPU @ 2 GHz", kind="orpo", tuning="lora", dtype="float32") == []
+    assert rates(read_history(tmp_path), device="another", kind="orpo", tuning="full", dtype="float32") == []
+    assert (
+        rates(read_history(tmp_path), device="Test CPU @ 2 GHz", kind="orpo", tuning="lora", dtype="float32")
+        == []
+    )
 
 
 def test_the_report_shows_each_stage_s_forecast_beside_its_measurement(tmp_path: Path) -> None:
