@@ -101,6 +101,7 @@ def test_run_hands_over_what_the_options_say(tmp_path: Path, monkeypatch: pytest
         "--quiet",
         "--night",
         "today",
+        "--force",
     ]
     assert main(["run", str(path), *options, "--set", "arms.orpo.0.arguments.beta=0.2"]) == 1
     assert seen.pop("comparison") == load_comparison(
@@ -112,6 +113,7 @@ def test_run_hands_over_what_the_options_say(tmp_path: Path, monkeypatch: pytest
         "reports": Path("p"),
         "quiet": True,
         "night": "today",
+        "force": True,
     }
 
 
