@@ -31,7 +31,8 @@ def environment_section(view: View) -> Section:
         ("device, CPU threads", (f"{stage.device}, {stage.threads}" for stage in stages)),
         ("git commit", (record.git_commit or "not in a repository" for record in records)),
         ("stages started (UTC)", _span(records)),
-        *((name, (record.versions.get(name, "absent") for record in records)) for name in libraries),
+        # lists, not generators: a generator would look `name` up when it is read, after the last library
+        *((name, [record.versions.get(name, "absent") for record in records]) for name in libraries),
     ]
     rows = [(name, cells) for name, values in found if (cells := _values(view, values))]
     return Section("Environment", [Table(["what", "value"], rows, align="ll")])

@@ -132,6 +132,12 @@ def test_the_config_on_the_page_is_the_one_that_ran(tmp_path: Path, page: str) -
     assert shown == read_plan(make_results(tmp_path, Run(seeds=5))).comparison
 
 
+def test_the_environment_names_each_library_with_its_own_version(page: str) -> None:
+    assert re.search(r"\| python +\| `3\.11\.0`", page)
+    assert re.search(r"\| torch +\| `2\.13\.0`", page)
+    assert re.search(r"\| trl +\| `1\.16\.0`", page)
+
+
 def test_settings_stand_side_by_side_with_differences_marked(page: str) -> None:
     rows = {
         row[2]: row for line in page.splitlines() if len(row := [c.strip() for c in line.split("|")]) == 7
