@@ -30,10 +30,10 @@ def look(first: FloatArray, second: FloatArray, num_seeds: int, rule: Rule) -> V
     )
 
 
-def decided(cell: Cell, difference: float, margin: float) -> dict[str, int]:
+def decided(cell: Cell, difference: float, margin: float, replications: int = REPLICATIONS) -> dict[str, int]:
     """How often the scheme ends with each outcome."""
     outcomes = {"a": 0, "b": 0, "equivalent": 0, "undecided": 0}
-    first, second = replace(cell, num_seeds=MOST_SEEDS).draw(REPLICATIONS, difference=difference, seed=5)
+    first, second = replace(cell, num_seeds=MOST_SEEDS).draw(replications, difference=difference, seed=5)
     rule = Rule(margin=margin, alpha=0.05 / LOOKS)
     for pair in zip(first, second, strict=True):
         verdict = look(*pair, FIRST_LOOK, rule)
@@ -57,6 +57,20 @@ def test_a_difference_of_the_margin_is_mostly_found_and_seldom_called_equivalent
     assert outcomes["a"] > 0.7 * REPLICATIONS
     assert outcomes["equivalent"] <= stats.binom.ppf(0.9995, REPLICATIONS, 0.05)
     assert outcomes["b"] == 0
+
+
+@pytest.mark.slow
+def test_the_rates_of_two_looks_in_all_cells(capsys: pytest.CaptureFixture[str]) -> None:
+    """The table of docs/decisions/verdict.md: `pytest -m slow -s tests/harness/test_until_decided.py` prints it."""
+    replications = 2000
+    most_false = stats.binom.ppf(0.9995, replications, 0.05)
+    for cell in SIX_CELLS[1:]:
+        equal = decided(cell, 0.0, 0.05, replications)
+        apart = decided(cell, 0.05, 0.05, replications)
+        with capsys.disabled():
+            print(f"\n{cell}\n  no difference: {equal}\n  a difference of the margin: {apart}")
+        assert equal["a"] + equal["b"] <= most_false
+        assert apart["equivalent"] + apart["b"] <= most_false
 
 
 @pytest.mark.parametrize(
