@@ -50,7 +50,7 @@ class Watch:
     """An observer that keeps seconds and peak resident memory of each phase."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self.spent: dict[str, float] = {}
         self.peaks: dict[str, int] = {}
 
     @contextmanager
@@ -60,7 +60,7 @@ class Watch:
         peak.reset()
         begin = time.perf_counter()
         yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+        self.spent[name] = self.spent.get(name, 0.0) + time.perf_counter() - begin
         found = peak.read()
         assert isinstance(found, int), found
         self.peaks[name] = max(self.peaks.get(name, 0), found)
@@ -72,6 +72,10 @@ class Watch:
 
     def progress(self, done: int, total: int) -> None:
         """Not shown."""
+
+    def seconds(self) -> dict[str, float]:
+        """By phase."""
+        return dict(self.spent)
 
     def state(self) -> dict[str, Any]:
         """Nothing is kept."""
@@ -236,7 +240,7 @@ def measure(folder: Path) -> dict[str, float]:
     shutil.rmtree(own, ignore_errors=True)
     own.mkdir()
     train.train(_stage(own.name, settings, inputs), own, watch)
-    seconds = watch.seconds["train"] + watch.seconds.get("reference", 0.0)
+    seconds = watch.spent["train"] + watch.spent.get("reference", 0.0)
     return {"bytes": max(watch.peaks.values()) - baseline, "seconds": seconds}
 
 

@@ -15,6 +15,7 @@ from harness.config import ArmStage
 from harness.contrasts import family_of
 from harness.costs import cost_ratios
 from harness.judgement import rule_of
+from harness.learning_schema import TargetSummary
 from harness.metrics import BENCHMARK_PREFIX
 from harness.results import Results
 from harness.scores import Tables
@@ -35,11 +36,11 @@ from harness.sweep_claims import (
     fewer_footguns,
     swept_betas,
 )
+from harness.target_claims import ONE_PASS, price_of_target
 from pipelines.stages import TrainSettings
 
 HALF_MEMORY = "one stage, half the VRAM"
 NO_PANIC = 'no "did the SFT model regress after DPO" panic'
-ONE_PASS = "lands in one pass"
 UNDERPERFORMS = "on some preference sets it underperforms a well-tuned DPO"
 STRAIGHT_IN = "same dataset, straight in"
 
@@ -49,7 +50,11 @@ SWEEP = "a sweep over both arms, such as configs/beta-sweep-toy.yaml"
 
 
 def claims(
-    results: Results, tables: Tables, models: dict[str, ModelSummary], sweep: SweepSummary | None
+    results: Results,
+    tables: Tables,
+    models: dict[str, ModelSummary],
+    sweep: SweepSummary | None,
+    target: TargetSummary | None = None,
 ) -> list[Claim]:
     """Every claim, in a fixed order; a claim that was measured on several cases has several rows.
 
@@ -58,8 +63,9 @@ def claims(
         tables: Scores by model and metric.
         models: Controls and arms with their costs.
         sweep: The points that were tried before; None where nothing was swept.
+        target: What the declared target cost; None where none is declared.
     """
-    here = _Here(results, tables, models, sweep)
+    here = _Here(results, tables, models, sweep, target)
     return [
         *_half_memory(here),
         _fewer_footguns(here),
@@ -77,6 +83,7 @@ class _Here:
     tables: Tables
     models: dict[str, ModelSummary]
     sweep: SweepSummary | None
+    target: TargetSummary | None
 
     @property
     def metric(self) -> str:
@@ -150,10 +157,8 @@ def _half_memory(here: _Here) -> Iterator[Claim]:
         ratio = here.ratio(orpo, other, "peak_device_memory_bytes")
         quantity = "the device's own peak memory"
         if ratio is None and kinds == {"cuda_reserved"}:
-            ratio, quantity = (
-                here.ratio(orpo, other, "peak_memory_bytes"),
-                "peak memory reserved on the device",
-            )
+            ratio = here.ratio(orpo, other, "peak_memory_bytes")
+            quantity = "peak memory reserved on the device"
         if ratio is None:
             yield Claim(
                 name="half_the_memory",
@@ -210,6 +215,9 @@ def _no_panic(here: _Here) -> Iterator[Claim]:
 def _one_pass(here: _Here) -> Iterator[Claim]:
     """Whether ORPO reaches SFT then DPO's score, to within the margin, in less training time."""
     name, claim = "lands_in_one_pass", ONE_PASS
+    if here.pair:
+        compare = here.results.plan.comparison.decision.compare
+        yield from price_of_target(here.target, here.pair, compare, here.trained(*here.pair))
     found = family_of(here.tables, [(here.metric, *here.pair)], here.alpha) if here.pair else []
     ratio = here.ratio(*here.pair, "train_seconds") if here.pair else None
     if not here.pair or not found or ratio is None:

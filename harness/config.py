@@ -20,8 +20,10 @@ from pipelines.stages import (
     PreferenceEvaluation,
     Recording,
     Reference,
+    Select,
     Strict,
     Tuning,
+    ValidationMetric,
 )
 
 Preset = Literal["fair", "stock"]
@@ -56,6 +58,28 @@ class TrainingShape(Strict):
         "full",
         description="What is kept, as hashes, of what the models received, for the audit: `full` is every micro-batch, "
         "`sampled` every 16th optimizer step.",
+    )
+    eval_every: float | None = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Share of a stage's optimizer steps between two looks at validation pairs (0.1: at the start and ten times "
+        "after), in every stage alike and outside of the metered training time: quality against tokens, seconds and money. "
+        "Empty: none.",
+    )
+    eval_pairs: int = Field(
+        64,
+        ge=1,
+        description="Pairs at each look: so many of the validation split, and as many that are trained on.",
+    )
+    select: Select = Field(
+        "last",
+        description="Which weights every stage leaves: those after its last step, or those of the look, after the start, that was "
+        "best on validation pairs. Never on test pairs. What training cost is the whole stage in both cases.",
+    )
+    select_by: ValidationMetric = Field(
+        "preference_accuracy",
+        description="What the best is the best by; of equal ones the earliest.",
     )
     arguments: dict[str, Any] = Field(
         default_factory=dict, description="TRL arguments of every stage; a stage's own win."
@@ -170,6 +194,13 @@ class Decision(Strict):
     )
 
 
+class Target(Strict):
+    """A quality on validation pairs, whose price is measured: how long each arm trains until it has it."""
+
+    metric: ValidationMetric = Field(description="Measured at each look, see `training.eval_every`.")
+    value: float = Field(description="Reached at the first look that is at least as good.")
+
+
 class Nightly(Strict):
     """What `run --night` does, and what `prefduel gate` bears."""
 
@@ -257,6 +288,10 @@ class Comparison(Strict):
     evaluations: Evaluations = Field(Evaluations(), description="What is measured on every final model.")
     sweep: Sweep | None = Field(None, description="Settings to choose from, for each arm.")
     decision: Decision = Field(Decision(), description="How the verdict is reached.")
+    target: Target | None = Field(
+        None,
+        description="A quality whose price is measured: tokens, seconds and money until each arm reaches it.",
+    )
     nightly: Nightly = Field(Nightly(), description="What a night does, and what its gate bears.")
     price_per_hour: float | None = Field(None, ge=0, description="Price of this machine; prices the bill.")
     currency: str = Field("USD", max_length=8, description="Currency of `price_per_hour`.")

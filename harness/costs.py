@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from scipy import stats
@@ -74,21 +75,35 @@ def _ratio(
         {cost.seed: value for cost in model.by_seed if (value := getattr(cost, field))}
         for model in (first, second)
     )
-    common = sorted(set(of_first) & set(of_second))
+    found = log_ratio(of_first, of_second, alpha)
+    if found is None:
+        return None
+    (ratio, low, high), num_seeds = found
+    return CostRatio(quantity=quantity, ratio=ratio, low=low, high=high, num_seeds=num_seeds)
+
+
+def log_ratio(
+    first: Mapping[int, float], second: Mapping[int, float], alpha: float
+) -> tuple[tuple[float, float | None, float | None], int] | None:
+    """The geometric mean over seeds of first over second, its t interval on the log scale, and the number of seeds.
+
+    Args:
+        first: Seed to a value above 0.
+        second: The same; only seeds of both count.
+        alpha: Of the interval; with a single seed there is none.
+
+    Returns:
+        None where no seed is in both.
+    """
+    common = sorted(set(first) & set(second))
     if not common:
         return None
-    logs = np.log([of_first[seed] / of_second[seed] for seed in common])
-    middle, half = float(logs.mean()), None
-    if len(common) >= 2:
-        quantile = float(stats.t.isf(alpha / 2, len(common) - 1))
-        half = quantile * float(logs.std(ddof=1)) / math.sqrt(len(common))
-    return CostRatio(
-        quantity=quantity,
-        ratio=math.exp(middle),
-        low=None if half is None else math.exp(middle - half),
-        high=None if half is None else math.exp(middle + half),
-        num_seeds=len(common),
-    )
+    logs = np.log([first[seed] / second[seed] for seed in common])
+    middle = float(logs.mean())
+    if len(common) < 2:
+        return (math.exp(middle), None, None), 1
+    half = float(stats.t.isf(alpha / 2, len(common) - 1)) * float(logs.std(ddof=1)) / math.sqrt(len(common))
+    return (math.exp(middle), math.exp(middle - half), math.exp(middle + half)), len(common)
 
 
 def spent(results: Results) -> list[KindCost]:
@@ -120,7 +135,7 @@ def cost_of_trial(results: Results, trial: Trial) -> SeedCost | None:
     return SeedCost(
         seed=trial.seed,
         train_seconds=math.fsum(cost.train_seconds for cost in costs),
-        total_seconds=math.fsum(cost.total_seconds for cost in costs),
+        total_seconds=math.fsum(cost.billed_seconds for cost in costs),
         peak_memory_bytes=max(cost.peak_memory_bytes for cost in costs),
         peak_device_memory_bytes=device if isinstance(device := _device_peak(costs), int) else None,
         num_pairs_seen=sum(outcome.num_pairs_seen for outcome in trained),
@@ -133,7 +148,7 @@ def _shared_seconds(results: Results, trials: list[Trial]) -> list[float]:
     """For each trial that finished, its stages' seconds, each split evenly between the trials that it serves."""
     return [
         math.fsum(
-            record.cost.total_seconds / results.served[stage_id]
+            record.cost.billed_seconds / results.served[stage_id]
             for stage_id in trial.billed()
             if (record := results.done(stage_id)) and record.cost
         )

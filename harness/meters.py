@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness.device_sampler import DeviceSampler
-from harness.records import Cost, Missing, PhaseCost
+from harness.records import UNBILLED, Cost, Missing, PhaseCost
 from pipelines.stages import Phase
 
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
 TRAIN_PHASES = ("reference", "train")
 # A resumed stage goes on with these; everything else it does again.
-CONTINUED = ("train", "save", "repeated")
+CONTINUED = ("train", "validate", "save", "repeated")
 
 
 class Peaks(Protocol):
@@ -137,12 +137,19 @@ class Meter:
     @contextmanager
     def aside(self, name: Phase) -> Iterator[None]:
         """Everything inside belongs to phase `name`, though another is open."""
-        interrupted = self._open or "other"
-        self._close(interrupted)
+        interrupted = self._open
+        self._close(interrupted or "other")
+        self._open = name  # so that `state` and `seconds`, asked for inside, count the time up to now to it
         try:
             yield
         finally:
             self._close(name)
+            self._open = interrupted
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds up to now by phase."""
+        self._close(self._open or "other")
+        return {phase.name: phase.seconds for phase in self._phases.values()}
 
     def state(self) -> dict[str, Any]:
         """What the stage has cost up to now, to be kept with a checkpoint."""
@@ -169,8 +176,11 @@ class Meter:
         """What the stage has cost up to now."""
         self._close("other")
         phases = list(self._phases.values())
-        reserved = [p.peak_cuda_reserved_bytes for p in phases if isinstance(p.peak_cuda_reserved_bytes, int)]
-        resident = [p.peak_resident_bytes for p in phases if isinstance(p.peak_resident_bytes, int)]
+        counted = [phase for phase in phases if phase.name != UNBILLED]
+        reserved = [
+            p.peak_cuda_reserved_bytes for p in counted if isinstance(p.peak_cuda_reserved_bytes, int)
+        ]
+        resident = [p.peak_resident_bytes for p in counted if isinstance(p.peak_resident_bytes, int)]
         return Cost(
             total_seconds=self._earlier_seconds + self._mark - self._launched_at,
             num_resumes=self._num_resumes,

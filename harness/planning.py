@@ -303,6 +303,10 @@ class _Planner:
             nll_weight=(1.0 if stage.nll_weight is None else stage.nll_weight) if orpo else None,
             # SFT's loss is a mean over the step's tokens in TRL already.
             mean_over=None if stage.trainer == "sft" else "step" if fair else "micro_batch",
+            eval_every=shape.eval_every,
+            eval_pairs=shape.eval_pairs,
+            select=shape.select,
+            select_by=shape.select_by,
             arguments={**shape.arguments, **stage.arguments},
         )
 

@@ -17,7 +17,9 @@ PROMPT = "prompt"  # column of items.jsonl: hash of the prompt, the same for ite
 LOSSES = "losses.jsonl"
 REPLIES = "replies.jsonl"
 LOG = "log.txt"
+VALIDATION = "validation.jsonl"
 CHECKPOINTS = "checkpoints"
+UNBILLED = "validate"  # the phase in which a training stage looks at validation pairs: no part of what training costs
 
 # docs/failures.md says of each what is seen and what to do.
 Status = Literal[
@@ -47,12 +49,12 @@ class Missing(Strict):
 class PhaseCost(Strict):
     """What one phase of a stage cost."""
 
-    name: Literal["start", "load", "data", "reference", "train", "evaluate", "save", "repeated", "other"] = (
-        Field(
-            description="`repeated`: what a stage that was killed and resumed had to do again: starting, loading, "
-            "reference log-probs."
-        )
-    )
+    name: Literal[
+        "start", "load", "data", "reference", "train", "validate", "evaluate", "save", "repeated", "other"
+    ] = Field(
+        description="`repeated`: what a stage that was killed and resumed had to do again: starting, loading, "
+        "reference log-probs. `validate`: looks at validation pairs while a policy trains."
+    )  # fmt: skip
     seconds: float
     peak_resident_bytes: int | Missing = Field(
         description="Highest resident memory of the process in this phase."
@@ -75,11 +77,16 @@ class Cost(Strict):
     )
     phases: list[PhaseCost]
     peak_memory_bytes: int = Field(
-        description="On CUDA the allocator's reserved peak, else peak resident memory."
+        description="On CUDA the allocator's reserved peak, else peak resident memory, of all phases but `validate`."
     )
     peak_memory_kind: Literal["cuda_reserved", "resident"]
     peak_device_memory_bytes: int | Missing = Field(description="The device's own figure (NVML), sampled.")
     sample_seconds: float = Field(description="Period of the sampler.")
+
+    @property
+    def billed_seconds(self) -> float:
+        """`total_seconds` less the looks at validation pairs: an arm of two stages has more of them than one of one."""
+        return self.total_seconds - sum(phase.seconds for phase in self.phases if phase.name == UNBILLED)
 
 
 class Machine(Strict):

@@ -39,6 +39,7 @@ def broken_rules(comparison: Comparison) -> Broken:
     yield from _evaluations(comparison)
     yield from _decision(comparison)
     yield from _nightly(comparison)
+    yield from _target(comparison)
 
 
 def smallest_train_split(comparison: Comparison, num_rows: int) -> float:
@@ -68,8 +69,31 @@ def _training(comparison: Comparison) -> Broken:
             "training.master_weights",
             "must not be none unless `dtype: bfloat16` and `tuning: full`: all other trained weights are float32 as it is.",
         )
+    if shape.select == "best_validation":
+        if shape.eval_every is None:
+            yield (
+                "training.eval_every",
+                "must be given with `select: best_validation`: nothing is looked at without it.",
+            )
+        if comparison.data.validation_share == 0:
+            yield (
+                "data.validation_share",
+                "must be above 0 with `select: best_validation`: it chooses on validation pairs.",
+            )
     if shape.tuning == "qlora" and comparison.device == "cpu":
         yield "training.tuning", "must not be qlora with `device: cpu`: 4-bit weights need CUDA. Use lora."
+
+
+def _target(comparison: Comparison) -> Broken:
+    target = comparison.target
+    if target is None:
+        return
+    if comparison.training.eval_every is None:
+        yield "training.eval_every", "must be given with `target`: nothing is looked at without it."
+    if comparison.data.validation_share == 0:
+        yield "data.validation_share", "must be above 0 with `target`: it is reached on validation pairs."
+    if target.metric == "preference_accuracy" and not 0 <= target.value <= 1:
+        yield "target.value", f"must be a share, at most 1, for preference_accuracy, got {target.value:g}."
 
 
 def _model(comparison: Comparison) -> Broken:

@@ -16,6 +16,7 @@ from harness.doubts import doubts
 from harness.hostile import without_paths
 from harness.intervals import FloatArray, estimate_mean, item_interval
 from harness.judgement import aa_control, judge_results, outlier_seeds, rule_of
+from harness.learning import displacements, learning_points, target_summary
 from harness.metrics import metric
 from harness.plan import Trial
 from harness.recommendation import recommendation
@@ -65,6 +66,7 @@ def make_summary(results: Results) -> Summary:
             metrics={key: _metric_summary(key, table) for key, table in tables[name].items()},
             cost=cost_of(results, of_model),
             diagnostics=_diagnostics(results, of_model),
+            learning=learning_points(results, of_model),
         )
         for name, of_model in trials.items()
     }
@@ -86,6 +88,8 @@ def make_summary(results: Results) -> Summary:
         verdict=_verdict_summary(results, verdict, ratios, against_controls),
         cost_ratios=ratios,
         changes=station_changes(trials, tables),
+        displacements=displacements(results, trials),
+        target=target_summary(results, trials, alpha),
         doubts=[],
         sweep=summarise_sweep(results),
         failures=_failures(results),
@@ -99,7 +103,10 @@ def make_summary(results: Results) -> Summary:
         audit=audited,
     )
     return summary.model_copy(
-        update={"doubts": doubts(results, summary), "claims": claims(results, tables, models, summary.sweep)}
+        update={
+            "doubts": doubts(results, summary),
+            "claims": claims(results, tables, models, summary.sweep, summary.target),
+        }
     )
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from harness.audit.checks import Audit
 from harness.diagnostics_schema import PreferenceDiagnostics, StationChange
+from harness.learning_schema import Displacement, LearningPoint, TargetSummary
 from harness.metrics import Direction
 from harness.records import Missing, Status, write_json
 from pipelines.stages import DataOutcome, Strict
@@ -42,7 +43,9 @@ class SeedCost(Strict):
 
     seed: int
     train_seconds: float = Field(description="Training loops, and reference log-probs computed before them.")
-    total_seconds: float = Field(description="The same stages from process start to record.")
+    total_seconds: float = Field(
+        description="The same stages from process start to record, less looks at validation pairs (phase `validate`)."
+    )
     peak_memory_bytes: int = Field(description="The largest peak of its stages.")
     peak_device_memory_bytes: int | None = Field(
         None, description="The same by the device itself; null where one of its stages has none."
@@ -80,6 +83,10 @@ class ModelSummary(Strict):
     diagnostics: list[PreferenceDiagnostics] = Field(
         default_factory=list,
         description="Of each seed with a preference evaluation: length, calibration, overfitting.",
+    )
+    learning: list[LearningPoint] = Field(
+        default_factory=list,
+        description="Quality on validation pairs while it trained, against what had been spent by then.",
     )
 
 
@@ -278,6 +285,11 @@ class Summary(Strict):
         description="Every metric before and after each stretch of training: from the base to SFT, from SFT to DPO.",
     )
     doubts: list[str] = Field(description="Reasons to doubt the verdict, the strongest first.")
+    displacements: list[Displacement] = Field(
+        default_factory=list,
+        description="Of each training stage of each arm: did the likelihood of chosen fall while the margin grew?",
+    )
+    target: TargetSummary | None = Field(None, description="The price of the declared `target`.")
     sweep: SweepSummary | None = None
     failures: list[FailureSummary]
     data: DataOutcome | None

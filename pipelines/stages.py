@@ -21,9 +21,11 @@ Nll = Literal["prompt_and_completion", "completion"]
 MeanOver = Literal["step", "micro_batch"]
 MasterWeights = Literal["fp32", "none"]
 Recording = Literal["full", "sampled"]
+Select = Literal["last", "best_validation"]
+ValidationMetric = Literal["preference_accuracy", "preference_margin", "chosen_nll"]
 Split = Literal["train", "validation", "test"]
 RowForm = Literal["auto", "prompt", "messages", "implicit", "orca", "sharegpt"]
-Phase = Literal["load", "data", "reference", "train", "evaluate", "save"]
+Phase = Literal["load", "data", "reference", "train", "validate", "evaluate", "save"]
 
 
 class Strict(BaseModel):
@@ -141,6 +143,12 @@ class TrainSettings(Strict):
         "full",
         description="Which micro-batches are noted in `batches.jsonl`: all, or those of every 16th step.",
     )
+    eval_every: float | None = Field(
+        None, description="Share of the steps between two looks at validation pairs; none where empty."
+    )
+    eval_pairs: int = Field(64, description="Pairs of the validation and of the train split at each look.")
+    select: Select = Field("last", description="Which weights the stage leaves.")
+    select_by: ValidationMetric = Field("preference_accuracy", description="What the best is the best by.")
     arguments: dict[str, Any] = Field(description="TRL's own arguments of this trainer.")
 
     @property
@@ -354,6 +362,9 @@ class Observer(Protocol):
     def progress(self, done: int, total: int) -> None:
         """`done` of `total` units of the present phase are finished."""
 
+    def seconds(self) -> dict[str, float]:
+        """Seconds up to now by phase, those of the stage's processes before a resume among them."""
+
     def state(self) -> dict[str, Any]:
         """What the observer wants kept with a checkpoint made now; plain JSON."""
 
@@ -421,6 +432,10 @@ class TrainOutcome(Strict):
         None,
         description="Share of the trained weights that have another value than at the stage's start; of large models by "
         "a sample of about a million.",
+    )
+    selected_step: int | None = Field(
+        None,
+        description="Optimizer steps after which the weights that are left were the stage's; null: the last.",
     )
     num_planned_steps: int | None = Field(None, description="Optimizer steps at which the schedule ends.")
     num_rows: int | None = Field(None, description="Rows of the trainer's own dataset.")

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 from harness.evaluation.items import Measured, Row, chosen_pairs, prompt_id
 from harness.evaluation.logprobs import Progress, reply_logprobs
 from harness.evaluation.packing import Prompted
-from harness.evaluation.rewards import (
+from harness.metrics import TRAIN_PREFIX
+from harness.records import ITEMS, PROMPT
+from pipelines.errors import PipelineError
+from pipelines.rewards import (
     PairLogprobs,
     against_base,
     length_balanced,
     own_columns,
     raw_columns,
 )
-from harness.metrics import TRAIN_PREFIX
-from harness.records import ITEMS, PROMPT
-from pipelines.errors import PipelineError
 from pipelines.stages import Observer, PreferenceEvaluation, Split
 
 if TYPE_CHECKING:

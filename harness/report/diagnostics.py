@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from harness.diagnostics import REWARDS, pooled_bins
 from harness.diagnostics_schema import PreferenceDiagnostics
 from harness.numbers import number
-from harness.report.figures import MOST_MODELS, Reliability, draw_reliability
+from harness.report.curves import Reliability, draw_reliability
+from harness.report.figures import MOST_MODELS
 from harness.report.page import Block, Code, Figure, Heading, Paragraph, Table, Text, cut
 from harness.report.view import View
 

@@ -76,15 +76,6 @@ class SweepCurve:
 
 
 @dataclass(frozen=True)
-class Reliability:
-    """How often a model is right, by how sure it is: (confidence, accuracy), the least sure first."""
-
-    name: str
-    look: Look
-    points: Sequence[tuple[float, float]]
-
-
-@dataclass(frozen=True)
 class Difference:
     """A row of a forest plot; drawn in the metric's unit."""
 
@@ -124,7 +115,7 @@ def draw_quality_cost(points: Sequence[Point], *, x_label: str, y_label: str, di
         axes.set_ylabel(y_label)
         axes.grid(visible=True, color=INK, alpha=0.12, linewidth=0.6)
         figure.legend(loc="outside right center")
-        return _saved(figure)
+        return saved(figure)
 
 
 def draw_quality(
@@ -139,7 +130,7 @@ def draw_quality(
     """
     with drawing():
         height = ROW_HEIGHT * len(looks) + 0.9
-        figure, panels = _panels(len(metrics), height)
+        figure, panels = panel_axes(len(metrics), height)
         for place, (axes, (name, found)) in enumerate(zip(panels, metrics, strict=True)):
             for row, (model, look) in enumerate(looks.items()):
                 if model in found:
@@ -153,32 +144,31 @@ def draw_quality(
             axes.margins(x=0.08)
             axes.locator_params(axis="x", nbins=5)
             axes.grid(visible=True, axis="x", color=INK, alpha=0.12, linewidth=0.6)
-        return _saved(figure)
+        return saved(figure)
 
 
 def draw_panels(panels: Sequence[Panel], *, columns: int) -> Drawn:
     """Draw thin curves for seeds and a thick one for their mean, `columns` panels in a row."""
     with drawing():
-        figure, all_axes = _panels(len(panels), 2.0, columns=columns, width=4.4)
+        figure, all_axes = panel_axes(len(panels), 2.0, columns=columns, width=4.4)
         for axes, panel in zip(all_axes, panels, strict=True):
             colour, _, dash = panel.look
             for curve in panel.curves:
                 axes.plot(curve.x, curve.y, color=colour, linewidth=0.7, alpha=0.4)
-            mean = _mean_curve(panel.curves)
+            mean = mean_curve(panel.curves)
             axes.plot(mean.x, mean.y, color=colour, linestyle=dash, linewidth=1.9)
             axes.set_title(panel.title)
             axes.set_xlabel(panel.x_label, fontsize=8)
             axes.set_ylabel(panel.y_label, fontsize=8)
             axes.locator_params(axis="x", nbins=5)
-            if axes.get_xlim()[1] >= THOUSANDS:
-                axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,g}k")
-        return _saved(figure)
+            in_thousands(axes)
+        return saved(figure)
 
 
 def draw_sweep(curves: Sequence[SweepCurve], *, y_label: str) -> Drawn:
     """Draw a panel for each swept key, all on one scale of quality."""
     with drawing():
-        figure, all_axes = _panels(len(curves), 2.6)
+        figure, all_axes = panel_axes(len(curves), 2.6)
         for place, (axes, curve) in enumerate(zip(all_axes, curves, strict=True)):
             colour, marker, dash = curve.look
             axes.plot(curve.x, curve.y, marker, color=colour, linestyle=dash, linewidth=1, markersize=5)
@@ -200,7 +190,7 @@ def draw_sweep(curves: Sequence[SweepCurve], *, y_label: str) -> Drawn:
         lowest, highest = min(a.get_ylim()[0] for a in all_axes), max(a.get_ylim()[1] for a in all_axes)
         for axes in all_axes:
             axes.set_ylim(lowest, highest)
-        return _saved(figure)
+        return saved(figure)
 
 
 def draw_forest(groups: Sequence[tuple[str, str, Sequence[Difference]]], *, margin: float | None) -> Drawn:
@@ -212,7 +202,7 @@ def draw_forest(groups: Sequence[tuple[str, str, Sequence[Difference]]], *, marg
     """
     with drawing():
         height = ROW_HEIGHT * max(len(rows) for _, _, rows in groups) + 0.9
-        figure, panels = _panels(len(groups), height, width=PANEL_WIDTH if len(groups) > 1 else 6.4)
+        figure, panels = panel_axes(len(groups), height, width=PANEL_WIDTH if len(groups) > 1 else 6.4)
         for place, (axes, (title, label, rows)) in enumerate(zip(panels, groups, strict=True)):
             axes.axvline(0, color=INK, linewidth=0.8)
             if place == 0 and margin is not None:
@@ -227,35 +217,7 @@ def draw_forest(groups: Sequence[tuple[str, str, Sequence[Difference]]], *, marg
             axes.set_yticks([y for y, _ in named], [name for _, name in named])
             axes.set_ylim(len(rows) - 0.4, -0.6)
             axes.locator_params(axis="x", nbins=5)
-        return _saved(figure)
-
-
-def draw_reliability(panels: Sequence[tuple[str, Sequence[Reliability]]]) -> Drawn:
-    """Draw accuracy against confidence, a panel for each reward, beside the line on which both are equal."""
-    with drawing():
-        figure, all_axes = _panels(len(panels), 2.6)
-        for axes, (title, curves) in zip(all_axes, panels, strict=True):
-            axes.plot([0.5, 1], [0.5, 1], ":", color=INK, linewidth=1)
-            for curve in curves:
-                colour, marker, dash = curve.look
-                x, y = zip(*curve.points, strict=True)
-                axes.plot(
-                    x,
-                    y,
-                    marker,
-                    color=colour,
-                    linestyle=dash,
-                    linewidth=1,
-                    markersize=4,
-                    label=shortened(curve.name),
-                )
-            axes.set_title(shortened(title, 40), fontweight="normal")
-            axes.set_xlabel("confidence", fontsize=8)
-            axes.set_xlim(0.48, 1.02)
-            axes.set_ylim(-0.04, 1.04)
-        all_axes[0].set_ylabel("share in which chosen is preferred", fontsize=8)
-        all_axes[0].legend(fontsize=7)
-        return _saved(figure)
+        return saved(figure)
 
 
 def _front(points: Sequence[Point], direction: Direction) -> list[Point]:
@@ -268,7 +230,7 @@ def _front(points: Sequence[Point], direction: Direction) -> list[Point]:
     return front
 
 
-def _mean_curve(curves: Sequence[Curve]) -> Curve:
+def mean_curve(curves: Sequence[Curve]) -> Curve:
     """Point by point over the curves, as far as the shortest."""
     length = min(len(curve.y) for curve in curves)
 
@@ -276,6 +238,12 @@ def _mean_curve(curves: Sequence[Curve]) -> Curve:
         return [sum(row[place] for row in rows) / len(rows) for place in range(length)]
 
     return Curve(mean([curve.x for curve in curves]), mean([curve.y for curve in curves]))
+
+
+def in_thousands(axes: Axes) -> None:
+    """Label a horizontal axis that reaches far in thousands."""
+    if axes.get_xlim()[1] >= THOUSANDS:
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,g}k")
 
 
 def _draw_model(axes: Axes, row: int, about: MetricSummary, look: Look) -> None:
@@ -294,16 +262,18 @@ def _figure(width: float, height: float, layout: Literal["constrained", "tight"]
     return Figure(figsize=(width, height), layout=layout)
 
 
-def _panels(
+def panel_axes(
     count: int, height: float, *, columns: int = COLUMNS, width: float = PANEL_WIDTH
 ) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels, each `width` by `height` inches, `columns` in a row."""
     columns = min(columns, count)
     rows = -(-count // columns)
     figure = _figure(width * columns + 0.6, height * rows, "tight")  # half the work of constrained
     return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
 
 
-def _saved(figure: Figure) -> Drawn:
+def saved(figure: Figure) -> Drawn:
+    """The figure in both formats, the same bytes each time."""
     layout = figure.get_layout_engine()
     assert layout is not None
     layout.execute(figure)

@@ -86,6 +86,13 @@ def restore_logs(checkpoint: Checkpoint | None, folder: Path, names: Iterable[st
             shutil.copy(kept, folder / name)
 
 
+def restore_file(checkpoint: Checkpoint | None, folder: Path, name: str) -> None:
+    """Bring a file of the stage's folder to what it was at the checkpoint; remove it where there is none."""
+    (folder / name).unlink(missing_ok=True)
+    if checkpoint is not None and (kept := checkpoint.path / LOGS / name).is_file():
+        _link(kept, folder / name)
+
+
 class CheckpointClock(TrainerCallback):
     """Asks the trainer for a checkpoint when the time has come, and seals what it wrote.
 
@@ -95,6 +102,7 @@ class CheckpointClock(TrainerCallback):
         counted: Its counts are kept in the manifest.
         observer: Told that saving is not training; what it remembers is kept in the manifest.
         logs: Names of the stage's line-by-line logs, kept in the checkpoint.
+        linked: Name of a file that is only ever replaced as a whole, never written to: a checkpoint has a link to it.
         clock: Seconds, monotonic.
     """
 
@@ -106,10 +114,12 @@ class CheckpointClock(TrainerCallback):
         counted: TokenCount,
         observer: Observer,
         logs: Iterable[str],
+        linked: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder, self._every_seconds = folder, every_seconds
         self._counted, self._observer, self._logs = counted, observer, tuple(logs)
+        self._linked = linked
         self._clock = clock
         self._last = clock()
         self._saving = ExitStack()
@@ -126,6 +136,8 @@ class CheckpointClock(TrainerCallback):
         path = self._folder / CHECKPOINTS / f"checkpoint-{state.global_step}"
         with self._saving:
             _keep_logs(self._folder, path, self._logs, step=state.global_step)
+            if (self._folder / self._linked).is_file():
+                _link(self._folder / self._linked, path / LOGS / self._linked)
             files = {str(file.relative_to(path)): _synced_hash(file) for file in _files(path)}
             manifest = Manifest(
                 step=state.global_step,
@@ -162,6 +174,14 @@ def _keep_logs(folder: Path, path: Path, names: Iterable[str], *, step: int) -> 
             continue
         with (folder / name).open(encoding="utf-8") as source, (path / LOGS / name).open("w") as target:
             target.writelines(line for line in source if json.loads(line)["step"] <= step)
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for the same bytes; a copy where the file system has no such thing."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)
 
 
 def _files(path: Path) -> list[Path]:

@@ -13,17 +13,23 @@ from pipelines.models import count_parameters, load_policy, load_reference, save
 from pipelines.stages import Observer, Stage, TrainOutcome, TrainSettings
 from pipelines.training.arguments import effective_arguments, shared_arguments
 from pipelines.training.changes import ChangedWeights
-from pipelines.training.checkpoints import CheckpointClock, newest_checkpoint, restore_logs
+from pipelines.training.checkpoints import CheckpointClock, newest_checkpoint, restore_file, restore_logs
 from pipelines.training.evidence import base_hash, probe, probe_rows, reference_probe
 from pipelines.training.parts import Parts
 from pipelines.training.recording import BATCHES, SAMPLED_STEPS, Prepared, Recorder
+from pipelines.training.selection import BEST
+from pipelines.training.validation import VALIDATION, ValidationPoints, validation_points
 from pipelines.training.watching import LOSSES, LossLog, TokenCount, read_losses
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, Trainer
 
-LOGS = (LOSSES, BATCHES)  # what a stage writes line by line while it trains, each line with its `step`
+LOGS = (
+    LOSSES,
+    BATCHES,
+    VALIDATION,
+)  # what a stage writes line by line while it trains, each line with its `step`
 SECONDS_PER_MINUTE = 60
 
 
@@ -54,6 +60,7 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
         base = base_hash(parts.policy) if from_base else None
         checkpoint = newest_checkpoint(folder)
         restore_logs(checkpoint, folder, LOGS)
+        restore_file(checkpoint, folder, BEST)
     if checkpoint is not None:
         observer.resume(checkpoint.manifest.observed)
     with observer.phase("data"):
@@ -74,6 +81,7 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
     changed = ChangedWeights(trainer.model)
     models = [model for model in (trainer.model, parts.reference_model) if model is not None]
     losses = read_losses(folder / LOSSES)
+    points: ValidationPoints | None = None
     with (
         observer.phase("train"),
         TokenCount(*models) as counted,
@@ -83,9 +91,13 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
         if checkpoint is not None:
             counted.start_from(checkpoint.manifest.counts)
         trainer.add_callback(LossLog(file, observer, losses))
+        if settings.eval_every is not None:
+            points = validation_points(stage, folder, trainer, counted=counted, observer=observer)
+            trainer.add_callback(points)
         trainer.add_callback(_checkpoint_clock(stage, folder, counted, observer))
         state = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
     with observer.phase("save"):
+        selected = points.leave_best() if points else None
         digest = save_model(trainer.model, parts.tokenizer, folder)
         final_probe = probe(trainer.model, probed)
     num_parameters, num_trainable = count_parameters(trainer.model)
@@ -102,6 +114,7 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
         effective_arguments=effective_arguments(trainer.args),
         weights_hash=digest,
         changed_weights_share=changed.share(),
+        selected_step=selected,
         num_planned_steps=trainer.state.max_steps,
         num_rows=len(trainer.train_dataset),
         base_hash=base,
@@ -143,6 +156,7 @@ def _checkpoint_clock(stage: Stage, folder: Path, counted: TokenCount, observer:
         counted=counted,
         observer=observer,
         logs=LOGS,
+        linked=BEST,
     )
 
 

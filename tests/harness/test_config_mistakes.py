@@ -115,6 +115,25 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "a batch larger than the data": (
         replaced("num_pairs: 100", "num_pairs: 10"), ["training.effective_batch must be at most", "got 8"],
     ),
+    "the best of no looks": (
+        replaced("micro_batch: 4", "micro_batch: 4, select: best_validation, eval_every: null"),
+        ["training.eval_every must be given with `select: best_validation`"],
+    ),
+    "the best on no validation pairs": (
+        replaced("micro_batch: 4", "micro_batch: 4, select: best_validation").replace(
+            "num_pairs: 100", "num_pairs: 100, validation_share: 0"
+        ),
+        ["data.validation_share must be above 0 with `select: best_validation`"],
+    ),
+    "a target without looks": (
+        replaced("micro_batch: 4", "micro_batch: 4, eval_every: null")
+        + "target: {metric: preference_accuracy, value: 0.7}\n",
+        ["training.eval_every must be given with `target`"],
+    ),
+    "a target that is no share": (
+        VALID + "target: {metric: preference_accuracy, value: 70}\n",
+        ["target.value must be a share, at most 1, for preference_accuracy, got 70"],
+    ),
     "a batch larger than max_train_pairs": (
         replaced("num_pairs: 100", "num_pairs: 100, max_train_pairs: 5"), ["data.max_train_pairs (5), got 8"],
     ),

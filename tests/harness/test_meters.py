@@ -169,6 +169,31 @@ def test_a_checkpoint_inside_training_is_saving_not_training() -> None:
     assert cost.train_seconds == 6.0
 
 
+def test_looks_at_validation_pairs_are_on_no_bill_and_their_memory_is_no_peak() -> None:
+    clock, resident = FakeClock(100.0), FakePeak()
+    made = meter(clock, resident)
+    with made.phase("train"):
+        clock.now, resident.value = 104.0, 500
+        with made.aside("validate"):
+            assert made.seconds()["train"] == 4.0
+            clock.now, resident.value = 106.0, 900
+            assert made.seconds() == {"start": 0.0, "other": 0.0, "train": 4.0, "validate": 2.0}
+        clock.now, resident.value = 107.0, 600
+    cost = made.cost(DeviceSampler(no_device))
+    assert (cost.train_seconds, cost.total_seconds, cost.billed_seconds) == (5.0, 7.0, 5.0)
+    assert cost.peak_memory_bytes == 600
+
+
+def test_time_up_to_a_checkpoints_manifest_is_saving_too() -> None:
+    clock = FakeClock(100.0)
+    made = meter(clock)
+    with made.phase("train"), made.aside("save"):
+        clock.now = 103.0
+        kept = {phase["name"]: phase["seconds"] for phase in made.state()["phases"]}
+    assert kept["save"] == 3.0
+    assert kept["train"] == 0.0
+
+
 def test_a_resumed_stage_counts_training_once_and_every_start_in_its_total() -> None:
     clock = FakeClock(100.0)
     first = meter(clock)

@@ -48,6 +48,9 @@ class Silent:
     def progress(self, done: int, total: int) -> None:
         pass
 
+    def seconds(self) -> dict[str, float]:
+        return {}
+
     def state(self) -> dict[str, Any]:
         return {"phases": list(self.phases)}
 

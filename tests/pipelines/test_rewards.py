@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from harness.evaluation.rewards import (
+from pipelines.rewards import (
     PairLogprobs,
     against_base,
     length_balanced,

@@ -1,0 +1,97 @@
+"""Drawings of curves of several models in one panel: calibration, and what looks during training saw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.report.figures import Curve, Drawn, in_thousands, mean_curve, panel_axes, saved, shortened
+from harness.report.palette import INK, Look, drawing
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often a model is right, by how sure it is: (confidence, accuracy), the least sure first."""
+
+    name: str
+    look: Look
+    points: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One quantity of one model: a curve of each seed."""
+
+    name: str
+    look: Look
+    curves: Sequence[Curve]
+
+
+@dataclass(frozen=True)
+class LinesPanel:
+    """Lines that share axes."""
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: Sequence[Line]
+    level: float | None = None  # drawn across
+
+
+def draw_reliability(panels: Sequence[tuple[str, Sequence[Reliability]]]) -> Drawn:
+    """Draw accuracy against confidence, a panel for each reward, beside the line on which both are equal."""
+    with drawing():
+        figure, all_axes = panel_axes(len(panels), 2.6)
+        for axes, (title, curves) in zip(all_axes, panels, strict=True):
+            axes.plot([0.5, 1], [0.5, 1], ":", color=INK, linewidth=1)
+            for curve in curves:
+                colour, marker, dash = curve.look
+                x, y = zip(*curve.points, strict=True)
+                axes.plot(
+                    x,
+                    y,
+                    marker,
+                    color=colour,
+                    linestyle=dash,
+                    linewidth=1,
+                    markersize=4,
+                    label=shortened(curve.name),
+                )
+            axes.set_title(shortened(title, 40), fontweight="normal")
+            axes.set_xlabel("confidence", fontsize=8)
+            axes.set_xlim(0.48, 1.02)
+            axes.set_ylim(-0.04, 1.04)
+        all_axes[0].set_ylabel("share in which chosen is preferred", fontsize=8)
+        all_axes[0].legend(fontsize=7)
+        return saved(figure)
+
+
+def draw_lines(panels: Sequence[LinesPanel], *, columns: int) -> Drawn:
+    """Draw thin curves for seeds and a thick one with marks for their mean, `columns` panels in a row."""
+    with drawing():
+        figure, all_axes = panel_axes(len(panels), 2.4, columns=columns, width=4.4)
+        for axes, panel in zip(all_axes, panels, strict=True):
+            for line in panel.lines:
+                colour, marker, dash = line.look
+                for curve in line.curves:
+                    axes.plot(curve.x, curve.y, color=colour, linestyle=dash, linewidth=0.6, alpha=0.4)
+                mean = mean_curve(line.curves)
+                axes.plot(
+                    mean.x,
+                    mean.y,
+                    marker,
+                    color=colour,
+                    linestyle=dash,
+                    linewidth=1.9,
+                    markersize=3.5,
+                    label=shortened(line.name),
+                )
+            if panel.level is not None:
+                axes.axhline(panel.level, color=INK, linestyle=":", linewidth=1)
+            axes.set_title(panel.title)
+            axes.set_xlabel(panel.x_label, fontsize=8)
+            axes.set_ylabel(panel.y_label, fontsize=8)
+            axes.locator_params(axis="x", nbins=5)
+            in_thousands(axes)
+            axes.legend(fontsize=7)
+        return saved(figure)

@@ -1,0 +1,240 @@
+"""Quality for its price: what looks at validation pairs during training saw, and what had been spent by then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.learning import Look as Seen
+from harness.learning import looks_of
+from harness.learning_schema import Displacement, OverSeeds, TargetReached, TargetSummary
+from harness.metrics import metric
+from harness.numbers import count, interval, number, seconds_text, with_interval
+from harness.report.curves import Line, LinesPanel, draw_lines
+from harness.report.figures import BETTER, MOST_MODELS, Curve
+from harness.report.page import Block, Bullets, Code, Figure, Heading, Paragraph, Table, Text, cut
+from harness.report.palette import Look
+from harness.report.view import View
+from pipelines.stages import Split
+
+MOST_SEEDS, MOST_PANELS = 20, 6
+DEFAULT_METRIC = "preference_accuracy"
+SPLITS: tuple[tuple[Split, str], ...] = (("validation", "-"), ("train", "--"))
+SHOWN = ("preference_accuracy", "preference_margin", "chosen_nll")
+
+
+def looks_blocks(view: View) -> list[Block]:
+    """Curves and their numbers, the price of the target, what became of the likelihood of both replies."""
+    arms = {name: view.summary.arms[name] for name in list(view.arms)[:MOST_MODELS]}
+    if not any(arm.learning for arm in arms.values()):
+        without = (
+            "Quality during training: not measured, no finished stage looked at validation pairs (",
+            Code("training.eval_every"),
+            ").",
+        )
+        return [Paragraph(without)]
+    seen = {
+        name: [looks for trial in view.arms[name][:MOST_SEEDS] if (looks := looks_of(view.results, trial))]
+        for name in arms
+    }
+    blocks: list[Block] = [Heading("Quality for its price")]
+    if any(look.means.get("validation") for by_seed in seen.values() for looks in by_seed for look in looks):
+        blocks += [_figure(view, seen), *_target(view), *_table(view)]
+    return [*blocks, *_displacement(view, seen)]
+
+
+def _figure(view: View, seen: dict[str, list[list[Seen]]]) -> Figure:
+    target = view.summary.target
+    name = target.metric if target else DEFAULT_METRIC
+    about = metric(name)
+    panels = [
+        LinesPanel(
+            title=f"{name} on validation pairs",
+            x_label=label,
+            y_label=f"{about.unit}; {BETTER[about.direction]}",
+            lines=[
+                Line(arm, view.looks[arm], curves)
+                for arm, by_seed in seen.items()
+                if (curves := [_curve(looks, axis, name, "validation") for looks in by_seed])
+            ],
+            level=target.value if target else None,
+        )
+        for axis, label in (
+            ("num_policy_tokens", "policy tokens so far"),
+            ("train_seconds", "training seconds so far"),
+        )
+    ]
+    svg, png = draw_lines(panels, columns=2)
+    pairs = {
+        look.num_pairs.get("validation", 0)
+        for by_seed in seen.values()
+        for looks in by_seed
+        for look in looks
+    }
+    caption = (
+        f"{name} on {max(pairs)} validation pairs against what an arm has spent, its earlier stages included; thin lines are seeds "
+        f"(n = up to {max(map(len, seen.values()))}, of each arm the first {MOST_SEEDS} at most), the thick one is their mean. The looks "
+        "themselves are in no arm's time." + (" Dotted: the target." if target else "")
+    )
+    told = "; ".join(
+        f"{arm} from {number(points[0].validation.get(name))} to {number(points[-1].validation.get(name))}"
+        for arm in seen
+        if (points := view.summary.arms[arm].learning)
+    )
+    return Figure(
+        "validation", f"{name} against policy tokens and against seconds: {told}", caption, svg, png
+    )
+
+
+def _curve(looks: list[Seen], axis: str, name: str, split: Split) -> Curve:
+    found = [
+        (float(getattr(look, axis)), value)
+        for look in looks
+        if (value := look.value(name, split)) is not None
+    ]
+    return Curve([x for x, _ in found], [y for _, y in found])
+
+
+def _table(view: View) -> list[Block]:
+    """Every point of every arm, means over seeds."""
+    priced = view.summary.arms and any(
+        point.money is not None for arm in view.summary.arms.values() for point in arm.learning
+    )
+    powered = any(
+        point.energy_joules is not None for arm in view.summary.arms.values() for point in arm.learning
+    )
+    head: list[Text] = ["arm", "stage, step", "seeds", "policy tokens", "train s", "total s"]
+    head += ["joules"] * powered + ["money"] * bool(priced) + [Code(name) for name in SHOWN]
+    rows: list[list[Text]] = []
+    for arm, about in view.summary.arms.items():
+        for place, point in enumerate(about.learning):
+            row: list[Text] = [
+                arm if place == 0 else "",
+                f"{point.stage}, {point.step}",
+                str(point.num_seeds),
+                count(point.num_policy_tokens),
+                number(point.train_seconds),
+                number(point.total_seconds),
+            ]
+            row += [number(point.energy_joules)] * powered + [number(point.money)] * bool(priced)
+            rows.append([*row, *(number(point.validation.get(name)) for name in SHOWN)])
+    caption = (
+        "Means over seeds at each look, on validation pairs; sums from the start of the arm's first stage."
+    )
+    return cut(Table(head, rows, align="ll" + "r" * (len(head) - 2), caption=caption), view.export)
+
+
+def _target(view: View) -> Iterator[Block]:
+    """What the target cost each arm, or that it was not reached."""
+    target = view.summary.target
+    if target is None:
+        yield Paragraph(("Price of a quality: not measured, the config declares no ", Code("target"), "."))
+        return
+    at_least = "at most" if target.direction == "lower" else "at least"
+    yield Paragraph(
+        (
+            "Target: ",
+            Code(target.metric),
+            f" of {at_least} {target.value:g} on validation pairs, counted at the first look that has it: a look earlier it was not "
+            "there yet, so every price is too high by up to one interval between looks.",
+        )
+    )
+    yield Bullets([_price(view, arm, reached) for arm, reached in target.arms.items()] + _ratio(view, target))
+
+
+def _price(view: View, arm: str, reached: TargetReached) -> str:
+    seeds = len(reached.by_seed) + len(reached.not_reached)
+    best = f"best {_with(reached.best)}" if reached.best else ""
+    if not reached.by_seed:
+        return f"{arm}: not reached in any of {seeds} seeds ({best})."
+    if reached.not_reached:
+        times = ", ".join(
+            f"seed {one.seed} after {seconds_text(one.train_seconds)}" for one in reached.by_seed[:MOST_SEEDS]
+        )
+        return f"{arm}: reached in {len(reached.by_seed)} of {seeds} seeds ({times}), not reached in the others ({best})."
+    parts = [
+        f"{_with(reached.train_seconds)} s of training",
+        f"{_with(reached.num_policy_tokens)} policy tokens",
+        f"{_with(reached.total_seconds)} s in all",
+    ]
+    if reached.energy_joules is not None:
+        parts.append(f"{_with(reached.energy_joules)} J")
+    if reached.money is not None:
+        parts.append(f"{_with(reached.money)} {view.summary.arms[arm].cost.currency}")
+    return f"{arm}: reached in all {seeds} seeds after {', '.join(parts)}."
+
+
+def _ratio(view: View, target: TargetSummary) -> list[str]:
+    if target.ratio is None:
+        return []
+    first, second = view.summary.verdict.compare
+    bounds = interval(target.ratio.low, target.ratio.high)
+    found = with_interval(target.ratio.mean, target.ratio.low, target.ratio.high)
+    return [
+        f"{first} took {found} times as long as {second} until the target ({bounds}; {target.num_seeds} seeds)."
+    ]
+
+
+def _displacement(view: View, seen: dict[str, list[list[Seen]]]) -> Iterator[Block]:
+    """The likelihood of both replies over the steps, and the change of each stage."""
+    found = view.summary.displacements
+    if not found:
+        return
+    yield Heading("Likelihood of both replies")
+    yield _likelihood_figure(view, seen)
+    yield Paragraph(
+        "Change from a stage's first look to its last, nats per token, with a 95 % interval for other seeds (the same pairs). The "
+        "likelihood was displaced where chosen fell while the margin grew, both by their whole intervals: the model then prefers "
+        "chosen more, yet says it less often."
+    )
+    rows = [_change(one) for one in found]
+    head = ["arm and stage", "pairs", "seeds", "log p of chosen", "of rejected", "margin", "displaced"]
+    yield from cut(Table(head, rows, align="llrrrrl"), view.export)
+
+
+def _likelihood_figure(view: View, seen: dict[str, list[list[Seen]]]) -> Figure:
+    drawn = {arm: by_seed for arm, by_seed in seen.items() if by_seed}
+    panels = []
+    for arm, by_seed in list(drawn.items())[:MOST_PANELS]:
+        colours = {"chosen": view.looks[arm].colour, "rejected": "#808081"}
+        lines = [
+            Line(f"{side}, {split}", Look(colours[side], view.looks[arm].marker, dash), curves)
+            for side in colours
+            for split, dash in SPLITS
+            if (
+                curves := [
+                    _curve(looks, "num_policy_tokens", f"{side}_logprob_mean", split) for looks in by_seed
+                ]
+            )
+            and all(curve.x for curve in curves)
+        ]
+        panels.append(LinesPanel(arm, "policy tokens so far", "log p, nats per token", lines))
+    svg, png = draw_lines(panels, columns=2)
+    caption = (
+        "Length-averaged log-prob of chosen (coloured) and rejected (grey) replies over the training, on validation pairs (solid) and on "
+        "pairs that are trained on (dashed); thin lines are seeds, thick ones their means."
+        + (f" The first {MOST_PANELS} of {len(drawn)} arms." if len(drawn) > MOST_PANELS else "")
+    )
+    alt = f"Log-probs of chosen and rejected over policy tokens for {', '.join(panel.title for panel in panels)}; the table below has the changes"
+    return Figure("likelihood", alt, caption, svg, png)
+
+
+def _change(one: Displacement) -> list[Text]:
+    says = {None: "no interval", True: "yes", False: "not shown"}[one.displaced]
+    changes = [
+        f"{with_interval(each.mean, each.low, each.high, signed=True)} ({interval(each.low, each.high, signed=True)})"
+        for each in (one.chosen, one.rejected, one.margin)
+    ]
+    return [
+        f"{one.model}: {one.stage}. {one.trainer}",
+        f"{one.num_pairs} {one.split}",
+        str(one.num_seeds),
+        *changes,
+        says,
+    ]
+
+
+def _with(value: OverSeeds | None) -> str:
+    if value is None:
+        return "not measured"
+    bounds = f" ({interval(value.low, value.high)})" if value.low is not None else ""
+    return f"{with_interval(value.mean, value.low, value.high)}{bounds}"

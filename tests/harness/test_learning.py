@@ -1,0 +1,270 @@
+"""Quality while models train: summed over an arm's stages, the price of a target, likelihood displacement."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from harness.learning import looks_of
+from harness.plan import Plan, read_plan
+from harness.records import VALIDATION
+from harness.report import write_report
+from harness.results import read_results
+from harness.summary import make_summary
+from harness.summary_schema import Claim, Summary
+from tests.harness.fixtures_results import Run, make_results
+
+STEPS = (0, 6, 12)
+# Accuracy at each look of each kind of stage: SFT brings it to .6, ORPO to .8, DPO from .6 to .8.
+ACCURACY = {"sft": (0.4, 0.5, 0.6), "orpo": (0.4, 0.7, 0.8), "dpo": (0.6, 0.75, 0.8)}
+TOKENS = {"sft": 12 * 16 * 60, "orpo": 12 * 16 * 120, "dpo": 12 * 16 * 120}
+TARGET = {"target": {"metric": "preference_accuracy", "value": 0.7}}
+
+
+def looked(
+    parent: Path, run: Run, accuracy: dict[str, tuple[float, ...]] | None = None, slip: float = 0.0
+) -> Path:
+    """A results folder whose training stages looked at validation pairs; `slip` is the seed's part of each value."""
+    folder = make_results(parent, run)
+    plan = read_plan(folder)
+    for stage in plan.stages:
+        if stage.kind in TOKENS and (folder / stage.id / "record.json").is_file():
+            seconds = json.loads((folder / stage.id / "record.json").read_text())["cost"]["train_seconds"]
+            rows = list(
+                _rows(stage.kind, (accuracy or ACCURACY)[stage.kind], seconds, slip * (stage.seed % 7))
+            )
+            (folder / stage.id / VALIDATION).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def _rows(kind: str, accuracy: tuple[float, ...], seconds: float, slip: float) -> Any:
+    for step, value in zip(STEPS, accuracy, strict=True):
+        share = step / STEPS[-1]
+        chosen = {"sft": 0.3, "orpo": 0.1, "dpo": -0.5}[kind] * share - 1 + slip * share
+        for split in ("validation", "train"):
+            yield {
+                "step": step,
+                "num_policy_tokens": round(TOKENS[kind] * share),
+                "num_reference_tokens": round(TOKENS[kind] * share) if kind == "dpo" else 0,
+                "train_seconds": seconds * share,
+                "total_seconds": 1.5 + seconds * share,
+                "split": split,
+                "num_pairs": 40,
+                "preference_accuracy": value,
+                "preference_margin": value / 2 + slip * share,
+                "chosen_nll": -chosen,
+                "chosen_logprob_mean": chosen,
+                "rejected_logprob_mean": chosen - value / 2,
+                "chosen_logprob_sum": 20 * chosen,
+                "rejected_logprob_sum": 20 * chosen - 10 * value,
+            }
+
+
+def summary_of(folder: Path) -> Summary:
+    return make_summary(read_results(folder))
+
+
+def train_seconds(folder: Path, plan: Plan, name: str, place: int) -> list[float]:
+    """Of one stage of an arm, by seed."""
+    stages = [trial.training[place] for trial in plan.trials if trial.name == name]
+    records = [json.loads((folder / stage / "record.json").read_text()) for stage in stages]
+    return [record["cost"]["train_seconds"] for record in records]
+
+
+def test_what_an_arms_sft_stage_took_is_in_every_later_point(tmp_path: Path) -> None:
+    folder = looked(tmp_path, Run(seeds=3))
+    points = summary_of(folder).arms["sft-dpo"].learning
+    assert [(point.stage, point.step) for point in points] == [
+        (1, 0),
+        (1, 6),
+        (1, 12),
+        (2, 0),
+        (2, 6),
+        (2, 12),
+    ]
+    assert [point.num_policy_tokens for point in points[2:]] == [
+        TOKENS["sft"], TOKENS["sft"], TOKENS["sft"] + TOKENS["dpo"] / 2, TOKENS["sft"] + TOKENS["dpo"],
+    ]  # fmt: skip
+    plan = read_plan(folder)
+    sft, dpo = (np.mean(train_seconds(folder, plan, "sft-dpo", place)) for place in (0, 1))
+    assert [point.train_seconds for point in points[3:]] == pytest.approx([sft, sft + dpo / 2, sft + dpo])
+    assert points[-1].validation["preference_accuracy"] == pytest.approx(0.8)
+    assert points[-1].num_reference_tokens == TOKENS["dpo"]
+
+
+def test_reference_log_probs_of_a_stage_of_their_own_are_paid_before_dpo(tmp_path: Path) -> None:
+    arms = Run().comparison().model_dump()["arms"]
+    arms["sft-dpo"][1]["reference"] = "precomputed"
+    folder = looked(tmp_path, Run(seeds=1, changes={"arms": arms}))
+    results = read_results(folder)
+    trial = next(trial for trial in results.plan.trials if trial.name == "sft-dpo")
+    looks = looks_of(results, trial)
+    reference = results.records[trial.references[0]]
+    sft = results.records[trial.training[0]]
+    assert reference.cost is not None
+    assert sft.cost is not None
+    assert looks[3].train_seconds == pytest.approx(sft.cost.train_seconds + reference.cost.train_seconds)
+    assert looks[3].num_reference_tokens == 12_000
+
+
+def test_money_is_the_seconds_in_all_at_the_price_of_an_hour(tmp_path: Path) -> None:
+    folder = looked(tmp_path, Run(seeds=2, changes={"price_per_hour": 7.2}))
+    for point in summary_of(folder).arms["orpo"].learning:
+        assert point.money == pytest.approx(point.total_seconds * 0.002)
+    unpriced = summary_of(looked(tmp_path / "unpriced", Run(seeds=2)))
+    assert {point.money for point in unpriced.arms["orpo"].learning} == {None}
+
+
+def test_the_price_of_a_target_is_that_of_the_first_look_that_has_it(tmp_path: Path) -> None:
+    folder = looked(tmp_path, Run(seeds=3, changes=TARGET))
+    target = summary_of(folder).target
+    assert target is not None
+    plan = read_plan(folder)
+    orpo = np.array(train_seconds(folder, plan, "orpo", 0)) / 2
+    both = [np.array(train_seconds(folder, plan, "sft-dpo", place)) for place in (0, 1)]
+    other = both[0] + both[1] / 2
+    assert [one.train_seconds for one in target.arms["orpo"].by_seed] == pytest.approx(list(orpo))
+    assert [(one.stage, one.step) for one in target.arms["sft-dpo"].by_seed] == [(2, 6)] * 3
+    found = target.arms["sft-dpo"].train_seconds
+    assert found is not None
+    low, high = stats.t.interval(0.95, 2, other.mean(), stats.sem(other))
+    assert (found.mean, found.low, found.high) == pytest.approx((other.mean(), low, high))
+    assert target.ratio is not None
+    assert target.ratio.mean == pytest.approx(stats.gmean(orpo / other))
+    logs = np.log(orpo / other)
+    half = stats.t.isf(0.025, 2) * stats.sem(logs)
+    assert (target.ratio.low, target.ratio.high) == pytest.approx(
+        (math.exp(logs.mean() - half), math.exp(logs.mean() + half))
+    )
+
+
+def test_a_target_that_is_not_reached_is_a_result(tmp_path: Path) -> None:
+    accuracy = ACCURACY | {"orpo": (0.4, 0.5, 0.65)}
+    target = summary_of(looked(tmp_path, Run(seeds=3, changes=TARGET), accuracy)).target
+    assert target is not None
+    orpo = target.arms["orpo"]
+    assert (orpo.by_seed, orpo.not_reached, orpo.train_seconds) == ([], [0, 1, 2], None)
+    assert orpo.best is not None
+    assert orpo.best.mean == pytest.approx(0.65)
+    assert target.ratio is None
+
+
+def test_a_target_that_is_to_be_low_is_reached_from_above(tmp_path: Path) -> None:
+    changes = {"target": {"metric": "chosen_nll", "value": 0.9}}
+    target = summary_of(looked(tmp_path, Run(seeds=2, changes=changes))).target
+    assert target is not None
+    assert [one.value for one in target.arms["orpo"].by_seed] == [pytest.approx(0.9)] * 2
+    assert [(one.stage, one.step) for one in target.arms["sft-dpo"].by_seed] == [(1, 6)] * 2
+
+
+def test_a_seed_that_failed_neither_reached_the_target_nor_missed_it(tmp_path: Path) -> None:
+    run = Run(seeds=3, changes=TARGET, failed={("sft-dpo", 1): ("killed", "gone")})
+    target = summary_of(looked(tmp_path, run)).target
+    assert target is not None
+    arm = target.arms["sft-dpo"]
+    assert [one.seed for one in arm.by_seed] == [0, 2]
+    assert arm.not_reached == []
+
+
+def claim_of(folder: Path) -> Claim:
+    return next(
+        claim
+        for claim in summary_of(folder).claims
+        if claim.name == "lands_in_one_pass" and "of 0.7 on" in claim.case
+    )
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "status"),
+    [
+        (ACCURACY, "holds"),
+        (ACCURACY | {"orpo": (0.4, 0.5, 0.6)}, "does not hold"),
+        (ACCURACY | {"dpo": (0.6, 0.6, 0.6)}, "holds"),
+        (ACCURACY | {"sft": (0.4, 0.7, 0.7), "orpo": (0.4, 0.5, 0.8)}, "does not hold"),
+        (ACCURACY | {"orpo": (0.4, 0.5, 0.6), "dpo": (0.6, 0.6, 0.6)}, "cannot tell"),
+    ],
+    ids=["earlier", "never", "alone", "later", "neither"],
+)
+def test_whether_orpo_lands_in_one_pass_can_go_by_the_target(
+    tmp_path: Path, accuracy: dict[str, tuple[float, ...]], status: str
+) -> None:
+    claim = claim_of(looked(tmp_path, Run(seeds=3, changes=TARGET), accuracy))
+    assert claim.status == status
+    assert "reached it in" in claim.reason
+
+
+def test_the_claim_reads_the_ratio_the_right_way_round(tmp_path: Path) -> None:
+    decision = {"metric": "gold_score", "compare": ["sft-dpo", "orpo"]}
+    folder = looked(tmp_path, Run(seeds=3, changes=TARGET, decision=decision))
+    summary, claim = summary_of(folder), claim_of(folder)
+    assert summary.target is not None
+    assert summary.target.ratio is not None
+    assert claim.value == pytest.approx(1 / summary.target.ratio.mean)
+    assert claim.low is not None
+    assert claim.high is not None
+    assert claim.value is not None
+    assert claim.low < claim.value < claim.high < 1
+    assert claim.status == "holds"
+
+
+def test_one_seed_is_no_proof_that_orpo_lands(tmp_path: Path) -> None:
+    assert claim_of(looked(tmp_path, Run(seeds=1, changes=TARGET))).status == "cannot tell"
+
+
+def test_likelihood_is_displaced_where_chosen_fell_and_the_margin_grew(tmp_path: Path) -> None:
+    found = {
+        (one.model, one.stage, one.split): one
+        for one in summary_of(looked(tmp_path, Run(seeds=4), slip=0.001)).displacements
+    }
+    assert len(found) == 2 * 3
+    assert found["sft-dpo", 2, "validation"].displaced is True
+    assert found["sft-dpo", 2, "train"].displaced is True
+    assert found["sft-dpo", 1, "validation"].displaced is False  # chosen rose
+    assert found["orpo", 1, "validation"].displaced is False
+    dpo = found["sft-dpo", 2, "validation"]
+    assert dpo.chosen.mean == pytest.approx(-0.5, abs=0.01)
+    assert dpo.rejected.mean == pytest.approx(-0.6, abs=0.01)
+    assert dpo.chosen.low is not None
+    assert dpo.chosen.high is not None
+    assert dpo.chosen.low < dpo.chosen.mean < dpo.chosen.high < 0
+    single = summary_of(looked(tmp_path / "single", Run(seeds=1))).displacements
+    assert {one.displaced for one in single} == {None}
+
+
+def test_a_comparison_from_before_looks_has_a_summary_without_them(tmp_path: Path) -> None:
+    summary = summary_of(make_results(tmp_path, Run(seeds=2)))
+    assert summary.arms["orpo"].learning == []
+    assert (summary.displacements, summary.target) == ([], None)
+
+
+def test_the_report_shows_curves_prices_and_likelihood(tmp_path: Path) -> None:
+    changes = TARGET | {"price_per_hour": 2.0}
+    accuracy = ACCURACY | {"dpo": (0.6, 0.6, 0.65)}
+    folder = looked(tmp_path, Run(seeds=3, changes=changes), accuracy, slip=0.001)
+    page = write_report(folder, tmp_path / "reports")
+    text = page.read_text().replace("\\", "")
+    for words in (
+        "### Quality for its price",
+        "orpo: reached in all 3 seeds after",
+        "sft-dpo: not reached in any of 3 seeds (best 0.650",
+        "### Likelihood of both replies",
+        "| sft-dpo: 2. dpo |",
+    ):
+        assert words in text
+    for stem in ("validation", "likelihood"):
+        assert (page.parent / "made-up" / f"{stem}.svg").stat().st_size > 5000
+    html = page.with_suffix(".html").read_text()
+    assert "reached in all 3 seeds after" in html
+
+
+def test_a_report_without_looks_says_so(tmp_path: Path) -> None:
+    text = (
+        write_report(make_results(tmp_path, Run(seeds=2)), tmp_path / "reports").read_text().replace("\\", "")
+    )
+    assert "no finished stage looked at validation pairs (`training.eval_every`)" in text
