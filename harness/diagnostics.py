@@ -6,12 +6,21 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from harness.diagnostics_schema import Calibration, PreferenceDiagnostics, ReliabilityBin, Reward
+from harness.diagnostics_schema import (
+    BatchNoise,
+    Calibration,
+    NearTies,
+    PreferenceDiagnostics,
+    ReliabilityBin,
+    Reward,
+)
 from harness.intervals import FloatArray
 from harness.items import Column
 from harness.metrics import TRAIN_PREFIX
+from harness.records import IN_BATCHES_OF, NEAR_TIES
 
 NUM_BINS = 10
+REPLY_TOKENS = ("reply_length_tokens", "stopped_share")  # a reply that stopped has an end of turn as well
 REWARDS: tuple[Reward, ...] = ("preference_margin", "log_odds_margin", "log_ratio_margin")
 
 
@@ -40,6 +49,46 @@ def preference_diagnostics(
             for name, column in columns.items()
             if TRAIN_PREFIX + name in columns
         },
+        noise=batch_noise(columns),
+    )
+
+
+def near_ties(evaluations: Sequence[Mapping[str, Column]]) -> NearTies | None:
+    """Of all greedy replies of a model, those of every seed; None where none were counted.
+
+    Args:
+        evaluations: Every column of the items of each generation evaluation.
+    """
+    counted = [columns for columns in evaluations if NEAR_TIES in columns]
+    if not counted:
+        return None
+    found = np.concatenate([columns[NEAR_TIES].values for columns in counted])
+    tokens = sum(float(columns[name].values.sum()) for columns in counted for name in REPLY_TOKENS)
+    return NearTies(num_places=int(found.sum()), num_tokens=int(tokens), num_replies=int((found > 0).sum()))
+
+
+def batch_noise(columns: Mapping[str, Column]) -> BatchNoise | None:
+    """How far margins move with the batch; None where no pair was scored in batches of other sizes."""
+    before = f"chosen_logprob_mean{IN_BATCHES_OF}"
+    sizes = sorted(int(name.removeprefix(before)) for name in columns if name.startswith(before))
+    if not sizes:
+        return None
+    items = columns[f"{before}{sizes[0]}"].items
+    tails = ["", *(f"{IN_BATCHES_OF}{size}" for size in sizes)]
+    margins = np.array(
+        [
+            _on(columns[f"chosen_logprob_mean{tail}"], items)
+            - _on(columns[f"rejected_logprob_mean{tail}"], items)
+            for tail in tails
+        ]
+    )  # (sizes, pairs)
+    right = np.where(margins == 0, 0.5, margins > 0).mean(1)
+    return BatchNoise(
+        sizes=sizes,
+        num_pairs=len(items),
+        largest_margin_change=float(np.ptp(margins, axis=0).max()),
+        mean_margin_spread=float(np.ptp(margins.mean(1))),
+        accuracy_spread=float(np.ptp(right)),
     )
 
 

@@ -32,6 +32,24 @@ class Calibration(Strict):
     bins: list[ReliabilityBin] = Field(description="Those that have pairs.")
 
 
+class BatchNoise(Strict):
+    """How far numbers in less than float32 move with the size of the batches they are computed in: evaluation noise."""
+
+    sizes: list[int] = Field(description="Sizes of the batches beside the config's.")
+    num_pairs: int
+    largest_margin_change: float = Field(description="Of `preference_margin` of one pair, nats per token.")
+    mean_margin_spread: float = Field(description="Highest less lowest mean margin over the sizes.")
+    accuracy_spread: float = Field(description="Highest less lowest `preference_accuracy` over the sizes.")
+
+
+class NearTies(Strict):
+    """Places of greedy replies where the two likeliest tokens lie within 1e-4 nats: only there a reply may hang on its batch."""
+
+    num_places: int
+    num_tokens: int = Field(description="All places, ends of turn among them.")
+    num_replies: int = Field(description="Replies that have such a place.")
+
+
 class PreferenceDiagnostics(Strict):
     """Of one model, from the items of its preference evaluation."""
 
@@ -45,6 +63,7 @@ class PreferenceDiagnostics(Strict):
     train_test_gap: dict[str, float] = Field(
         description="By metric: mean on training pairs minus mean on the evaluated split; needs `train_items`."
     )
+    noise: BatchNoise | None = Field(None, description="null in float32, where the batch does not matter.")
 
 
 class StationChange(Strict):

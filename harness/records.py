@@ -14,6 +14,10 @@ from pipelines.stages import Outcome, Stage, Strict
 RECORD = "record.json"
 ITEMS = "items.jsonl"
 PROMPT = "prompt"  # column of items.jsonl: hash of the prompt, the same for items that belong together
+NEAR_TIES = "near_ties"  # column of items.jsonl: places of a greedy reply where the two likeliest tokens are nearly equal
+IN_BATCHES_OF = (
+    "_in_batches_of_"  # between a column's name and a size: the same number from batches of another size
+)
 LOSSES = "losses.jsonl"
 REPLIES = "replies.jsonl"
 LOG = "log.txt"

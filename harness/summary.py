@@ -10,7 +10,7 @@ from harness.claims import claims
 from harness.contrasts import baselines, secondary
 from harness.costs import cost_of, cost_ratios, spent
 from harness.declared import rule_summary
-from harness.diagnostics import preference_diagnostics
+from harness.diagnostics import near_ties, preference_diagnostics
 from harness.diagnostics_schema import PreferenceDiagnostics
 from harness.doubts import doubts
 from harness.hostile import without_paths
@@ -66,6 +66,13 @@ def make_summary(results: Results) -> Summary:
             metrics={key: _metric_summary(key, table) for key, table in tables[name].items()},
             cost=cost_of(results, of_model),
             diagnostics=_diagnostics(results, of_model),
+            near_ties=near_ties(
+                [
+                    results.items[stage_id]
+                    for trial in of_model
+                    for stage_id in results.evaluations(trial, "generation")
+                ]
+            ),
             learning=learning_points(results, of_model),
         )
         for name, of_model in trials.items()

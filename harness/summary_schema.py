@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from harness.audit.checks import Audit
-from harness.diagnostics_schema import PreferenceDiagnostics, StationChange
+from harness.diagnostics_schema import NearTies, PreferenceDiagnostics, StationChange
 from harness.learning_schema import Displacement, LearningPoint, TargetSummary
 from harness.metrics import Direction
 from harness.records import Missing, Status, write_json
@@ -84,6 +84,7 @@ class ModelSummary(Strict):
         default_factory=list,
         description="Of each seed with a preference evaluation: length, calibration, overfitting.",
     )
+    near_ties: NearTies | None = Field(None, description="Of its greedy replies, all seeds.")
     learning: list[LearningPoint] = Field(
         default_factory=list,
         description="Quality on validation pairs while it trained, against what had been spent by then.",

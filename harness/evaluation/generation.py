@@ -19,7 +19,7 @@ from harness.evaluation.reply_traits import (
     longest_loop,
     repetition,
 )
-from harness.records import PROMPT, REPLIES
+from harness.records import NEAR_TIES, PROMPT, REPLIES
 from pipelines.data.prepared import read_outcome, read_tokenizer
 from pipelines.stages import GenerationEvaluation, Observer
 from pipelines.toy.gold import GoldScore
@@ -107,6 +107,7 @@ def _greedy_columns(answer: _Answer) -> dict[str, Any]:
         PROMPT: answer.prompt_id,
         "reply_length_tokens": len(answer.reply.ids),
         "stopped_share": float(answer.reply.stopped),
+        NEAR_TIES: answer.reply.near_ties,
     }
     return row | ({"gold_score": answer.gold.total} if answer.gold else {})
 

@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from harness.evaluation.items import Measured, Row, chosen_pairs, prompt_id
 from harness.evaluation.logprobs import Progress, reply_logprobs
 from harness.evaluation.packing import Prompted
+from harness.evaluation.reading import without_adapter_wrapper
 from harness.metrics import TRAIN_PREFIX
-from harness.records import ITEMS, PROMPT
+from harness.records import IN_BATCHES_OF, ITEMS, PROMPT
 from pipelines.errors import PipelineError
 from pipelines.rewards import (
     PairLogprobs,
@@ -24,6 +27,9 @@ from pipelines.stages import Observer, PreferenceEvaluation, Split
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
+
+EXACT = (torch.float32, torch.float64)
+NOISE_PAIRS, NOISE_BATCHES = 32, (1, 4)  # in bfloat16 so many pairs are also scored in batches of these sizes
 
 Pair = dict[str, Any]
 OfBase = dict[str, PairLogprobs]
@@ -57,9 +63,24 @@ def measure_preference(
         scored = score_pairs(
             model, pairs + trained, batch_size=evaluation.batch_size, progress=observer.progress
         )
+        noise = _in_other_batches(model, pairs[:NOISE_PAIRS])
     rows = pair_rows(pairs, scored[: len(pairs)], of_base, split=evaluation.split)
+    for place, columns in enumerate(noise):
+        rows[place] = {**rows[place], **columns}
     rows += pair_rows(trained, scored[len(pairs) :], of_base, split="train", prefix=TRAIN_PREFIX)
     return Measured(rows)
+
+
+def _in_other_batches(model: PreTrainedModel, pairs: list[Pair]) -> list[dict[str, float]]:
+    """In less than float32, what each pair's log-probs are in batches of other sizes; in float32 nothing: they agree to 1e-5."""
+    if without_adapter_wrapper(model).dtype in EXACT:
+        return []
+    columns: list[dict[str, float]] = [{} for _ in pairs]
+    for size in NOISE_BATCHES:
+        for place, found in enumerate(score_pairs(model, pairs, batch_size=size)):
+            columns[place][f"chosen_logprob_mean{IN_BATCHES_OF}{size}"] = found.chosen_mean
+            columns[place][f"rejected_logprob_mean{IN_BATCHES_OF}{size}"] = found.rejected_mean
+    return columns
 
 
 def score_pairs(

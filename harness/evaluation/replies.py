@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
+NEAR_TIE = 1e-4  # nats; rounding in float32 moves a logit by less
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -27,10 +29,13 @@ class Reply:
     Attributes:
         ids: The reply's tokens, its end of turn not among them.
         stopped: Whether it ended by itself; else it was cut.
+        near_ties: Places, that of the end of turn among them, where the two likeliest tokens lie within `NEAR_TIE`. In float32
+            a greedy reply may depend on the batch around it there, and nowhere else.
     """
 
     ids: list[int]
     stopped: bool
+    near_ties: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,28 @@ def sampled_replies(
 def item_seed(seed: int, uid: str) -> int:
     """The seed of one item's sample. It knows nothing of the model: the same noise meets every model."""
     return int.from_bytes(hashlib.sha256(f"{seed} {uid}".encode()).digest()[:8], "big") >> 1
+
+
+class NearTies(LogitsProcessor):  # type: ignore[misc]
+    """Notes where the two greatest logits are nearly equal; changes none."""
+
+    def __init__(self) -> None:
+        self._found: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """`scores` (batch, vocabulary) as they are."""
+        best = scores.float().topk(2, dim=1).values
+        self._found.append(best[:, 0] - best[:, 1] <= NEAR_TIE)
+        return scores
+
+    def counts(self, lengths: list[int]) -> list[int]:
+        """Of each row of the batch, how many of its first places are near ties.
+
+        Args:
+            lengths: How many places of each row count.
+        """
+        found_bt = torch.stack(self._found, dim=1).cpu()
+        return [int(row[:length].sum()) for row, length in zip(found_bt, lengths, strict=True)]
 
 
 class GumbelNoise(LogitsProcessor):  # type: ignore[misc]
@@ -138,14 +165,17 @@ def _replies(
             batch = order[start : start + limits.batch_size]
             ids_bt, mask_bt = _left_padded([prompts[i] for i in batch], limits.pad_token_id, plain.device)
             drawn = [seed for i in batch if (seed := seeds[i]) is not None]
+            ties = NearTies()  # before the noise: of a sample, they are those of its softmax
             made_bt = plain.generate(
                 input_ids=ids_bt,
                 attention_mask=mask_bt,
                 generation_config=config,
-                logits_processor=LogitsProcessorList([GumbelNoise(drawn)] if drawn else []),
+                logits_processor=LogitsProcessorList([ties, GumbelNoise(drawn)] if drawn else [ties]),
             )
-            for i, ids in zip(batch, made_bt[:, ids_bt.shape[1] :].tolist(), strict=True):
-                found[i] = _reply(ids, limits.end_of_turn_ids)
+            made = [_reply(ids, limits.end_of_turn_ids) for ids in made_bt[:, ids_bt.shape[1] :].tolist()]
+            counts = ties.counts([len(reply.ids) + reply.stopped for reply in made])
+            for i, reply, near_ties in zip(batch, made, counts, strict=True):
+                found[i] = replace(reply, near_ties=near_ties)
             progress(start + len(batch), len(order))
     return [found[i] for i in range(len(prompts))]
 

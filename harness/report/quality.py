@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.metrics import BENCHMARK_PREFIX, metric
 from harness.numbers import interval, number, with_interval
 from harness.report.diagnostics import diagnostics_blocks
+from harness.report.exactness import exactness_blocks
 from harness.report.figures import MOST_MODELS, draw_quality
 from harness.report.page import Block, Bullets, Code, Figure, Paragraph, Section, Table, Text, cut
 from harness.report.stations import station_blocks
@@ -30,7 +31,7 @@ def quality_section(view: View) -> Section:
         "of these overlap. They are not clipped to a metric's range."
     )
     blocks = [_figure(view, names), Paragraph(note), *_table(view, names), Bullets(explained)]
-    return Section("Quality", [*blocks, *diagnostics_blocks(view)])
+    return Section("Quality", [*blocks, *diagnostics_blocks(view), *exactness_blocks(view)])
 
 
 def lost_section(view: View) -> Section:

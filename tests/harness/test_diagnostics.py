@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr
 
-from harness.diagnostics import calibration, preference_diagnostics
+from harness.diagnostics import batch_noise, calibration, near_ties, preference_diagnostics
 from harness.items import Column
 
 RNG = np.random.default_rng(3)
@@ -90,3 +90,31 @@ def test_extreme_margins_fall_into_the_last_bin() -> None:
     found = calibration(np.array([1e4, 0.0]), "log_ratio_margin")
     assert [one.low for one in found.bins] == [0.5, 0.95]
     assert [one.accuracy for one in found.bins] == [0.5, 1.0]
+
+
+def test_the_noise_of_batches_is_the_spread_over_their_sizes() -> None:
+    def row(usual: float, one: float, four: float) -> dict[str, float]:
+        chosen = {"": usual, "_in_batches_of_1": one, "_in_batches_of_4": four}
+        return {f"chosen_logprob_mean{tail}": value for tail, value in chosen.items()} | {
+            f"rejected_logprob_mean{tail}": -1.0 for tail in chosen
+        }
+
+    # The first pair's margin is .1, .2, -.1: it is preferred in two of three; the second's does not move.
+    found = batch_noise(columns([row(-0.9, -0.8, -1.1), row(-0.5, -0.5, -0.5)]))
+    assert found is not None
+    assert (found.sizes, found.num_pairs) == ([1, 4], 2)
+    assert found.largest_margin_change == pytest.approx(0.3)
+    assert found.mean_margin_spread == pytest.approx(0.15)
+    assert found.accuracy_spread == pytest.approx(0.5)
+    assert batch_noise(columns(rows())) is None
+
+
+def test_near_ties_are_counted_over_all_seeds() -> None:
+    seed = [
+        {"near_ties": 2, "reply_length_tokens": 9, "stopped_share": 1.0},
+        {"near_ties": 0, "reply_length_tokens": 12, "stopped_share": 0.0},
+    ]
+    found = near_ties([columns(seed), columns(seed[:1]), columns([{"gold_score": 0.4}])])
+    assert found is not None
+    assert (found.num_places, found.num_tokens, found.num_replies) == (4, 10 + 12 + 10, 2)
+    assert near_ties([columns([{"gold_score": 0.4}])]) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.evaluation.items import prompt_id
-from harness.evaluation.preference import pair_rows, score_pairs
+from harness.evaluation.preference import NOISE_BATCHES, _in_other_batches, pair_rows, score_pairs
 from harness.records import PROMPT
 from tests.harness.evaluation import tiny_models
 from tests.pipelines.training.tiny import completion_logprobs as by_hand
@@ -71,3 +71,18 @@ def test_the_longer_reply_is_not_punished_for_its_length() -> None:
     ]
     assert disagree
     assert all(row["preference_accuracy"] == float(row["preference_margin"] > 0) for row in disagree)
+
+
+def test_in_bfloat16_pairs_are_scored_in_batches_of_other_sizes_too() -> None:
+    model, table = tiny_models.llama().bfloat16(), pairs()
+    columns = _in_other_batches(model, table)
+    for size in NOISE_BATCHES:
+        expected = score_pairs(model, table, batch_size=size)
+        assert [row[f"chosen_logprob_mean_in_batches_of_{size}"] for row in columns] == [
+            pair.chosen_mean for pair in expected
+        ]
+        assert [row[f"rejected_logprob_mean_in_batches_of_{size}"] for row in columns] == [
+            pair.rejected_mean for pair in expected
+        ]
+    assert _in_other_batches(tiny_models.llama(), table) == []
+    assert _in_other_batches(tiny_models.llama_with_adapter(), table) == []

@@ -60,6 +60,41 @@ def test_a_reply_does_not_depend_on_the_batch_around_it(batch_size: int) -> None
         assert backwards[::-1] == sampled_replies(model, PROMPTS, LIMITS, seeds=SEEDS)
 
 
+@torch.no_grad()
+def gaps(model: PreTrainedModel, prompt: list[int], reply: Reply) -> list[float]:
+    """How far the two likeliest tokens lie apart at each place of a reply, by a float64 log-softmax of the sequence alone."""
+    ends = LIMITS.end_of_turn_ids[:1] if reply.stopped else []
+    logits = model(torch.tensor([prompt + reply.ids + ends])).logits[0].double()
+    best = torch.log_softmax(logits, dim=-1)[len(prompt) - 1 : -1].topk(2, dim=-1).values
+    return (best[:, 0] - best[:, 1]).tolist()
+
+
+def test_places_where_the_two_likeliest_tokens_are_nearly_equal_are_counted() -> None:
+    model = tiny_models.llama()
+    # Two tokens with one embedding: wherever one of them is the likeliest, the other is as likely.
+    rows = model.lm_head.weight.data
+    favourite = greedy_replies(model, PROMPTS, LIMITS)[0].ids[0]
+    rows[2 if favourite != 2 else 3] = rows[favourite]
+    replies = greedy_replies(model, PROMPTS, LIMITS)
+    expected = [sum(gap <= 1e-4 for gap in gaps(model, *both)) for both in zip(PROMPTS, replies, strict=True)]
+    assert [reply.near_ties for reply in replies] == expected
+    assert sum(expected) > 0
+    for other in (tiny_models.llama(12), tiny_models.gpt2()):
+        found = greedy_replies(other, PROMPTS, LIMITS)
+        assert [reply.near_ties for reply in found] == [
+            sum(gap <= 1e-4 for gap in gaps(other, *both)) for both in zip(PROMPTS, found, strict=True)
+        ]
+
+
+def test_a_greedy_reply_depends_on_the_batch_at_near_ties_alone() -> None:
+    for model in models():
+        in_batches = greedy_replies(model, PROMPTS, LIMITS)
+        alone = greedy_replies(model, PROMPTS, dataclasses.replace(LIMITS, batch_size=1))
+        for one, other in zip(in_batches, alone, strict=True):
+            assert one.near_ties == other.near_ties
+            assert one == other or one.near_ties > 0
+
+
 def test_sampling_repeats_with_its_seed_and_changes_with_it() -> None:
     model = tiny_models.llama()
     first = sampled_replies(model, PROMPTS, LIMITS, seeds=SEEDS)

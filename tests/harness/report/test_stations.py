@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.diagnostics_schema import Calibration, PreferenceDiagnostics, ReliabilityBin
+from harness.diagnostics_schema import (
+    BatchNoise,
+    Calibration,
+    NearTies,
+    PreferenceDiagnostics,
+    ReliabilityBin,
+)
 from harness.report.html import render_html
 from harness.report.markdown import render_markdown
 from harness.report.page import Block, Bullets, Figure, Page, Paragraph, Section, Table
@@ -170,3 +176,25 @@ def test_overfitting_that_was_not_measured_is_said(diagnosed: View) -> None:
     assert "Overfitting: not measured, the config has no `evaluations.preference.train_items`" in markdown(
         quality_section(view)
     )
+
+
+def test_how_exact_the_numbers_are_is_on_the_page(diagnosed: View) -> None:
+    noise = BatchNoise(
+        sizes=[1, 4], num_pairs=32, largest_margin_change=0.02, mean_margin_spread=0.003, accuracy_spread=0
+    )
+    arms = {
+        name: model.model_copy(
+            update={
+                "near_ties": NearTies(num_places=3, num_tokens=1200, num_replies=2),
+                "diagnostics": [one.model_copy(update={"noise": noise}) for one in model.diagnostics],
+            }
+        )
+        for name, model in diagnosed.summary.arms.items()
+    }
+    view = View(diagnosed.results, diagnosed.summary.model_copy(update={"arms": arms}))
+    text = markdown(quality_section(view))
+    assert (
+        "Near ties in greedy replies: orpo 3 of 1,200 places, in 2 replies; sft-dpo 3 of 1,200 places" in text
+    )
+    assert "Evaluation noise of orpo, over batches of 1, 4 and the config's size, on 32 pairs" in text
+    assert "How exact" not in markdown(quality_section(diagnosed))
