@@ -27,6 +27,7 @@ from pipelines.stages import (
 )
 
 Preset = Literal["fair", "stock"]
+BudgetMatch = Literal["epochs", "pairs", "tokens", "seconds", "none"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -115,6 +116,24 @@ class ArmStage(Strict):
         ge=0,
         description="ORPO only: factor of the negative log-likelihood. Default 1, as in the paper; 0 leaves the odds "
         "ratio alone, for a stage after SFT.",
+    )
+
+
+class SftData(Strict):
+    """What every SFT stage trains on: the chosen replies of all training pairs, unless it says otherwise."""
+
+    share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the training pairs (chosen by hash, the same for every seed); less than 1 must be declared, "
+        "`allow_difference: {sft.share: why}`.",
+    )
+    data: DataSettings | None = Field(
+        None,
+        description="Another data set for SFT alone: rows with `prompt` and `completion`, with `messages` or "
+        "`conversations` that end in the reply, or preference pairs, whose chosen replies count. Must be declared, "
+        "`allow_difference: {sft.data: why}`.",
     )
 
 
@@ -223,9 +242,20 @@ class Nightly(Strict):
 class Budget(Strict):
     """What is made equal between arms."""
 
-    match: Literal["epochs", "pairs", "tokens", "seconds", "none"] = Field(
+    match: BudgetMatch = Field(
         "epochs",
-        description="`epochs`: every stage goes over the pairs as often as every other. `none`: nothing is checked.",
+        description="`epochs`: every stage goes over the pairs as often as every other. `pairs`, `tokens`, `seconds`: every "
+        "arm gets as many pairs through its policy's updates, tokens through its policy's forward passes, or seconds of "
+        "training, in all its stages together, as the yardstick takes by its own settings. `none`: nothing is checked.",
+    )
+    yardstick: Name | None = Field(
+        None,
+        description="The arm whose own epochs or steps set the budget of all; the first in the config if empty.",
+    )
+    calibration_steps: int = Field(
+        20,
+        ge=4,
+        description="`seconds` only: so many steps of each distinct training stage are timed before anything is trained.",
     )
 
 
@@ -243,6 +273,7 @@ class Comparison(Strict):
     arms: dict[Name, list[ArmStage]] = Field(
         min_length=1, description="The recipes: a name and its ordered stages."
     )
+    sft: SftData = Field(SftData(), description="What SFT stages train on.")
     budget: Budget = Field(Budget(), description="What is equal between arms.")
     allow_difference: dict[str, str] = Field(
         default_factory=dict,

@@ -37,6 +37,7 @@ DEFAULTS: dict[str, Any] = {
 TUNING = (
     "tuning"  # by this key `allow_difference` declares that the arms were not tried at equally many points
 )
+SFT_KEYS = ("sft.share", "sft.data")
 BY_BUDGET = ("num_train_epochs", "max_steps")  # equal where the budget is matched by epochs
 
 
@@ -74,7 +75,7 @@ def planned_differences(comparison: Comparison) -> list[Difference]:
         where: stage.nll for where, stage in places if stage.trainer != "dpo" and _is_fair(comparison, stage)
     }
     chosen = {where: nll or "completion" for where, nll in covered.items()}
-    return [*found, *_differing("nll", chosen)]
+    return [*found, *_differing("nll", chosen), *_of_sft(comparison)]
 
 
 def undeclared(comparison: Comparison) -> list[Difference]:
@@ -109,6 +110,15 @@ def _differing(key: str, by_place: Mapping[str, Any]) -> Iterator[Difference]:
         values.setdefault(value if isinstance(value, int | float | str) else repr(value), (where, f"{value}"))
     if len(values) > 1:
         yield Difference(key, tuple(values.values()))
+
+
+def _of_sft(comparison: Comparison) -> Iterator[Difference]:
+    """What SFT stages train on where it is not what the others do."""
+    sft = comparison.sft
+    if sft.share < 1:
+        yield Difference(SFT_KEYS[0], (("sft stages", f"{sft.share:g}"), ("the others", "1")))
+    if sft.data is not None:
+        yield Difference(SFT_KEYS[1], (("sft stages", sft.data.path), ("the others", comparison.data.path)))
 
 
 def _free(comparison: Comparison) -> tuple[str, ...]:

@@ -39,6 +39,10 @@ WORK: dict[str, tuple[str, tuple[str, ...]]] = {
         "pipelines.training.reference",
         ("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
     ),
+    "calibrate": (
+        "pipelines.training.calibrate",
+        ("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
+    ),
     "orpo": ("pipelines.training.train", ("torch", "transformers", "trl", "peft", "accelerate", "datasets")),
     "preference": ("harness.evaluation.preference", ("torch", "transformers", "peft")),
     "generation": ("harness.evaluation.generation", ("torch", "transformers", "peft")),
@@ -108,8 +112,9 @@ def decision_hash(decision: Decision) -> str:
 def _without_names(settings: StageSettings) -> dict[str, Any]:
     """The settings less the names of files: what they hold is in `content`, so a moved file changes nothing."""
     dumped = settings.model_dump(mode="json")
-    for section, name in (("data", "path"), ("model", "name")):
-        dumped.get(section, {}).pop(name, None)
+    for part in (dumped, dumped.get("stage", {})):
+        for section, name in (("data", "path"), ("model", "name")):
+            part.get(section, {}).pop(name, None)
     if "tasks" in dumped.get("evaluation", {}):
         dumped["evaluation"]["tasks"] = [benchmark_name(task) for task in dumped["evaluation"]["tasks"]]
     return dumped

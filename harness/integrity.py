@@ -20,6 +20,7 @@ PRODUCTS = {
     "data": ("splits", "tokenizer"),
     "train": ("model",),
     "reference": ("logps",),
+    "calibrate": (),
     "base": ("model",),
     "evaluate": (),
 }

@@ -83,6 +83,10 @@ def _with_found_files(comparison: Comparison, folder: Path) -> Comparison:
         "model": comparison.model.model_copy(update={"name": _found(comparison.model.name, folder)}),
         "data": comparison.data.model_copy(update={"path": _found(comparison.data.path, folder)}),
     }
+    of_sft = comparison.sft.data
+    if of_sft is not None:
+        found = of_sft.model_copy(update={"path": _found(of_sft.path, folder)})
+        changes["sft"] = comparison.sft.model_copy(update={"data": found})
     benchmarks = comparison.evaluations.benchmarks
     if benchmarks is not None:
         tasks = [_found(task, folder) for task in benchmarks.tasks]

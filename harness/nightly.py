@@ -12,7 +12,8 @@ from harness.config import Comparison
 from harness.errors import UserError
 from harness.integrity import standing
 from harness.plan import COMPARISON, Night, Plan, read_plan
-from harness.planning import make_plan, plan_from
+from harness.plan_so_far import plan_from
+from harness.planning import make_plan
 from harness.reuse import ADOPTED, work_left
 
 TODAY = "today"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from harness.hostile import terminal
 from harness.plan import Plan, Trial
 from harness.reuse import work_left
-from pipelines.stages import Stage, Strict
+from pipelines.stages import CalibrateSettings, Stage, Strict
 
 
 class PlannedStage(Strict):
@@ -63,8 +63,10 @@ def trials_of(plan: Plan, stage_id: str) -> list[Trial]:
 
 def stage_label(plan: Plan, stage: Stage) -> str:
     """A few words on a stage: what it does, and for which trial it does so first."""
-    trial = trials_of(plan, stage.id)[0]
-    if stage.id in trial.preparation:
+    trial = next(iter(trials_of(plan, stage.id)), None)
+    if isinstance(stage.settings, CalibrateSettings):
+        return f"time the steps of {stage.settings.stage.kind}"
+    if trial is None or stage.id in trial.preparation:
         return "base: evaluate preference" if stage.kind == "evaluate" else stage.kind
     if stage.night is not None and stage.id in trial.remeasured:
         return f"{trial.label()}: {stage.kind} again, for its cost"

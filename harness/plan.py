@@ -22,8 +22,8 @@ class Trial(Strict):
     role: Literal["arm", "control", "point"]
     seed: int | None = Field(description="None for a base model that all seeds share.")
     preparation: list[str] = Field(
-        description="Ids of the stages that make the base model and the data, and of the base model's evaluation that "
-        "its own is compared with."
+        description="Ids of the stages that make the base model and the data, that time its training's steps, and of the "
+        "base model's evaluation that its own is compared with."
     )
     training: list[str] = Field(description="Ids of the training stages in order; empty for the base.")
     references: list[str] = Field(
@@ -82,6 +82,11 @@ class Plan(Strict):
     trials: list[Trial]
     chosen: dict[str, int] = Field(
         default_factory=dict, description="Of a sweep: each swept arm's chosen point, once it is known."
+    )
+    waiting: list[str] = Field(
+        default_factory=list,
+        description="Arms and sweep points without trials because their steps follow from records that are not there "
+        "yet (`budget.match`).",
     )
     stages: list[Stage]
     identities: dict[str, dict[str, Any]] = Field(

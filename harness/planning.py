@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
+from harness.budget import Allotment, Costs, allot, costs_of, is_converted, rows_of, yardstick
 from harness.config import ArmStage, Comparison
 from harness.errors import UserError
 from harness.identity import decision_hash, make_stage
 from harness.machine import choose_device
-from harness.measured import measured_by
 from harness.plan import Night, Plan, Trial
-from harness.records import Record, read_record
-from harness.sweep import choose, points_of, sweep_metric
+from harness.records import Record
+from harness.stage_settings import (
+    calibrate_settings,
+    choosing_evaluations,
+    evaluate_settings,
+    evaluations_of,
+    reference_settings,
+    train_settings,
+)
+from harness.sweep import points_of
 from pipelines.errors import PipelineError
 from pipelines.stages import (
+    CalibrateOutcome,
     ConvertSettings,
-    EvaluateSettings,
-    Evaluation,
+    DataOutcome,
     Limits,
-    MasterWeights,
-    Nll,
+    Outcome,
     PrepareSettings,
     PretrainSettings,
-    ReferenceSettings,
     Stage,
     StageInputs,
     StageSettings,
@@ -40,10 +42,7 @@ from pipelines.stages import (
 
 DATA_SEED = 0
 SHARED_BASE_SEED = 0
-REFERENCE_ARGUMENTS = (
-    "ld_alpha",
-    "tf32",
-)  # of TRL's DPO arguments, those that change a reference's log-probs
+Recipe = list[tuple[ArmStage, Allotment]]
 
 
 def make_plan(
@@ -52,6 +51,7 @@ def make_plan(
     arms: list[str] | None = None,
     chosen: Mapping[str, int] | None = None,
     night: Night | None = None,
+    records: Mapping[str, Record] | None = None,
 ) -> Plan:
     """Expand a comparison.
 
@@ -61,11 +61,12 @@ def make_plan(
         chosen: Of a sweep: the number of the point that each swept arm is run with on fresh seeds. An arm that is swept
             and not in it gets the trials of its points only.
         night: What a night changes.
+        records: By stage id: what `budget.match` takes steps from. An arm whose steps they do not give yet has no trials.
 
     Raises:
-        UserError: a source whose content is part of a stage's identity is not there.
+        UserError: a source whose content is part of a stage's identity is not there, or an arm cannot meet the budget.
     """
-    planner = _Planner(comparison, dict(chosen or {}), night)
+    planner = _Planner(comparison, dict(chosen or {}), night, dict(records or {}))
     try:
         trials = planner.trials(list(comparison.arms) if arms is None else arms)
     except (PipelineError, FileNotFoundError) as error:
@@ -76,40 +77,10 @@ def make_plan(
         night=night.date if night else None,
         trials=trials,
         chosen=planner.chosen,
+        waiting=planner.waiting,
         stages=list(planner.stages.values()),
         identities=planner.identities,
     )
-
-
-def plan_from(
-    comparison: Comparison, folder: Path, *, arms: list[str] | None = None, night: Night | None = None
-) -> Plan:
-    """The plan as far as the records in `folder` let it be known: a sweep's chosen points need their records.
-
-    Args:
-        comparison: The validated config.
-        folder: The comparison's results folder; it need not be there yet.
-        arms: Only these arms; all of them if None.
-        night: What a night changes.
-
-    Raises:
-        UserError: as `make_plan`.
-    """
-    plan = make_plan(comparison, arms=arms, night=night)
-    if comparison.sweep is None:
-        return plan
-    chosen = choose(plan, _records_so_far(folder, plan))
-    return make_plan(comparison, arms=arms, chosen=chosen, night=night) if chosen else plan
-
-
-def _records_so_far(folder: Path, plan: Plan) -> dict[str, Record]:
-    """By stage id; a damaged record is none, its stage will run again."""
-    found: dict[str, Record] = {}
-    for stage in plan.stages:
-        with contextlib.suppress(ValidationError):
-            if (record := read_record(folder / stage.id)) is not None:
-                found[stage.id] = record
-    return found
 
 
 def trial_seed(seed: int, purpose: Literal["trial", "sweep"] = "trial") -> int:
@@ -132,6 +103,8 @@ class _Planner:
     comparison: Comparison
     chosen: dict[str, int]
     night: Night | None
+    records: dict[str, Record]
+    waiting: list[str] = field(default_factory=list)
     stages: dict[str, Stage] = field(default_factory=dict)
     identities: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -152,6 +125,8 @@ class _Planner:
         found: list[Trial] = []
         if "base" in self.comparison.controls and not self.comparison.base_per_seed:
             found.append(self._trial("base", "control", None, []))
+        if is_converted(self.comparison):
+            self._plan_what_converts(arms)
         found += self._points(arms)
         recipes = {arm: recipe for arm in arms if (recipe := self._recipe(arm)) is not None}
         for place, seed in enumerate(seeds):
@@ -169,22 +144,79 @@ class _Planner:
         sweep = self.comparison.sweep
         if sweep is None:
             return []
+        points = {arm: points_of(self.comparison, arm) for arm in arms}
+        recipes = {
+            point.name: recipe
+            for of_arm in points.values()
+            for point in of_arm
+            if (recipe := self._allotted(point.name, point.recipe)) is not None
+        }
         return [
-            self._trial(point.name, "point", seed, point.recipe)
+            self._trial(point.name, "point", seed, recipes[point.name])
             for seed in range(sweep.seeds)
             for arm in (arms if seed % 2 == 0 else arms[::-1])
-            for point in points_of(self.comparison, arm)
+            for point in points[arm]
+            if point.name in recipes
         ]
 
-    def _recipe(self, arm: str) -> list[ArmStage] | None:
-        """The stages that the report's seeds of an arm run; None while its point is not chosen."""
+    def _recipe(self, arm: str) -> Recipe | None:
+        """The stages that the report's seeds of an arm run; None while its point or its steps are not known."""
         points = points_of(self.comparison, arm)
         if not points:
-            return self.comparison.arms[arm]
-        return points[self.chosen[arm]].recipe if arm in self.chosen else None
+            return self._allotted(arm, self.comparison.arms[arm])
+        return self._allotted(arm, points[self.chosen[arm]].recipe) if arm in self.chosen else None
+
+    def _allotted(self, name: str, recipe: list[ArmStage]) -> Recipe | None:
+        """The stages of an arm or point with what each may spend; None while that is not known, which is noted."""
+        if not is_converted(self.comparison):
+            return [(stage, Allotment()) for stage in recipe]
+        stages = self._costs(recipe)
+        budget = self._costs(self.comparison.arms[yardstick(self.comparison)])
+        if stages is None or budget is None:
+            self.waiting.append(name)
+            return None
+        return list(zip(recipe, allot(self.comparison, name, stages, budget), strict=True))
+
+    def _costs(self, recipe: list[ArmStage]) -> list[Costs] | None:
+        found = []
+        for stage in recipe:
+            data = self._outcome(self._demonstrations(stage) or self._data)
+            times: CalibrateOutcome | None = None
+            if self.comparison.budget.match == "seconds":
+                outcome = self._outcome(self._calibration(stage))
+                times = outcome if isinstance(outcome, CalibrateOutcome) else None
+                if times is None:
+                    return None
+            if not isinstance(data, DataOutcome):
+                return None
+            found.append(costs_of(self.comparison, stage, rows_of(self.comparison, stage, data), times))
+        return found
+
+    def _outcome(self, stage_id: str) -> Outcome | None:
+        record = self.records.get(stage_id)
+        return record.outcome if record is not None and record.status == "done" else None
+
+    def _plan_what_converts(self, arms: list[str]) -> None:
+        """The stages whose records tell of how many steps each arm has."""
+        self._base(self.comparison.first_seed)
+        _ = self._data, self._sft_data
+        if self.comparison.budget.match == "seconds":
+            for arm in dict.fromkeys([yardstick(self.comparison), *arms]):
+                points = [point.recipe for point in points_of(self.comparison, arm)]
+                for stage in (stage for recipe in (self.comparison.arms[arm], *points) for stage in recipe):
+                    self._calibration(stage)
+
+    def _calibration(self, stage: ArmStage) -> str:
+        """One for all seeds: an arm's steps are the same in each."""
+        inputs = StageInputs(
+            base=self._base(self.comparison.first_seed),
+            data=self._data,
+            demonstrations=self._demonstrations(stage),
+        )
+        return self._add(calibrate_settings(self.comparison, stage), inputs, DATA_SEED)
 
     def _trial(
-        self, name: str, role: Literal["arm", "control", "point"], seed: int | None, recipe: list[ArmStage]
+        self, name: str, role: Literal["arm", "control", "point"], seed: int | None, recipe: Recipe
     ) -> Trial:
         purpose: Literal["trial", "sweep"] = "sweep" if role == "point" else "trial"
         base = self._base(seed)
@@ -192,30 +224,37 @@ class _Planner:
         policy: str | None = None
         training: list[str] = []
         references: list[str] = []
-        for stage in recipe:
+        for stage, allotment in recipe:
             assert seed is not None
-            inputs = StageInputs(base=base, data=data, policy=policy)
+            inputs = StageInputs(
+                base=base, data=data, demonstrations=self._demonstrations(stage), policy=policy
+            )
             if stage.reference == "precomputed":
                 # No random source: one serves every seed where DPO starts from the base model.
-                reference = self._add(self._reference_settings(stage), inputs, DATA_SEED)
+                reference = self._add(reference_settings(self.comparison, stage), inputs, DATA_SEED)
                 references.append(reference)
                 inputs = inputs.model_copy(update={"reference": reference})
-            policy = self._add(self._train_settings(stage), inputs, trial_seed(seed, purpose))
+            settings = train_settings(self.comparison, stage, allotment)
+            policy = self._add(settings, inputs, trial_seed(seed, purpose))
             training.append(policy)
         preparation = [data] if base is None else [base, data]
+        preparation += [found] if recipe and (found := self._sft_data) else []
+        if training:
+            preparation += [stage.id for stage in self.stages.values() if stage.kind == "calibrate"]
         evaluations: list[str] = []
-        for evaluation in self._choosing() if role == "point" else self._evaluations():
+        measured = choosing_evaluations if role == "point" else evaluations_of
+        for evaluation in measured(self.comparison):
             if policy is None and evaluation.group == "drift":
                 continue  # the base has not moved from itself
-            settings = self._evaluate_settings(evaluation)
+            measuring = evaluate_settings(self.comparison, evaluation)
             inputs = StageInputs(base=base, data=data, policy=policy)
             if policy is not None and evaluation.group == "preference":
                 # Scored once for all models, whether or not the base model is a control.
-                of_base = self._add(settings, StageInputs(base=base, data=data), DATA_SEED)
+                of_base = self._add(measuring, StageInputs(base=base, data=data), DATA_SEED)
                 preparation.append(of_base)
                 inputs = inputs.model_copy(update={"base_evaluation": of_base})
             # One seed for all: sampled replies of every model then meet the same random numbers.
-            evaluations.append(self._add(settings, inputs, DATA_SEED))
+            evaluations.append(self._add(measuring, inputs, DATA_SEED))
         return Trial(
             name=name,
             role=role,
@@ -250,6 +289,23 @@ class _Planner:
         )
         return self._add(settings, StageInputs(), DATA_SEED)
 
+    @cached_property
+    def _sft_data(self) -> str | None:
+        """What SFT trains on instead; its stage leaves out what the data's own stage holds out."""
+        if self.comparison.sft.data is None:
+            return None
+        settings = PrepareSettings(
+            kind="data",
+            model=self.comparison.model,
+            data=self.comparison.sft.data,
+            max_length=self.comparison.training.max_length,
+            demonstrations=True,
+        )
+        return self._add(settings, StageInputs(data=self._data), DATA_SEED)
+
+    def _demonstrations(self, stage: ArmStage) -> str | None:
+        return self._sft_data if stage.trainer == "sft" else None
+
     def _base(self, seed: int | None) -> str | None:
         model = self.comparison.model
         if model.name == "toy":
@@ -265,80 +321,6 @@ class _Planner:
                 ConvertSettings(kind="convert", model=model, dtype=dtype), StageInputs(), DATA_SEED
             )
         return None
-
-    def _evaluations(self) -> Iterator[Evaluation]:
-        groups = self.comparison.evaluations
-        for evaluation in (groups.preference, groups.generation, groups.benchmarks, groups.drift):
-            if evaluation is not None:
-                yield evaluation
-
-    def _choosing(self) -> Iterator[Evaluation]:
-        """The evaluation that a sweep's points are chosen by: the one that measures its metric, on the validation split."""
-        wanted = sweep_metric(self.comparison)
-        for evaluation in (self.comparison.evaluations.preference, self.comparison.evaluations.generation):
-            if evaluation is not None and wanted in measured_by(evaluation):
-                yield evaluation.model_copy(update={"split": "validation"})
-
-    def _train_settings(self, stage: ArmStage) -> TrainSettings:
-        shape = self.comparison.training
-        orpo = stage.trainer == "orpo"
-        fair = (stage.preset or shape.preset) == "fair"
-        # As TRL ships it, only ORPO's covers the prompt.
-        default_nll: Nll = "prompt_and_completion" if orpo and not fair else "completion"
-        return TrainSettings(
-            kind=stage.trainer,
-            model=self.comparison.model,
-            tuning=shape.tuning,
-            lora=shape.lora,
-            dtype=shape.dtype,
-            master_weights=self._master_weights(),
-            effective_batch=shape.effective_batch,
-            micro_batch=shape.micro_batch,
-            max_length=shape.max_length,
-            gradient_checkpointing=shape.gradient_checkpointing,
-            recording=shape.recording,
-            reference=(stage.reference or "copy") if stage.trainer == "dpo" else None,
-            implementation=(stage.implementation or "trl") if orpo else None,
-            nll=stage.nll or default_nll,
-            nll_weight=(1.0 if stage.nll_weight is None else stage.nll_weight) if orpo else None,
-            # SFT's loss is a mean over the step's tokens in TRL already.
-            mean_over=None if stage.trainer == "sft" else "step" if fair else "micro_batch",
-            eval_every=shape.eval_every,
-            eval_pairs=shape.eval_pairs,
-            select=shape.select,
-            select_by=shape.select_by,
-            arguments={**shape.arguments, **stage.arguments},
-        )
-
-    def _reference_settings(self, stage: ArmStage) -> ReferenceSettings:
-        shape = self.comparison.training
-        arguments = {**shape.arguments, **stage.arguments}
-        return ReferenceSettings(
-            kind="reference",
-            model=self.comparison.model,
-            tuning=shape.tuning,
-            lora=shape.lora,
-            dtype=shape.dtype,
-            master_weights=self._master_weights(),
-            micro_batch=shape.micro_batch,
-            max_length=shape.max_length,
-            arguments={key: arguments[key] for key in REFERENCE_ARGUMENTS if key in arguments},
-        )
-
-    def _master_weights(self) -> MasterWeights | None:
-        """Adapters are float32 in any case, so there is a choice for bfloat16 in full alone."""
-        shape = self.comparison.training
-        return shape.master_weights if shape.tuning == "full" and shape.dtype == "bfloat16" else None
-
-    def _evaluate_settings(self, evaluation: Evaluation) -> EvaluateSettings:
-        shape = self.comparison.training
-        return EvaluateSettings(
-            kind="evaluate",
-            model=self.comparison.model,
-            dtype=shape.dtype,
-            max_length=shape.max_length,
-            evaluation=evaluation,
-        )
 
     def _add(
         self, settings: StageSettings, inputs: StageInputs, seed: int, *, night: str | None = None

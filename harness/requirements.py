@@ -111,14 +111,14 @@ def _of_model(comparison: Comparison) -> Iterator[Requirement]:
 
 
 def _of_data(comparison: Comparison) -> Iterator[Requirement]:
-    data = comparison.data
-    if data.path == TOY:
-        return
-    if is_local(data.path):
-        if not Path(data.path).exists():
-            yield Requirement(f"data.path: there is no file {data.path!r} beside the config or here.")
-    elif not is_downloaded(data.path, "dataset", data.revision):
-        yield Requirement(f"data.path: {data.path} is not downloaded.", "hub")
+    for key, data in (("data", comparison.data), ("sft.data", comparison.sft.data)):
+        if data is None or data.path == TOY:
+            continue
+        if is_local(data.path):
+            if not Path(data.path).exists():
+                yield Requirement(f"{key}.path: there is no file {data.path!r} beside the config or here.")
+        elif not is_downloaded(data.path, "dataset", data.revision):
+            yield Requirement(f"{key}.path: {data.path} is not downloaded.", "hub")
 
 
 def _of_benchmarks(comparison: Comparison) -> Iterator[Requirement]:

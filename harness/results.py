@@ -17,7 +17,7 @@ from harness.integrity import checked_items
 from harness.items import Column
 from harness.plan import COMPARISON, Plan, Trial, read_plan
 from harness.records import RECORD, Record, read_record
-from pipelines.stages import DataOutcome, EvaluateSettings, Stage
+from pipelines.stages import DataOutcome, EvaluateSettings, PrepareSettings, Stage
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,19 @@ class Results:
         return found
 
     def data(self) -> DataOutcome | None:
-        """What the shared loader made of the data."""
-        outcomes = (record.outcome for record in self.records.values() if record.status == "done")
-        return next((outcome for outcome in outcomes if isinstance(outcome, DataOutcome)), None)
+        """What the shared loader made of the pairs."""
+        return self._prepared(demonstrations=False)
+
+    def demonstrations(self) -> DataOutcome | None:
+        """What it made of a data set for SFT alone."""
+        return self._prepared(demonstrations=True)
+
+    def _prepared(self, *, demonstrations: bool) -> DataOutcome | None:
+        for record in self.records.values():
+            settings = record.stage.settings
+            if isinstance(settings, PrepareSettings) and settings.demonstrations == demonstrations:
+                return record.outcome if isinstance(record.outcome, DataOutcome) else None
+        return None
 
 
 def read_results(folder: Path) -> Results:

@@ -18,6 +18,7 @@ from harness.keeping import give_up_weights
 from harness.lock import run_lock
 from harness.nightly import plan_of
 from harness.plan import COMPARISON, Plan
+from harness.plan_so_far import is_complete
 from harness.progress import make_progress
 from harness.records import write_json
 from harness.reuse import Work, adopt, inputs_of, work_left
@@ -74,11 +75,11 @@ def run_comparison(
             while True:
                 write_json(folder / COMPARISON, plan.model_dump(mode="json", by_alias=True))
                 failed |= _run_stages(plan, work, folder, log, stop, failed)
-                if comparison.sweep is None:
+                if is_complete(plan):
                     break
-                # What a sweep found may call for more: the chosen points on fresh seeds.
+                # What was found may call for more: a sweep's chosen points, steps that a budget turned into.
                 known = plan_of(comparison, arms=arms, results=results, night=night)
-                if known.chosen == plan.chosen:
+                if known.stages == plan.stages:
                     break
                 plan, work = known, work_left(known, folder)
                 forecast_before(plan, work.todo, folder, arms=arms, force=True, say=log.say, warn=log.say)

@@ -34,6 +34,10 @@ def run_stage(stage: Stage, folder: Path, observer: Observer) -> Outcome:
         from pipelines.training.reference import compute_reference
 
         return compute_reference(stage, folder, observer)
+    if stage.kind == "calibrate":
+        from pipelines.training.calibrate import calibrate
+
+        return calibrate(stage, folder, observer)
     from pipelines.training.train import train
 
     return train(stage, folder, observer)

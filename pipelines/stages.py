@@ -149,6 +149,14 @@ class TrainSettings(Strict):
     eval_pairs: int = Field(64, description="Pairs of the validation and of the train split at each look.")
     select: Select = Field("last", description="Which weights the stage leaves.")
     select_by: ValidationMetric = Field("preference_accuracy", description="What the best is the best by.")
+    share: float | None = Field(
+        None, description="SFT only: the share of the training pairs that it trains on; all where empty."
+    )
+    max_tokens: int | None = Field(
+        None,
+        description="`budget.match: tokens`: the stage ends at the step at which the policies of its arm have read about "
+        "so many tokens, in this stage and those before it.",
+    )
     arguments: dict[str, Any] = Field(description="TRL's own arguments of this trainer.")
 
     @property
@@ -169,6 +177,19 @@ class ReferenceSettings(Strict):
     micro_batch: int = Field(description="Pairs per forward pass.")
     max_length: int = Field(description="Tokens of prompt and reply together.")
     arguments: dict[str, Any] = Field(description="Those of TRL's DPO arguments that change the log-probs.")
+
+
+class CalibrateSettings(Strict):
+    """A few steps of a training stage from the base model, timed: what `budget.match: seconds` converts by."""
+
+    kind: Literal["calibrate"]
+    stage: TrainSettings = Field(description="The stage; nothing of what it trains is kept.")
+    num_steps: int = Field(description="Optimizer steps.")
+
+    @property
+    def model(self) -> ModelSettings:
+        """The stage's."""
+        return self.stage.model
 
 
 class PretrainSettings(Strict):
@@ -193,6 +214,10 @@ class PrepareSettings(Strict):
     model: ModelSettings
     data: DataSettings
     max_length: int
+    demonstrations: bool = Field(
+        False,
+        description="What SFT alone trains on: no rejected replies, and no prompt that the data's own stage holds out.",
+    )
 
 
 class PreferenceEvaluation(Strict):
@@ -283,6 +308,7 @@ class EvaluateSettings(Strict):
 StageSettings = Annotated[
     TrainSettings
     | ReferenceSettings
+    | CalibrateSettings
     | PretrainSettings
     | ConvertSettings
     | PrepareSettings
@@ -298,6 +324,9 @@ class StageInputs(Strict):
         None, description="Stage that made the base model; None: `settings.model` names it."
     )
     data: str | None = Field(None, description="Stage that prepared the data.")
+    demonstrations: str | None = Field(
+        None, description="Stage that prepared what SFT trains on in place of the pairs' chosen replies."
+    )
     policy: str | None = Field(
         None, description="Training stage whose model this one starts from, or evaluates."
     )
@@ -308,6 +337,11 @@ class StageInputs(Strict):
         None,
         description="The same evaluation on the base model, which this one is compared with, pair by pair.",
     )
+
+    @property
+    def trained_on(self) -> str | None:
+        """The stage whose training pairs a training stage gets."""
+        return self.demonstrations or self.data
 
 
 class Limits(Strict):
@@ -459,6 +493,18 @@ class ReferenceOutcome(Strict):
     )
 
 
+class CalibrateOutcome(Strict):
+    """How long a training stage's steps take."""
+
+    kind: Literal["calibrate"] = "calibrate"
+    step_seconds: list[float] = Field(
+        description="Of each optimizer step after the first, from the end of the step before it."
+    )
+    start_seconds: float = Field(
+        description="What the training loop takes beside its steps: until the first step ends less one step, and after the last."
+    )
+
+
 class PretrainOutcome(Strict):
     """What pre-training the toy base, or converting a GGUF file, did."""
 
@@ -480,6 +526,6 @@ class EvaluateOutcome(Strict):
 
 
 Outcome = Annotated[
-    DataOutcome | TrainOutcome | ReferenceOutcome | PretrainOutcome | EvaluateOutcome,
+    DataOutcome | TrainOutcome | ReferenceOutcome | CalibrateOutcome | PretrainOutcome | EvaluateOutcome,
     Field(discriminator="kind"),
 ]

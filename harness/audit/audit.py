@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.audit import settings, tokens, training
+from harness.audit.budget import budget_matched
 from harness.audit.case import Case
 from harness.audit.checks import Audit, Check
 from harness.results import Results
@@ -23,7 +24,7 @@ CHECKS: tuple[Callable[[Case], Check], ...] = (
     settings.presets,
     training.same_precision_and_adapter,
     training.schedule_ended,
-    training.budget_matched,
+    budget_matched,
     training.reference_is_policy,
     training.no_dropped_batch,
     settings.same_settings,

@@ -97,7 +97,7 @@ class Case:
     def _of(self, record: Record) -> Received | None:
         stage = record.stage
         if stage.id not in self._received:
-            prepared = self.prepared(stage.inputs.data)
+            prepared = self.prepared(stage.inputs.trained_on)
             received = None
             if prepared is not None:
                 assert isinstance(stage.settings, TrainSettings)

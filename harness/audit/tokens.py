@@ -7,6 +7,7 @@ from collections import Counter
 from harness.audit.case import BATCHES, Case, Trained, covers_prompt
 from harness.audit.checks import Check, judged, not_applicable, warned
 from harness.audit.received import Received, Row
+from pipelines.data.splitting import share_of
 
 NOT_RECORDED = f"no finished stage has a {BATCHES} beside a data stage with hashes"
 
@@ -103,9 +104,9 @@ def same_masks(case: Case) -> Check:
 def same_order(case: Case) -> Check:
     """With one seed, pairs come in one order in every stage of every arm."""
     name, problems, compared = "same_order", [], 0
-    by_seed: dict[tuple[int, str | None], list[tuple[Trained, Received]]] = {}
+    by_seed: dict[tuple[int, str], list[tuple[Trained, Received]]] = {}
     for stage, received in case.recorded:
-        data = stage.record.stage.inputs.data
+        data = f"{stage.record.stage.inputs.trained_on} {stage.settings.share}"
         # Among other pairs there is no one order; whether they are the same is the matter of other checks.
         same = set(received.order) == set(_prepared_order(case, stage))
         if same and stage.settings.recording == "full" and _whole_epochs(stage):
@@ -130,13 +131,15 @@ def no_test_prompt(case: Case) -> Check:
     data = _data(case)
     if not data:
         return not_applicable(name, NOT_RECORDED)
+    # Each against all: SFT may have a data set of its own.
+    tested = [row for rows in data.values() for row in rows if row["split"] == "test"]
     for data_id, rows in data.items():
         for key, words in (
             ("prompt", "as it is"),
             ("prompt_normalised", "but for case, spacing or its closing mark"),
         ):
             trained_on = {row[key]: row["uid"] for row in rows if row["split"] == "train"}
-            both = [row for row in rows if row["split"] == "test" and row[key] in trained_on]
+            both = [row for row in tested if row[key] in trained_on]
             if both:
                 first = both[0]
                 problems.append(
@@ -164,13 +167,19 @@ def _examples(case: Case, name: str, attribute: str, what: str, passed: str) -> 
 
 
 def _prepared_order(case: Case, stage: Trained) -> list[str]:
-    prepared = case.prepared(stage.record.stage.inputs.data)
-    return [] if prepared is None else [row["chosen"] for row in prepared.by_uid.values()]
+    """Hashes of the chosen sequences that the stage should get in an epoch."""
+    prepared = case.prepared(stage.record.stage.inputs.trained_on)
+    if prepared is None:
+        return []
+    uids, share = list(prepared.by_uid), stage.settings.share
+    places = range(len(uids)) if share is None else share_of(uids, share)
+    return [prepared.by_uid[uids[place]]["chosen"] for place in places]
 
 
 def _data(case: Case) -> dict[str, list[Row]]:
     """The prepared pairs of every data stage that a finished training stage read."""
-    names = dict.fromkeys(stage.record.stage.inputs.data for stage in case.trained)
+    inputs = [stage.record.stage.inputs for stage in case.trained]
+    names = dict.fromkeys(name for found in inputs for name in (found.data, found.demonstrations))
     return {name: prepared.rows for name in names if name and (prepared := case.prepared(name))}
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 
 from harness.audit.case import Case, Trained
-from harness.audit.checks import Check, judged, not_applicable, warned
-from harness.differences import BY_BUDGET, argument
+from harness.audit.checks import Check, judged, not_applicable
+from harness.differences import argument
 from harness.records import LOSSES
 from pipelines.stages import TrainSettings
 
@@ -15,7 +15,6 @@ NONE_FINISHED = "no training stage finished"
 # Schedules that end at a learning rate of 0, so that the last step's tells whether they have ended.
 ENDING = ("linear", "cosine", "polynomial")
 TOLERANCE = {"float32": 1e-3, "bfloat16": 2e-2}  # of a log-prob: merged, or computed by other kernels
-BUDGET_TOLERANCE = 0.01
 
 
 def same_base_weights(case: Case) -> Check:
@@ -149,46 +148,6 @@ def reference_is_policy(case: Case) -> Check:
     if not checked:
         return not_applicable(name, "no finished DPO stage recorded its reference's log-probs")
     return judged(name, problems, f"equal log-probs in {checked} stages")
-
-
-def budget_matched(case: Case) -> Check:
-    """What the config says is equal between arms is equal within 1 %; a declared difference of it is a warning."""
-    comparison = case.results.plan.comparison
-    name, match = "budget_matched", comparison.budget.match
-    declared = [
-        f"{key} differs as declared: {reason}"
-        for key, reason in comparison.allow_difference.items()
-        if key in BY_BUDGET
-    ]
-    if declared:
-        return warned(name, declared, "")
-    if match == "none":
-        return not_applicable(name, "budget.match is none")
-    if match == "epochs":
-        epochs = {stage.label: stage.num_epochs for stage in case.trained if stage.num_epochs is not None}
-        return _matched(name, epochs, "epochs", "recorded how many rows its trainer had")
-    spent: dict[str, float] = {}
-    for trial in case.trials:
-        if case.finished(trial):
-            stages = [stage for stage in case.trained if (stage.arm, stage.seed) == (trial.name, trial.seed)]
-            spent[trial.label()] = sum(
-                stage.outcome.num_policy_tokens if match == "tokens" else stage.outcome.num_pairs_seen
-                for stage in stages
-            )
-    return _matched(name, spent, match, "finished its training")
-
-
-def _matched(name: str, spent: dict[str, float], unit: str, missing: str) -> Check:
-    if len(spent) < 2:
-        return not_applicable(name, f"fewer than two that {missing}")
-    least, most = min(spent, key=spent.__getitem__), max(spent, key=spent.__getitem__)
-    apart = spent[most] / spent[least] - 1
-    problems = []
-    if apart > BUDGET_TOLERANCE:
-        problems.append(
-            f"{spent[most]:.6g} {unit} in {most}, {spent[least]:.6g} in {least}: {apart:.1%} apart"
-        )
-    return judged(name, problems, f"{spent[least]:.6g} to {spent[most]:.6g} {unit}")
 
 
 def _pairs_expected(stage: Trained, rows: int) -> float:

@@ -37,7 +37,7 @@ def forecast(
     arms = chosen_arms(comparison, arm or ())
     from harness.forecast.lines import forecast_lines
     from harness.forecast.make import Asked, make_forecast
-    from harness.planning import plan_from
+    from harness.plan_so_far import plan_from
 
     asked = Asked(results=results, device=device, pairs=pairs, calibrate=calibrate)
     plan = plan_from(comparison, results / comparison.name, arms=arms)

@@ -56,13 +56,14 @@ def print_outlook(
     with_forecast: bool = True,
 ) -> None:
     """Print what a run of `comparison` would do, at once, then what it would need."""
+    from harness.budget import not_yet_converted
     from harness.nightly import plan_of
     from harness.outlook import look_ahead, outlook_json, outlook_lines
     from harness.sweep import still_to_choose
 
     known = plan_of(comparison, arms=arms, results=results, night=night)
     folder = results / known.comparison.name
-    outlook = look_ahead(known, folder, not_yet_known=list(still_to_choose(known)))
+    outlook = look_ahead(known, folder, not_yet_known=[*not_yet_converted(known), *still_to_choose(known)])
     if as_json:
         typer.echo(outlook_json(outlook))
         return

@@ -9,6 +9,7 @@ from statistics import fmean, median
 
 from harness.forecast.devices import Device
 from harness.forecast.schema import Range
+from pipelines.data.splitting import share_size
 from pipelines.forecast.request import StepTimes, Work
 from pipelines.stages import TrainSettings
 
@@ -71,7 +72,8 @@ def load_of(
         sequences: Tokens of sequences as they come, from `Lengths.padded`.
         num_pairs: Training pairs.
     """
-    micro_batches_an_epoch = math.ceil(num_pairs / settings.micro_batch)
+    rows = share_size(num_pairs, settings.share or 1.0)
+    micro_batches_an_epoch = math.ceil(rows / settings.micro_batch)
     accumulation = settings.effective_batch // settings.micro_batch
     steps_an_epoch = math.ceil(micro_batches_an_epoch / accumulation)
     epochs = float(settings.arguments.get("num_train_epochs", DEFAULT_EPOCHS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from harness.budget import is_converted
 from harness.forecast.schema import StageForecast
 from harness.plan import Plan
 from harness.planning import make_plan
@@ -32,7 +33,7 @@ def with_later_trials(
         }
         if arm not in plan.chosen and seconds:
             dearest[arm] = max(seconds, key=seconds.__getitem__)
-    if not dearest:
+    if not dearest or is_converted(comparison):  # steps that records tell of are not known for them either
         return plan
     named = ", ".join(f"{arm}@{number}" for arm, number in dearest.items())
     notes.append(

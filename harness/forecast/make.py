@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from harness.config import Comparison
+from harness.config import Budget, Comparison
 from harness.forecast.ask import Ask, ask_fresh_process
 from harness.forecast.bill import arm_forecast, ratio_of, total_of
 from harness.forecast.devices import Device, device_for
@@ -18,6 +18,7 @@ from harness.forecast.schema import DeviceForecast, Forecast, PlannedForecast
 from harness.forecast.speeds import Job, speeds
 from harness.forecast.stage_forecast import divisors, stage_forecast
 from harness.plan import Plan
+from harness.planning import make_plan
 from harness.rules import TOY
 from pipelines.forecast.request import (
     ForecastRequest,
@@ -77,6 +78,12 @@ def make_forecast(plan: Plan, *, arms: list[str] | None, asked: Asked) -> Foreca
     comparison = plan.comparison
     device = device_for(comparison, asked.device)
     notes: list[str] = []
+    if plan.waiting:
+        notes.append(
+            f"budget.match: {comparison.budget.match}: each stage is forecast at its own epochs or steps; what it gets is "
+            "known when the run has prepared the data"
+        )
+        plan = make_plan(comparison.model_copy(update={"budget": Budget(match="none")}), arms=arms)
     wanted = {_text(settings): settings for settings in _training(plan).values()}
     answers, lengths = _rehearse(plan, list(wanted.values()), asked, device)
     num_pairs = _num_pairs(comparison, lengths, asked, notes)

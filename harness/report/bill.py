@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from harness.costs import cost_with_bounds
 from harness.numbers import NOT_MEASURED, bytes_text, count, interval, number, with_interval
 from harness.records import Missing
+from harness.report.budget import budget_blocks
 from harness.report.forecast import forecast_blocks
 from harness.report.page import Block, Bullets, Code, Paragraph, Section, Table, Text, cut
 from harness.report.view import View
@@ -41,6 +42,7 @@ def bill_section(view: View) -> Section:
     kinds = {model.cost.peak_memory_kind for model in view.summary.models().values()}
     blocks += [Paragraph(text) for kind, text in PEAK_KINDS.items() if kind in kinds]
     blocks += _ratios(view)
+    blocks += budget_blocks(view)
     blocks += [Paragraph("By stage, means over the finished seeds:"), *_stages(view)]
     blocks.append(Paragraph("The whole run, each distinct stage once:"))
     blocks.append(_spent(view))

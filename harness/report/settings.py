@@ -7,9 +7,11 @@ from typing import Any
 
 import yaml
 
+from harness.numbers import count
 from harness.report.page import Bullets, Code, Paragraph, Section, Table, Text
 from harness.report.view import View
 from harness.results import Results
+from pipelines.data.splitting import share_size
 from pipelines.stages import TrainOutcome, TrainSettings
 
 SHAPE = (
@@ -83,7 +85,35 @@ def named_differences(results: Results) -> list[Text]:
             found.append(
                 ("DPO's reference is the policy that it starts from, held as ", Code(stage.reference), ".")
             )
+    found += _sft_differences(results)
     return list(dict.fromkeys(found))
+
+
+def _sft_differences(results: Results) -> list[Text]:
+    """What SFT saw that other stages did not, or the other way round."""
+    sft, pairs = results.plan.comparison.sft, results.data()
+    without = [
+        arm
+        for arm, stages in _train_settings(results).items()
+        if not any(stage.kind == "sft" for stage in stages)
+    ]
+    unseen = f", which {', '.join(without)} did not see" if without else ""
+    if sft.data is not None:
+        made = results.demonstrations()
+        size = ""
+        if made is not None:
+            rows = made.splits["train"]
+            tokens = rows.num_prompt_tokens + rows.num_chosen_tokens
+            size = f"{count(rows.num_pairs)} replies ({count(tokens)} tokens with their prompts) of "
+        return [
+            ("SFT trained on ", size, Code(str(_portable(sft.data.path))), f"{unseen}. It is on the bill.")
+        ]
+    if sft.share < 1 and pairs is not None:
+        of = pairs.splits["train"].num_pairs
+        return [
+            f"SFT trained on {count(share_size(of, sft.share))} of the {count(of)} training pairs, the other stages on all."
+        ]
+    return []
 
 
 def _nll_differences(results: Results) -> list[str]:

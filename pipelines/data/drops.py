@@ -24,6 +24,7 @@ class Drop(StrEnum):
     PROMPT_TOO_LONG = "prompt too long"
     PAIR_TOO_LONG = "pair too long"
     REPLY_TOO_LONG = "reply leaves no room for the prompt"
+    HELD_OUT = "prompt of the validation or test split"
 
 
 class Unusable(Exception):
@@ -51,8 +52,8 @@ class Tally:
 
     @property
     def num_dropped(self) -> int:
-        """Rows left out, for any reason."""
-        return sum(self._counts.values())
+        """Rows that could not serve; those that are held out could."""
+        return sum(count for reason, count in self._counts.items() if reason is not Drop.HELD_OUT)
 
     def dropped(self) -> list[DroppedRows]:
         """The counts, in the order in which `Drop` lists the reasons."""

@@ -30,13 +30,18 @@ def text_hash(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_BYTES).hexdigest()
 
 
-def pair_line(pair: Mapping[str, Any], split: Split, end_of_turn_ids: Sequence[int]) -> dict[str, Any]:
+def pair_line(
+    pair: Mapping[str, Any], split: Split, end_of_turn_ids: Sequence[int], *, paired: bool = True
+) -> dict[str, Any]:
     """What the audit needs of a pair when its ids and texts are gone: hashes and counts.
 
     `chosen` and `rejected` stand for prompt and completion together; `closed` says whether each completion has exactly
-    one end-of-turn token, at its end.
+    one end-of-turn token, at its end. Without `paired` there is no rejected one.
     """
-    prompt, completions = pair["prompt_ids"], (pair["chosen_ids"], pair["rejected_ids"])
+    prompt, completions = (
+        pair["prompt_ids"],
+        [pair["chosen_ids"], *([pair["rejected_ids"]] if paired else [])],
+    )
     text = str(pair["prompt_text"])
 
     def num_ends(ids: Ids) -> int:

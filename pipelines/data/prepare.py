@@ -6,6 +6,7 @@ import hashlib
 import json
 from array import array
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,8 +19,9 @@ from datasets import Dataset
 from pipelines.data.drops import Drop, Tally
 from pipelines.data.fingerprints import pair_line
 from pipelines.data.forms import Pair, readable
+from pipelines.data.held_out import HeldOut
 from pipelines.data.prepared import OUTCOME, PAIRS, SPLITS_FOLDER, TOKENIZER_FOLDER
-from pipelines.data.reading import Reading, read_pairs, uid_of
+from pipelines.data.reading import Reading, read_demonstrations, read_pairs, uid_of
 from pipelines.data.render import Renderer, TokenizedPair
 from pipelines.data.splitting import SPLITS, rows_of_splits, split_of
 from pipelines.data.tokenizers import load_tokenizer, template_source
@@ -54,13 +56,13 @@ def prepare(stage: Stage, folder: Path, observer: Observer) -> DataOutcome:
         tokenizer = load_tokenizer(settings.model)
         renderer = Renderer(tokenizer)
     with observer.phase("data"), TemporaryDirectory(dir=folder) as scratch:
-        reading = read_pairs(settings.data)
-        writer = _Writer(Path(scratch) / "rows.arrow", settings, renderer)
+        reading = (read_demonstrations if settings.demonstrations else read_pairs)(settings.data)
+        writer = _Writer(Path(scratch) / "rows.arrow", settings, renderer, _held_out(stage, folder))
         writer.write(reading)
         _refuse_too_many_drops(writer.tally, settings.data)
         positions = rows_of_splits(writer.uids, writer.splits, data=settings.data)
         counts, content_hash = _save_splits(
-            writer.path, positions, folder, end_of_turn_ids=renderer.end_of_turn_ids
+            writer.path, positions, folder, settings, end_of_turn_ids=renderer.end_of_turn_ids
         )
     with observer.phase("save"):
         tokenizer.save_pretrained(folder / TOKENIZER_FOLDER)
@@ -84,7 +86,9 @@ def prepare(stage: Stage, folder: Path, observer: Observer) -> DataOutcome:
 class _Writer:
     """Writes every pair that can serve into one Arrow file, and remembers its uid and its split."""
 
-    def __init__(self, path: Path, settings: PrepareSettings, renderer: Renderer) -> None:
+    def __init__(
+        self, path: Path, settings: PrepareSettings, renderer: Renderer, held_out: HeldOut | None
+    ) -> None:
         self.path = path
         self.tally = Tally()
         # Of millions of pairs only these two stay in memory.
@@ -94,6 +98,7 @@ class _Writer:
         self.num_system_merged = 0
         self._settings = settings
         self._renderer = renderer
+        self._held_out = held_out
 
     def write(self, reading: Reading) -> None:
         """Read `reading` to its end."""
@@ -113,6 +118,8 @@ class _Writer:
             self.tally.num_rows += 1
             if isinstance(found, Drop):
                 self.tally.drop(number, found)
+            elif self._held_out is not None and found.prompt in self._held_out:
+                self.tally.drop(number, Drop.HELD_OUT)
             else:
                 yield number, found
 
@@ -130,13 +137,21 @@ class _Writer:
         self.num_system_merged += fitted.system_merged
         uid = uid_of(pair)
         self.uids.append(int(uid, 16))
-        self.splits.append(SPLITS.index(split_of(pair.prompt, settings.data)))
+        split: Split = "train" if settings.demonstrations else split_of(pair.prompt, settings.data)
+        self.splits.append(SPLITS.index(split))
+        if settings.demonstrations:
+            fitted, pair = replace(fitted, rejected_ids=[]), replace(pair, rejected="")
         return {
             "uid": uid,
             "source_row": number,
             **{name: getattr(fitted, name) for name in IDS},
             **dict(zip(TEXTS, (readable(pair.prompt), pair.chosen, pair.rejected), strict=True)),
         }
+
+
+def _held_out(stage: Stage, folder: Path) -> HeldOut | None:
+    """What the comparison's own data hold out; None for that stage itself."""
+    return HeldOut(folder.parent / stage.inputs.data / PAIRS) if stage.inputs.data else None
 
 
 def _refuse_too_many_drops(tally: Tally, data: DataSettings) -> None:
@@ -148,10 +163,16 @@ def _refuse_too_many_drops(tally: Tally, data: DataSettings) -> None:
 
 
 def _save_splits(
-    path: Path, positions: dict[Split, list[int]], folder: Path, *, end_of_turn_ids: list[int]
+    path: Path,
+    positions: dict[Split, list[int]],
+    folder: Path,
+    settings: PrepareSettings,
+    *,
+    end_of_turn_ids: list[int],
 ) -> tuple[dict[Split, SplitCount], str]:
     """Save every split and a line of hashes for each pair; returns the splits' sizes and the hash over all their ids."""
-    for split in ("train", "test"):
+    needed: tuple[Split, ...] = ("train",) if settings.demonstrations else ("train", "test")
+    for split in needed:
         if not positions[split]:
             raise PipelineError(
                 f"no pair is left for the {split} split. Use more rows, other shares, or a larger training.max_length."
@@ -171,7 +192,8 @@ def _save_splits(
                     num_tokens[name] += len(pair[name])
                     digest.update(np.asarray([len(pair[name])], dtype="<i4").tobytes())
                     digest.update(np.asarray(pair[name], dtype="<i4").tobytes())
-                file.write(json.dumps(pair_line(pair, split, end_of_turn_ids), separators=(",", ":")) + "\n")
+                line = pair_line(pair, split, end_of_turn_ids, paired=not settings.demonstrations)
+                file.write(json.dumps(line, separators=(",", ":")) + "\n")
             prompt, won, lost = num_tokens.values()
             counts[split] = SplitCount(
                 num_pairs=len(chosen),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 
+from pipelines.data.demonstrations import as_demonstration, as_pair_row, holds_pairs
 from pipelines.data.drops import Drop
 from pipelines.data.files import Row
 from pipelines.data.forms import Form, Pair, find_form, pair_of, renamed
@@ -42,7 +44,26 @@ def read_pairs(data: DataSettings) -> Reading:
     first = list(islice(rows, _ROWS_TO_LOOK_AT))
     form = find_form([row for _, row in first], data)
     columns = list(dict.fromkeys(name for _, row in first for name in row))
-    return Reading(form, columns, _pairs(chain(first, rows), form, data))
+    return Reading(form, columns, _pairs(chain(first, rows), partial(pair_of, form=form), data))
+
+
+def read_demonstrations(data: DataSettings) -> Reading:
+    """The same of data for SFT alone: rows with one reply, or preference pairs whose chosen reply counts.
+
+    Raises:
+        PipelineError: as `read_pairs`.
+    """
+    rows = open_rows(data)
+    first = list(islice(rows, _ROWS_TO_LOOK_AT))
+    columns = list(dict.fromkeys(name for _, row in first for name in row))
+    of_pairs = holds_pairs([name for _, row in first for name in renamed(row, data.columns)], data)
+    form: Form = find_form([row for _, row in first], data) if of_pairs else "messages"
+
+    def read(row: Row) -> Pair | Drop:
+        found = pair_of(row if of_pairs else as_pair_row(row), form)
+        return as_demonstration(found) if isinstance(found, Pair) else found
+
+    return Reading(form, columns, _pairs(chain(first, rows), read, data))
 
 
 def uid_of(pair: Pair) -> str:
@@ -52,11 +73,11 @@ def uid_of(pair: Pair) -> str:
 
 
 def _pairs(
-    rows: Iterator[tuple[int, Row]], form: Form, data: DataSettings
+    rows: Iterator[tuple[int, Row]], read: Callable[[Row], Pair | Drop], data: DataSettings
 ) -> Iterator[tuple[int, Pair | Drop]]:
     seen: set[int] = set()
     for number, row in rows:
-        found = pair_of(renamed(row, data.columns), form)
+        found = read(renamed(row, data.columns))
         if isinstance(found, Pair):
             uid = int(uid_of(found), 16)
             if uid in seen:

@@ -31,6 +31,17 @@ def normalised(text: str) -> str:
     return plain.rstrip(" .?!") or plain
 
 
+def share_of(uids: Sequence[str], share: float) -> list[int]:
+    """Positions of the share of the pairs with the smallest uids, in order: a choice by hash, which a larger one adds to."""
+    chosen = sorted(range(len(uids)), key=lambda position: uids[position])
+    return sorted(chosen[: share_size(len(uids), share)])
+
+
+def share_size(num_pairs: int, share: float) -> int:
+    """How many pairs a share of them is."""
+    return max(1, round(share * num_pairs))
+
+
 def rows_of_splits(
     uids: Sequence[int], splits: Sequence[int], *, data: DataSettings
 ) -> dict[Split, list[int]]:

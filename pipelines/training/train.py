@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from transformers import set_seed
 
 from pipelines.data.prepared import read_outcome, read_split, read_tokenizer
+from pipelines.data.splitting import share_of
 from pipelines.errors import PipelineError
 from pipelines.models import count_parameters, load_policy, load_reference, save_model, with_new_adapter
 from pipelines.stages import Observer, Stage, TrainOutcome, TrainSettings
 from pipelines.training.arguments import effective_arguments, shared_arguments
+from pipelines.training.budget import hold_to_tokens, note_spent
 from pipelines.training.changes import ChangedWeights
 from pipelines.training.checkpoints import CheckpointClock, newest_checkpoint, restore_file, restore_logs
 from pipelines.training.evidence import base_hash, probe, probe_rows, reference_probe
@@ -46,15 +48,16 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
     assert stage.inputs.data is not None
     data = folder.parent / stage.inputs.data
     with observer.phase("load"):
+        every = _pairs(stage, folder)
         parts = Parts(
             settings=settings,
             policy=_trainable_policy(stage, folder),
             reference_model=load_reference(stage, folder) if settings.reference == "copy" else None,
             tokenizer=read_tokenizer(data),
-            pairs=_pairs(stage, folder),
+            pairs=_trained_on(stage, folder, every),
         )
         prepared = Prepared(parts.pairs)
-        probed = probe_rows(parts.pairs)
+        probed = probe_rows(every)
         start_probe = probe(parts.policy, probed)
         from_base = stage.inputs.policy is None or settings.tuning != "full"
         base = base_hash(parts.policy) if from_base else None
@@ -66,6 +69,7 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
     with observer.phase("data"):
         trainer = make_trainer(stage, folder, parts)
         _hold_effective_batch(trainer, settings)
+        hold_to_tokens(trainer, stage, folder, parts.pairs)
         of_reference = reference_probe(trainer, parts, probed)
         recorder = Recorder(
             trainer,
@@ -99,6 +103,8 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
     with observer.phase("save"):
         selected = points.leave_best() if points else None
         digest = save_model(trainer.model, parts.tokenizer, folder)
+        if settings.max_tokens is not None:
+            note_spent(stage, folder, counted.num_policy_tokens)
         final_probe = probe(trainer.model, probed)
     num_parameters, num_trainable = count_parameters(trainer.model)
     sequences_per_pair = 1 if settings.kind == "sft" else 2
@@ -138,7 +144,17 @@ def _hold_effective_batch(trainer: Trainer, settings: TrainSettings) -> None:
         )
 
 
+def _trained_on(stage: Stage, folder: Path, every: Dataset) -> Dataset:
+    """All pairs; of SFT, where it says so, a share of them or others."""
+    settings = stage.settings
+    assert isinstance(settings, TrainSettings)
+    if stage.inputs.demonstrations is not None:
+        return read_split(folder.parent / stage.inputs.demonstrations, "train")
+    return every if settings.share is None else every.select(share_of(every["uid"], settings.share))
+
+
 def _pairs(stage: Stage, folder: Path) -> Dataset:
+    """The training pairs that every stage of every arm has, with the reference's log-probs where they are stored."""
     assert stage.inputs.data is not None
     pairs = read_split(folder.parent / stage.inputs.data, "train")
     if stage.inputs.reference is None:

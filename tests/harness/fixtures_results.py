@@ -27,6 +27,8 @@ from harness.records import (
     write_record,
 )
 from pipelines.stages import (
+    CalibrateOutcome,
+    CalibrateSettings,
     DataOutcome,
     DroppedRows,
     EvaluateOutcome,
@@ -163,6 +165,9 @@ def _outcome(plan: Plan, stage: Stage, folder: Path, run: Run) -> Any:
     if isinstance(settings, EvaluateSettings):
         trial = next(trial for trial in plan.trials if stage.id in [*trial.evaluations, *trial.preparation])
         return _evaluate(trial, settings, folder / stage.id, run)
+    if isinstance(settings, CalibrateSettings):
+        seconds = {"sft": 0.2, "dpo": 0.5, "orpo": 0.4}[settings.stage.kind]
+        return CalibrateOutcome(step_seconds=[seconds] * (settings.num_steps - 1), start_seconds=0.1)
     if settings.kind == "reference":
         return ReferenceOutcome(num_pairs=100, num_reference_tokens=12_000)
     if settings.kind == "data":

@@ -15,7 +15,17 @@ from transformers import AutoModelForCausalLM, Trainer, TrainerCallback
 
 from harness.config import Comparison
 from harness.plan import COMPARISON, Plan, Trial
-from harness.records import ITEMS, Machine, Record, read_record, write_json, write_record
+from harness.records import (
+    ITEMS,
+    Cost,
+    Machine,
+    Missing,
+    PhaseCost,
+    Record,
+    read_record,
+    write_json,
+    write_record,
+)
 from pipelines.data.fingerprints import pair_line
 from pipelines.data.prepared import PAIRS
 from pipelines.models import load_base
@@ -163,6 +173,27 @@ def items(arms: Arms, stage: Stage, names: list[str]) -> None:
     arms.write(
         stage,
         EvaluateOutcome(group="preference", means=means, num_items={"preference_accuracy": len(names)}),
+    )
+
+
+def cost_of(train_seconds: float) -> Cost:
+    nothing = Missing(reason="the stage ran on the CPU")
+    return Cost(
+        total_seconds=train_seconds,
+        train_seconds=train_seconds,
+        phases=[
+            PhaseCost(
+                name="train",
+                seconds=train_seconds,
+                peak_resident_bytes=1,
+                peak_cuda_allocated_bytes=nothing,
+                peak_cuda_reserved_bytes=nothing,
+            )
+        ],
+        peak_memory_bytes=1,
+        peak_memory_kind="resident",
+        peak_device_memory_bytes=nothing,
+        sample_seconds=0.05,
     )
 
 
@@ -359,6 +390,32 @@ def more_epochs(arms: Arms) -> None:
     arms.train(arms.stage("orpo", num_train_epochs=3))
 
 
+def matched_by(arms: Arms, match: str) -> None:
+    """The plan says that something else than epochs was matched."""
+    plan = json.loads((arms.folder / COMPARISON).read_text())
+    plan["comparison"]["budget"] = {"match": match}
+    (arms.folder / COMPARISON).write_text(json.dumps(plan))
+
+
+def pairs_of_one_stage_only(arms: Arms) -> None:
+    """Matched to ORPO's pairs: SFT alone has as many, DPO comes on top."""
+    matched_by(arms, "pairs")
+
+
+def tokens_matched_by_pairs(arms: Arms) -> None:
+    """As many pairs, but SFT's have one side."""
+    matched_by(arms, "tokens")
+    arms.train(arms.stage("sft", max_steps=3))
+    arms.train(arms.stage("dpo", max_steps=3))
+
+
+def seconds_by_a_wrong_calibration(arms: Arms) -> None:
+    """DPO took longer than its calibration said."""
+    matched_by(arms, "seconds")
+    for stage_id, seconds in (("orpo-000000000000", 100.0), (tiny.SFT, 40.0), ("dpo-000000000000", 63.0)):
+        arms.change(stage_id, cost=cost_of(seconds))
+
+
 def a_test_prompt_in_train(arms: Arms) -> None:
     train_rows = rows_of(NUM_PAIRS, name="train")
     arms.pairs(train_rows, [rows_of(1, name="test")[0] | {"prompt_text": train_rows[2]["prompt_text"]}])
@@ -440,6 +497,17 @@ PLANTED = (
     Planted(the_base_as_reference, "reference_is_sft_policy", evidence="its reference is not the policy of"),
     Planted(dpo_from_the_base, "reference_is_sft_policy", evidence="its policy is not the policy of"),
     Planted(more_epochs, "budget_matched", ("same_settings",), "3 epochs in orpo"),
+    Planted(
+        pairs_of_one_stage_only, "budget_matched", evidence="40 pairs in sft-dpo seed 0, 20 in orpo seed 0"
+    ),
+    Planted(
+        tokens_matched_by_pairs, "budget_matched", evidence="tokens in orpo seed 0, .* in sft-dpo seed 0"
+    ),
+    Planted(
+        seconds_by_a_wrong_calibration,
+        "budget_matched",
+        evidence="103 s of training in sft-dpo, 100 in orpo: 3.0% apart",
+    ),
     Planted(a_test_prompt_in_train, "no_test_prompt_in_training", evidence="as it is"),
     Planted(
         a_test_prompt_in_train_but_for_its_case,
