@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.audit.case import Case
 from harness.audit.checks import Check, judged, not_applicable, warned
-from harness.budget import TOLERANCE
+from harness.budget import TOLERANCE, yardstick
 from harness.differences import BY_BUDGET
 
 NAME = "budget_matched"
@@ -29,15 +29,33 @@ def budget_matched(case: Case) -> Check:
         return _matched(epochs, "epochs", "recorded how many rows its trainer had")
     if match == "seconds":
         return _seconds(case)
-    spent: dict[str, float] = {}
-    for trial in case.trials:
-        if case.finished(trial):
-            stages = [stage for stage in case.trained if (stage.arm, stage.seed) == (trial.name, trial.seed)]
-            spent[trial.label()] = sum(
-                stage.outcome.num_policy_tokens if match == "tokens" else stage.outcome.num_pairs_seen
-                for stage in stages
-            )
-    return _matched(spent, match, "finished its training")
+    return _by_seed(case, match)
+
+
+def _by_seed(case: Case, unit: str) -> Check:
+    """Every arm against the yardstick with the same seed; the same order of pairs then rounds alike."""
+    first = yardstick(case.results.plan.comparison)
+    spent: dict[int | None, dict[str, float]] = {}
+    for trial in filter(case.finished, case.trials):
+        stages = [stage for stage in case.trained if (stage.arm, stage.seed) == (trial.name, trial.seed)]
+        spent.setdefault(trial.seed, {})[trial.name] = sum(
+            stage.outcome.num_policy_tokens if unit == "tokens" else stage.outcome.num_pairs_seen
+            for stage in stages
+        )
+    problems, furthest, compared = [], 0.0, 0
+    for seed, arms in spent.items():
+        beside = first if first in arms else next(iter(arms))
+        for arm in arms.keys() - {beside}:
+            compared += 1
+            apart = abs(arms[arm] / arms[beside] - 1)
+            furthest = max(furthest, apart)
+            if apart > TOLERANCE:
+                problems.append(
+                    f"{arms[arm]:.6g} {unit} in {arm} seed {seed}, {arms[beside]:.6g} in {beside} seed {seed}: {apart:.1%} apart"
+                )
+    if not compared:
+        return not_applicable(NAME, "no two arms finished their training with the same seed")
+    return judged(NAME, problems, f"{unit} at most {furthest:.1%} apart, seed by seed")
 
 
 def _matched(spent: dict[str, float], unit: str, missing: str) -> Check:

@@ -501,7 +501,7 @@ PLANTED = (
         pairs_of_one_stage_only, "budget_matched", evidence="40 pairs in sft-dpo seed 0, 20 in orpo seed 0"
     ),
     Planted(
-        tokens_matched_by_pairs, "budget_matched", evidence="tokens in orpo seed 0, .* in sft-dpo seed 0"
+        tokens_matched_by_pairs, "budget_matched", evidence="tokens in sft-dpo seed 0, .* in orpo seed 0"
     ),
     Planted(
         seconds_by_a_wrong_calibration,

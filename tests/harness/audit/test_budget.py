@@ -62,6 +62,13 @@ def test_every_seed_must_have_its_tokens_but_seconds_are_judged_by_their_mean(tm
     assert checked(tmp_path / "seconds", "seconds", amounts).status == "pass"
 
 
+def test_each_seed_is_held_against_the_yardstick_with_the_same_seed(tmp_path: Path) -> None:
+    # 1.8 % between the seeds of an arm, each within 1 % of its yardstick.
+    amounts = {"orpo": [(2000.0,), (2000.0,)], "sft-dpo": [(700.0, 1318.0), (700.0, 1282.0)]}
+    found = checked(tmp_path, "tokens", amounts)
+    assert (found.status, found.evidence) == ("pass", "tokens at most 0.9% apart, seed by seed")
+
+
 def test_a_difference_within_the_noise_of_the_clock_is_a_warning(tmp_path: Path) -> None:
     # Ratios 1.00, 1.03, 1.06: mean 1.03, interval by hand 1.030 x exp(+-4.303 x 0.0291 / sqrt 3) = 0.958 to 1.107.
     noisy = {"orpo": [(100.0,)] * 3, "sft-dpo": [(40.0, 60.0), (40.0, 63.0), (40.0, 66.0)]}
