@@ -228,6 +228,8 @@ class PointSummary(Strict):
     mean: float | None = Field(description="null where no seed finished.")
     low: float | None = Field(description="95 % interval of the mean; null with a single seed.")
     high: float | None
+    train_seconds: float | None = Field(None, description="Training of all its stages, mean over seeds.")
+    peak_memory_bytes: int | None = Field(None, description="The largest over seeds and stages.")
     num_failed_seeds: int
     chosen: bool = Field(description="Whether its arm was run with it on fresh seeds.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.costs import cost_of
 from harness.intervals import estimate_mean
 from harness.metrics import metric
 from harness.results import Results
@@ -31,7 +32,10 @@ def summarise_sweep(results: Results) -> SweepSummary | None:
             if table is not None:
                 tables[point.name] = table
             chosen = results.plan.chosen.get(arm) == point.number
-            points.append(_summarised(point, table, len(trials), chosen=chosen))
+            cost = cost_of(results, trials)
+            summarised = _summarised(point, table, len(trials), chosen=chosen)
+            costs = {"train_seconds": cost.train_seconds, "peak_memory_bytes": cost.peak_memory_bytes}
+            points.append(summarised.model_copy(update=costs))
         if points:
             arms[arm] = SweptArm(
                 points=points, num_within_margin=_near_the_best(points, margin, about.direction)

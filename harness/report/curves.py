@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.report.figures import Curve, Drawn, in_thousands, mean_curve, panel_axes, saved, shortened
+from harness.metrics import Direction
+from harness.report.figures import (
+    Curve,
+    Drawn,
+    Point,
+    best_for_their_price,
+    in_thousands,
+    mean_curve,
+    panel_axes,
+    saved,
+    shortened,
+)
 from harness.report.palette import INK, Look, drawing
 
 
@@ -63,6 +74,45 @@ def draw_reliability(panels: Sequence[tuple[str, Sequence[Reliability]]]) -> Dra
             axes.set_ylim(-0.04, 1.04)
         all_axes[0].set_ylabel("share in which chosen is preferred", fontsize=8)
         all_axes[0].legend(fontsize=7)
+        return saved(figure)
+
+
+def draw_fronts(
+    panels: Sequence[tuple[str, Sequence[Point]]], *, y_label: str, direction: Direction
+) -> Drawn:
+    """Draw every point of a sweep against each cost; the dotted line joins those than which no cheaper one is as good.
+
+    Args:
+        panels: Label of the cost, and the points; points of one arm have one name.
+        y_label: With the unit.
+        direction: Which quality is better.
+    """
+    with drawing():
+        figure, all_axes = panel_axes(len(panels), 2.8, columns=2, width=4.4)
+        for axes, (x_label, points) in zip(all_axes, panels, strict=True):
+            front = best_for_their_price(points, direction)
+            axes.plot(
+                [point.cost for point in front],
+                [point.quality for point in front],
+                ":",
+                color=INK,
+                linewidth=1,
+            )
+            for name, look in {point.name: point.look for point in points}.items():
+                own = [point for point in points if point.name == name]
+                axes.plot(
+                    [point.cost for point in own],
+                    [point.quality for point in own],
+                    look.marker,
+                    color=look.colour,
+                    markersize=5,
+                    alpha=0.8,
+                    label=shortened(name),
+                )
+            axes.set_xlabel(x_label, fontsize=8)
+            axes.set_ylabel(y_label, fontsize=8)
+            axes.locator_params(axis="x", nbins=5)
+            axes.legend(fontsize=7)
         return saved(figure)
 
 

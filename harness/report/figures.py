@@ -97,7 +97,7 @@ def draw_quality_cost(points: Sequence[Point], *, x_label: str, y_label: str, di
     with drawing():
         figure = _figure(7.2, max(3.4, 0.2 * len(points) + 0.8), "constrained")
         axes = figure.add_subplot()
-        front = _front(points, direction)
+        front = best_for_their_price(points, direction)
         axes.plot(
             [point.cost for point in front], [point.quality for point in front], ":", color=INK, linewidth=1
         )
@@ -220,7 +220,7 @@ def draw_forest(groups: Sequence[tuple[str, str, Sequence[Difference]]], *, marg
         return saved(figure)
 
 
-def _front(points: Sequence[Point], direction: Direction) -> list[Point]:
+def best_for_their_price(points: Sequence[Point], direction: Direction) -> list[Point]:
     """The points that no cheaper, or equally cheap, one equals in quality, the cheapest first."""
     sign = {"higher": 1.0, "lower": -1.0, "none": 0.0}[direction]
     front: list[Point] = []

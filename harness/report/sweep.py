@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from harness.numbers import interval, number, with_interval
-from harness.report.figures import BETTER, SweepCurve, draw_sweep, shortened
+from harness.numbers import GIB, bytes_text, interval, number, with_interval
+from harness.report.curves import draw_fronts
+from harness.report.figures import BETTER, Point, SweepCurve, draw_sweep, shortened
 from harness.report.page import Block, Bullets, Figure, Paragraph, Section, Table, Text, cut
+from harness.report.palette import Look, look
 from harness.report.view import View
 from harness.summary_schema import PointSummary, SweepSummary
 
@@ -32,7 +34,16 @@ def sweep_section(view: View) -> Section | None:
         for arm, found in sweep.arms.items()
         if found.num_within_margin is not None
     ]
-    return Section(TITLE, [Paragraph(intro), Bullets(spreads), *_figure(view, sweep), *_table(view, sweep)])
+    return Section(
+        TITLE,
+        [
+            Paragraph(intro),
+            Bullets(spreads),
+            *_figure(view, sweep),
+            *_fronts(view, sweep),
+            *_table(view, sweep),
+        ],
+    )
 
 
 def _figure(view: View, sweep: SweepSummary) -> list[Block]:
@@ -54,6 +65,41 @@ def _figure(view: View, sweep: SweepSummary) -> list[Block]:
     return [Figure("sweep", alt, caption, svg, png)]
 
 
+def _fronts(view: View, sweep: SweepSummary) -> list[Block]:
+    """Quality against training time and against peak memory, one mark a point."""
+    points = [(arm, point) for arm, found in sweep.arms.items() for point in found.points]
+    times = [(arm, point, point.train_seconds) for arm, point in points]
+    peaks = [(arm, point, point.peak_memory_bytes and point.peak_memory_bytes / GIB) for arm, point in points]
+    panels = [
+        (
+            f"{label}; less is better",
+            [
+                Point(arm, _look(view, arm), cost, None, point.mean, None)
+                for arm, point, cost in costs
+                if cost is not None and point.mean is not None
+            ],
+        )
+        for label, costs in (("training time (s)", times), ("peak memory (GiB)", peaks))
+    ]
+    panels = [panel for panel in panels if len(panel[1]) > 1]
+    if not panels:
+        return []
+    svg, png = draw_fronts(
+        panels, y_label=f"{sweep.metric}; {BETTER[sweep.direction]}", direction=sweep.direction
+    )
+    caption = (
+        "Every point of the sweep against what it cost: means over seeds, all stages of an arm; of memory the highest peak. The dotted "
+        "line joins the points that are better than every cheaper one, by their means: the noise of many points is in it."
+    )
+    alt = f"{sweep.metric} of {len(panels[0][1])} points against training time and peak memory; the table below has the numbers"
+    return [Figure("sweep-cost", alt, caption, svg, png)]
+
+
+def _look(view: View, arm: str) -> Look:
+    """As elsewhere; the first model's where none of the arm's seeds is there yet."""
+    return view.looks.get(arm) or next(iter(view.looks.values()), look(0))
+
+
 def _numeric_keys(points: Sequence[PointSummary]) -> list[str]:
     """Keys whose values are different numbers."""
     keys = dict.fromkeys(key for point in points for key in point.changes)
@@ -73,7 +119,7 @@ def _curve(view: View, arm: str, key: str, points: Sequence[PointSummary]) -> Sw
         return None
     return SweepCurve(
         title=f"{shortened(arm)}: {key.rpartition('.')[2]}",
-        look=view.looks.get(arm) or next(iter(view.looks.values())),
+        look=_look(view, arm),
         x=[float(point.changes[key]) for point in found],
         y=[float(point.mean) for point in found if point.mean is not None],
         bounds=[
@@ -100,8 +146,10 @@ def _table(view: View, sweep: SweepSummary) -> list[Block]:
                     "failed" if point.mean is None else with_interval(point.mean, point.low, point.high),
                     interval(point.low, point.high),
                     " ".join(map(number, point.by_seed)),
+                    number(point.train_seconds),
+                    bytes_text(point.peak_memory_bytes),
                     "yes" if point.chosen else "",
                 )
             )
-    head = ["arm", "setting", sweep.metric, "95 % interval", "by seed", "chosen"]
-    return cut(Table(head, rows, align="llrrll"), view.export)
+    head = ["arm", "setting", sweep.metric, "95 % interval", "by seed", "train s", "peak memory", "chosen"]
+    return cut(Table(head, rows, align="llrrlrrl"), view.export)

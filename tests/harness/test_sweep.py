@@ -219,6 +219,10 @@ def test_the_report_shows_every_point_with_its_curve(tmp_path: Path) -> None:
     section = text[text.index("## Sweep") :].partition("\n## ")[0]
     assert section.count("arguments.beta = ") == 6
     assert section.count("| yes") == 2
+    assert section.count(" MiB |") == 6
+    assert (tmp_path / "reports/made-up/sweep-cost.svg").is_file()
+    points = [point for arm in make_summary(read_results(folder)).sweep.arms.values() for point in arm.points]
+    assert all(point.train_seconds and point.peak_memory_bytes for point in points)
     assert (tmp_path / "reports/made-up/sweep.svg").is_file()
     assert "how well" not in text
 
