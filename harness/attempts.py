@@ -14,6 +14,7 @@ from harness.interrupts import StopRequest
 from harness.launch import Ending, Launcher
 from harness.machine import git_commit, machine, versions
 from harness.records import CHECKPOINTS, Failure, Record, Status, read_record, write_json, write_record
+from harness.reserve import with_room
 from harness.reuse import PARTIAL
 from harness.stage import STAGE, log_tail, make_room
 from pipelines.stages import Stage
@@ -58,6 +59,7 @@ def run_stage(
         record = record.model_copy(update={"num_attempts": attempt})
         if record.status not in TRANSIENT or attempt > stage.limits.retries:
             break
+        log.retried(stage, record)
         if record.status == "unreachable":
             stop.wait(RETRY_SECONDS * attempt)
     write_record(partial, record)
@@ -68,8 +70,9 @@ def _attempt(
     stage: Stage, identity: Identity, partial: Path, launcher: Launcher, log: RunLog, stop: StopRequest
 ) -> Record:
     """One process for the stage; it leaves a record, or this function makes one of how it ended."""
-    write_json(partial / STAGE, stage.model_dump(mode="json", by_alias=True))
-    write_json(partial / IDENTITY, identity)
+    content = stage.model_dump(mode="json", by_alias=True)
+    with_room(partial.parent, lambda: write_json(partial / STAGE, content))
+    with_room(partial.parent, lambda: write_json(partial / IDENTITY, identity))
 
     def moved(phase: str, done: int, total: int) -> None:
         stop.check()

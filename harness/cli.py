@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
@@ -30,6 +29,7 @@ from harness.commands.trend import trend
 from harness.commands.why import why
 from harness.errors import UserError
 from harness.hostile import terminal
+from harness.reserve import FULL
 
 USERS_MISTAKE, A_BUG, INTERRUPTED = 2, 70, 130
 
@@ -96,7 +96,7 @@ def _explained(error: Exception) -> tuple[int, str]:
         message = getattr(error, "format_message", error.__str__)().rstrip(".") + "."
         command = getattr(getattr(error, "ctx", None), "command_path", "prefduel")
         return USERS_MISTAKE, f"{message} `{command} --help` shows an example."
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in FULL:
         return (
             SOME_FAILED,
             "no space is left on the disk. Free some: the same command goes on where it stopped.",

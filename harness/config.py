@@ -316,6 +316,12 @@ class Comparison(Strict):
         le=100,
         description="Further attempts at a stage that was killed, hung or did not reach the hub; nothing else is tried again.",
     )
+    divergence_factor: float | None = Field(
+        2,
+        gt=1,
+        description="A training stage is ended, with status `diverged`, once 15 of its last 20 steps had a loss above so many "
+        "times that of its first step, and at least 3 above it. Empty: never.",
+    )
     evaluations: Evaluations = Field(Evaluations(), description="What is measured on every final model.")
     sweep: Sweep | None = Field(None, description="Settings to choose from, for each arm.")
     decision: Decision = Field(Decision(), description="How the verdict is reached.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -18,6 +19,7 @@ from harness.outlook import stage_label
 from harness.plan import Plan
 from harness.progress import Progress
 from harness.records import Record
+from harness.reserve import with_room
 from harness.reuse import Work
 from pipelines.stages import Stage, Strict
 
@@ -26,8 +28,8 @@ MOVES = ".progress.json"  # how far the running stage is: written often, so neit
 SECONDS_BETWEEN_MOVES = 1.0
 
 Kind = Literal[
-    "run_started", "planned", "stage_reused", "stage_started", "stage_finished", "stage_failed", "stage_skipped",
-    "run_ended",
+    "run_started", "planned", "stage_reused", "stage_started", "stage_finished", "stage_retried", "stage_failed",
+    "stage_skipped", "run_ended",
 ]  # fmt: skip
 
 Ending = Literal["done", "failed", "interrupted", "broken"]
@@ -111,9 +113,19 @@ class RunLog:
             self._moved_at = now
             content = json.dumps({"phase": phase, "done": done, "total": total})
             partial = self._folder / f"{MOVES}.partial"
-            partial.write_text(content, encoding="utf-8")
-            partial.replace(self._folder / MOVES)
+            with contextlib.suppress(OSError):  # a full disk: not worth a stage
+                partial.write_text(content, encoding="utf-8")
+                partial.replace(self._folder / MOVES)
         self._display.moved(phase, done, total)
+
+    def retried(self, stage: Stage, record: Record) -> None:
+        """An attempt at a stage failed in a way that may pass, and there will be another."""
+        reason = record.failure.message if record.failure else None
+        self._write("stage_retried", stage, status=record.status, message=reason)
+        of = f"attempt {record.num_attempts} of {stage.limits.retries + 1}"
+        self._display.message(
+            f"{self._labels[stage.id]} ({stage.id}) {record.status}, {of}: {reason}. Trying again"
+        )
 
     def finished(self, stage: Stage, record: Record) -> None:
         """A stage has left a record."""
@@ -147,10 +159,8 @@ class RunLog:
             more |= {"stage": stage.id, "label": self._labels.get(stage.id)}
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         content = Event(time=now, event=event, **more).model_dump(exclude_none=True)
-        with (self._folder / EVENTS).open("ab") as file:
-            file.write(json.dumps(content, ensure_ascii=False).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        line = json.dumps(content, ensure_ascii=False).encode() + b"\n"
+        with_room(self._folder, lambda: _append(self._folder / EVENTS, line))
 
 
 @contextmanager
@@ -163,7 +173,6 @@ def run_log(folder: Path, display: Progress, died: Holder | None) -> Iterator[Ru
         died: The run before this one, if it ended without a word.
     """
     log = RunLog(folder, display)
-    _end_last_line(folder / EVENTS)
     # Without its host: what lies in a results folder names no machine.
     told = (
         f"the run before (pid {died.pid}, since {died.since}) died; going on where it was" if died else None
@@ -180,11 +189,16 @@ def run_log(folder: Path, display: Progress, died: Holder | None) -> Iterator[Ru
         log.run_ended(status)
 
 
-def _end_last_line(path: Path) -> None:
-    """A run that was killed may have left half a line: the next event must not be glued to it."""
-    if path.is_file() and not path.read_bytes().endswith(b"\n"):
-        with path.open("ab") as file:
-            file.write(b"\n")
+def _append(path: Path, line: bytes) -> None:
+    """Add a line, synced. A kill or a full disk may have left half of one before it, which must not be glued to it."""
+    with path.open("a+b") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                line = b"\n" + line
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_events(folder: Path) -> Iterator[Event]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
+from errno import ENOMEM
 
 from harness.records import Status
-from pipelines.errors import DoesNotLoad, NotFinite, PipelineError
+from harness.reserve import FULL
+from pipelines.errors import Diverged, DoesNotLoad, NotFinite, PipelineError
 from pipelines.stages import EvaluateSettings, Stage, TrainSettings
 
 # Worth another attempt by themselves: the same stage can succeed without anybody changing anything.
@@ -36,9 +37,11 @@ def status_of(error: Exception, stage: Stage) -> Status:
     chain = list(_chain(error))
     if isinstance(error, NotFinite):
         return "not_finite"
-    if any(_is_errno(one, errno.ENOSPC) for one in chain) or _says(chain, NO_SPACE_TEXTS):
+    if isinstance(error, Diverged):
+        return "diverged"
+    if any(_is_errno(one, *FULL) for one in chain) or _says(chain, NO_SPACE_TEXTS):
         return "disk_full"
-    if _is(chain, OUT_OF_MEMORY) or _says(chain, OUT_OF_MEMORY_TEXTS) or _is_errno(error, errno.ENOMEM):
+    if _is(chain, OUT_OF_MEMORY) or _says(chain, OUT_OF_MEMORY_TEXTS) or _is_errno(error, ENOMEM):
         return "out_of_memory"
     # Before the connection: without a token the hub says that there is no such repository.
     if _is(chain, NO_ACCESS) or _says(chain, NO_ACCESS_TEXTS):
@@ -66,6 +69,8 @@ ADVICE: dict[Status, str] = {
     "failed": "Read the stage's log.txt: this is none of the failures that are known; the same command fails again.",
     "not_finite": "Lower this stage's learning_rate, or add warm-up steps; give every arm the same number of points to "
     "choose from. The same settings fail again.",
+    "diverged": "Lower this stage's learning_rate, or add warm-up steps; give every arm the same number of points to "
+    "choose from. The same settings fail again; divergence_factor says what counts as diverged.",
     "hung": "Look at the stacks at the end of the stage's log.txt; the same command goes on from the last checkpoint. "
     "Where a step only takes that long, raise hang_minutes.",
     "killed": "Find out who ended the process (`dmesg`, the batch system); the same command goes on from the last "
@@ -129,5 +134,5 @@ def _says(chain: list[BaseException], texts: tuple[str, ...]) -> bool:
     return any(text in str(one) for one in chain for text in texts)
 
 
-def _is_errno(error: BaseException, number: int) -> bool:
-    return isinstance(error, OSError) and error.errno == number
+def _is_errno(error: BaseException, *numbers: int) -> bool:
+    return isinstance(error, OSError) and error.errno in numbers

@@ -10,6 +10,7 @@ from typing import Any
 from harness.benchmark_tasks import benchmark_name
 from harness.benchmark_tasks import content_hash as tasks_hash
 from harness.config import Decision
+from harness.file_hashes import content_hash
 from harness.machine import machine, versions
 from harness.sources import code_hashes
 from pipelines.data.sources import content_hash_of
@@ -134,12 +135,9 @@ def _content(settings: StageSettings, inputs: StageInputs) -> dict[str, str]:
 
 
 def _model_hash(model: ModelSettings) -> str:
-    """Sizes and times of a local model's files (weights are too big to read in every plan); a hub id by itself."""
+    """Names and contents of a local model's files; a hub id by itself."""
     folder = Path(model_location(model.name))
     if not folder.is_dir():
         return f"{model.name}@{model.revision}"
     wanted = [folder / model.gguf_file] if model.gguf_file else sorted(folder.iterdir())
-    described = [
-        (path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in wanted if path.is_file()
-    ]
-    return canonical_hash(described)
+    return canonical_hash([(path.name, content_hash(path)) for path in wanted if path.is_file()])

@@ -116,6 +116,7 @@ class _Planner:
             hang_minutes=self.comparison.hang_minutes,
             stage_hours=self.comparison.stage_hours,
             retries=self.comparison.retries,
+            divergence_factor=self.comparison.divergence_factor,
         )
 
     def trials(self, arms: list[str]) -> list[Trial]:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from harness.reserve import with_room
 from pipelines.stages import Outcome, Stage, Strict
 
 RECORD = "record.json"
@@ -31,6 +32,7 @@ Status = Literal[
     "failed",
     "out_of_memory",
     "not_finite",
+    "diverged",
     "hung",
     "timed_out",
     "killed",
@@ -162,5 +164,6 @@ def write_json(path: Path, content: object) -> None:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Write `record` into `folder`, synced to disk."""
-    write_json(folder / RECORD, record.model_dump(mode="json", by_alias=True))
+    """Write `record` into `folder`, synced to disk; on a full disk into the space that the run has held back."""
+    content = record.model_dump(mode="json", by_alias=True)
+    with_room(folder.parent, lambda: write_json(folder / RECORD, content))

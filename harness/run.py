@@ -21,6 +21,7 @@ from harness.plan import COMPARISON, Plan
 from harness.plan_so_far import is_complete
 from harness.progress import make_progress
 from harness.records import write_json
+from harness.reserve import hold, reserve
 from harness.reuse import Work, adopt, inputs_of, work_left
 from harness.start_method import make_launcher
 from pipelines.stages import Stage
@@ -70,7 +71,11 @@ def run_comparison(
             forecast_before(plan, work.todo, folder, arms=arms, force=force, say=say, warn=_warn)
             stop.check()
         declare(folder, plan)
-        with run_log(folder, make_progress(quiet=quiet), died) as log, StopRequest() as stop:
+        with (
+            reserve(folder),
+            run_log(folder, make_progress(quiet=quiet), died) as log,
+            StopRequest() as stop,
+        ):
             failed: set[str] = set()
             while True:
                 write_json(folder / COMPARISON, plan.model_dump(mode="json", by_alias=True))
@@ -115,6 +120,7 @@ def _run_stages(
             failed.add(stage.id)
             log.skipped(stage, "an input failed")
             continue
+        hold(folder)
         log.started(stage)
         record = run_stage(
             stage, plan.identities[stage.id], folder, launcher, log, stop, decision_hash=plan.decision_hash

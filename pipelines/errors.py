@@ -9,5 +9,9 @@ class NotFinite(PipelineError):
     """The loss or a gradient became NaN or infinite."""
 
 
+class Diverged(PipelineError):
+    """The loss left the place where it began, upwards, and did not come back."""
+
+
 class DoesNotLoad(PipelineError):
     """A model or a tokenizer that transformers does not load; its own error is the cause."""

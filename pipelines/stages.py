@@ -355,6 +355,9 @@ class Limits(Strict):
     )
     stage_hours: float | None = Field(None, description="A stage that runs longer is ended; None: never.")
     retries: int = Field(0, description="Further attempts after a failure that may be transient.")
+    divergence_factor: float | None = Field(
+        None, description="A training whose loss stays above so many times its first is ended; None: never."
+    )
 
 
 class Stage(Strict):

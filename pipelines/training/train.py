@@ -94,7 +94,9 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
     ):
         if checkpoint is not None:
             counted.start_from(checkpoint.manifest.counts)
-        trainer.add_callback(LossLog(file, observer, losses))
+        trainer.add_callback(
+            LossLog(file, observer, losses, divergence_factor=stage.limits.divergence_factor)
+        )
         if settings.eval_every is not None:
             points = validation_points(stage, folder, trainer, counted=counted, observer=observer)
             trainer.add_callback(points)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import torch
 from transformers import TrainerCallback
 
-from pipelines.errors import NotFinite
+from pipelines.errors import Diverged, NotFinite
+from pipelines.training.divergence import WINDOW, divergence_limit, has_diverged
 
 if TYPE_CHECKING:
     from pipelines.stages import Observer
@@ -21,16 +22,20 @@ LOGGED = ("loss", "learning_rate", "grad_norm", "nll_loss", "log_odds_ratio", "r
 
 
 class LossLog(TrainerCallback):
-    """Writes a line at each optimizer step, tells the observer, stops on NaN and infinity.
+    """Writes a line at each optimizer step, tells the observer, stops on NaN, on infinity and on divergence.
 
     Args:
         file: Gets a JSON line for each step, after those of the steps before a resume.
         observer: Told how far the training is.
         losses: Of the steps before a resume.
+        divergence_factor: So many times the first loss is too much; None: never.
     """
 
-    def __init__(self, file: TextIO, observer: Observer, losses: list[float]) -> None:
+    def __init__(
+        self, file: TextIO, observer: Observer, losses: list[float], *, divergence_factor: float | None
+    ) -> None:
         self._file, self._observer = file, observer
+        self._divergence_factor = divergence_factor
         self.losses = losses
 
     def on_log(
@@ -40,6 +45,7 @@ class LossLog(TrainerCallback):
 
         Raises:
             NotFinite: the loss or the gradient norm is NaN or infinite.
+            Diverged: the loss is far above where it began, and has been for most of the last steps.
         """
         if not logs or "loss" not in logs:
             return
@@ -53,6 +59,12 @@ class LossLog(TrainerCallback):
             if not math.isfinite(values.get(name, 0.0)):
                 raise NotFinite(f"{name} is {values[name]} at step {state.global_step} of {state.max_steps}")
         self.losses.append(values["loss"])
+        if self._divergence_factor is not None and has_diverged(self.losses, self._divergence_factor):
+            limit = divergence_limit(self.losses[0], self._divergence_factor)
+            raise Diverged(
+                f"loss is {values['loss']:.4g} at step {state.global_step} of {state.max_steps}: it began at "
+                f"{self.losses[0]:.4g}, and most of the last {WINDOW} steps were above {limit:.4g}"
+            )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Tell how far the training is."""

@@ -81,10 +81,16 @@ def prefduel(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False)
 
 
-def start_run(cwd: Path) -> subprocess.Popen[str]:
-    """Start `prefduel run small.yaml` in a process group of its own and leave it running; errors can be read."""
+def start_run(cwd: Path, *, killed: str | None = None) -> subprocess.Popen[str]:
+    """Start `prefduel run small.yaml` in a process group of its own and leave it running; errors can be read.
+
+    Args:
+        cwd: Where the config lies.
+        killed: The moment at which the run kills itself, as `tests.end_to_end.killed` takes it.
+    """
+    command = COMMAND if killed is None else [sys.executable, "-m", "tests.end_to_end.killed", killed]
     return subprocess.Popen(
-        [*COMMAND, "run", "small.yaml"],
+        [*command, "run", "small.yaml"],
         cwd=cwd,
         env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
@@ -92,3 +98,17 @@ def start_run(cwd: Path) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
+
+
+def records(root: Path, name: str = "small") -> dict[str, dict[str, Any]]:
+    """The records of the stages that have their name, by id."""
+    return {
+        path.parent.name: json.loads(path.read_text())
+        for path in (root / "results" / name).glob("*/record.json")
+        if not path.parent.name.startswith(".")
+    }
+
+
+def started(root: Path) -> dict[str, str]:
+    """When each stage that is done was started."""
+    return {name: record["started_at"] for name, record in records(root).items()}

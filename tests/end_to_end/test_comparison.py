@@ -4,42 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import jsonschema
-import psutil
 import pytest
 
-from tests.end_to_end.small import make_config, prefduel, start_run
+from tests.end_to_end.small import make_config, prefduel, records, started
 from tests.stock_orpo import ORPO
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the small comparison has run once."""
-    root = tmp_path_factory.mktemp("comparison")
-    make_config(root)
-    ran = prefduel("run", "small.yaml", cwd=root)
-    assert ran.returncode == 0, ran.stderr + ran.stdout
-    return root
-
-
-def records(root: Path, name: str = "small") -> dict[str, dict[str, Any]]:
-    return {
-        path.parent.name: json.loads(path.read_text())
-        for path in (root / "results" / name).glob("*/record.json")
-    }
-
-
-def started(root: Path) -> dict[str, str]:
-    return {name: record["started_at"] for name, record in records(root).items()}
 
 
 def summary(root: Path, name: str = "small") -> dict[str, Any]:
@@ -197,37 +172,6 @@ def test_a_stage_that_fails_is_contained_and_the_exit_code_is_1(tmp_path: Path) 
     assert summary(tmp_path)["verdict"]["outcome"] == "incomplete"
 
 
-def test_a_killed_run_leaves_no_orphan_and_goes_on_where_it_was(tmp_path: Path) -> None:
-    make_config(tmp_path, seeds=1)
-    process = start_run(tmp_path)
-    while not any(name.startswith("sft-") or name.startswith("orpo-") for name in records(tmp_path)):
-        assert process.poll() is None
-        time.sleep(0.05)
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    _, alive = psutil.wait_procs(family, timeout=10)
-    assert not [one.cmdline() for one in alive]
-    before = started(tmp_path)
-    ran = prefduel("run", "small.yaml", cwd=tmp_path)
-    assert ran.returncode == 0, ran.stderr
-    after = started(tmp_path)
-    assert {name: after[name] for name in before} == before
-
-
-def test_ctrl_c_exits_130_with_one_line_and_no_traceback(tmp_path: Path) -> None:
-    make_config(tmp_path, seeds=1)
-    process = start_run(tmp_path)
-    while not list((tmp_path / "results/small").glob("data-*")):
-        assert process.poll() is None
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
-    assert process.returncode == 130
-    assert len(errors.strip().splitlines()) == 1
-    assert "Traceback" not in errors
-
-
 def test_a_second_run_in_the_same_folder_is_refused(done: Path) -> None:
     from filelock import FileLock
 
@@ -236,26 +180,6 @@ def test_a_second_run_in_the_same_folder_is_refused(done: Path) -> None:
     assert ran.returncode == 2
     assert "another run" in ran.stderr
     assert len(ran.stderr.strip().splitlines()) == 1
-
-
-@pytest.mark.slow
-def test_kills_at_random_moments_change_no_number(done: Path, tmp_path: Path) -> None:
-    """The same comparison, killed eight times on its way, ends with the outcomes of the one that ran through."""
-    shutil.copytree(done / "model", tmp_path / "model")
-    shutil.copy(done / "pairs.jsonl", tmp_path)
-    config = (done / "small.yaml").read_text().replace(str(done), str(tmp_path))
-    (tmp_path / "small.yaml").write_text(config)
-    moments = random.Random(0)
-    for _ in range(8):
-        process = start_run(tmp_path)
-        time.sleep(moments.uniform(4, 14))
-        process.kill()
-        process.communicate()
-    assert prefduel("run", "small.yaml", cwd=tmp_path).returncode == 0
-    through, killed = (
-        {name: record["outcome"] for name, record in records(root).items()} for root in (done, tmp_path)
-    )
-    assert killed == through
 
 
 def test_a_sweep_runs_its_points_and_then_the_best_on_a_fresh_seed(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -33,10 +33,14 @@ Moved = Callable[[str, int, int], None]
 
 
 class Told(Quiet):
-    """Passes on what the stage tells."""
+    """Passes on what the stage tells, and keeps what was tried again."""
 
     def __init__(self, moved: Moved) -> None:
         self._moved = moved
+        self.retries: list[Record] = []
+
+    def retried(self, stage: Stage, record: Record) -> None:
+        self.retries.append(record)
 
     def moved(self, phase: str, done: int, total: int) -> None:
         self._moved(phase, done, total)
@@ -161,6 +165,15 @@ def test_an_infinite_gradient_is_not_finite_and_advises_no_repetition(launcher: 
     check(record, "not_finite", "at step", "The same settings fail again")
 
 
+def test_a_loss_that_leaves_for_good_is_diverged_and_advises_no_repetition(
+    launcher: Launcher, root: Path
+) -> None:
+    stage = tiny.stage("sft", learning_rate=3.0, num_train_epochs=30)
+    record = run(launcher, root, stage, divergence_factor=2.0)
+    check(record, "diverged", "most of the last 20 steps were above", "The same settings fail again")
+    assert record.num_attempts == 1
+
+
 def test_half_a_weights_file_of_an_earlier_stage_is_named_and_that_stage_is_made_again(
     launcher: Launcher, root: Path
 ) -> None:
@@ -241,20 +254,6 @@ def test_when_the_fork_server_dies_its_stage_goes_on_and_the_next_one_gets_a_new
         check=False,
     )
     assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("needs the right to mount a tmpfs")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def test_a_full_disk_is_told_and_what_was_half_written_is_removed(
