@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import get_args
 
 import typer
 
 from harness.cli import app
 from harness.config_page import page
+from harness.records import Status
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -26,3 +29,17 @@ def test_every_command_and_every_option_is_documented() -> None:
             option for parameter in command.params for option in parameter.opts if option.startswith("--")
         ]
         assert [option for option in options if option not in text] == []
+
+
+def test_every_status_has_its_line_and_every_test_that_is_named_is_there() -> None:
+    text = (DOCS / "failures.md").read_text(encoding="utf-8")
+    tests = {
+        name
+        for path in DOCS.parent.glob("tests/**/test_*.py")
+        for name in re.findall(r"def (test_\w+)\(", path.read_text(encoding="utf-8"))
+    }
+    named = set(re.findall(r"\b(test_\w+)`", text))
+    assert len(named) >= 12
+    assert named <= tests
+    told = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    assert told == set(get_args(Status)) - {"done", "interrupted"}

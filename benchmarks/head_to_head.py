@@ -1,0 +1,203 @@
+"""What a whole comparison takes, against the same work by hand: `python -m benchmarks.head_to_head --rounds 2`.
+
+(a) Two arms on three seeds with both controls, trained, evaluated and judged by one `prefduel run` into an empty folder.
+(b) By hand: a plain TRL script for each training (3 SFT, 3 DPO, 3 ORPO), `lm_eval` for each evaluation (10 models), each a
+process of its own, one after the other. Same base model, as many pairs and steps, same task, one thread for both.
+
+A round is one of each; a and b alternate A B, B A, ... Prints each round's ratio of wall-clock times, and where the
+time of the last (a) went. The toy's trainings take about a second: start-up and sharing are what is measured, and the longer
+the trainings, the nearer the ratio comes to what sharing alone saves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.events import read_events
+from pipelines.stages import PretrainSettings, Stage
+from pipelines.toy.tickets import make_pairs
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+TASK = REPOSITORY / "configs/tasks/toy_tickets.yaml"
+SEEDS = 3
+RATES = {"sft": 1e-3, "orpo": 1e-3, "dpo": 5e-4}
+TEST_SHARE = 0.2
+ENVIRONMENT = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TRL_EXPERIMENTAL_SILENCE": "1",
+    "PYTHONPATH": str(REPOSITORY),
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Measure the rounds and print them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=2, help="rounds of one (a) and one (b)")
+    parser.add_argument("--pairs", type=int, default=300, help="pairs, a fifth of them held out")
+    parser.add_argument(
+        "--documents", type=int, default=2000, help="documents that the base is pre-trained on"
+    )
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        make_inputs(root, num_pairs=given.pairs, documents=given.documents)
+        ratios = []
+        for number in range(given.rounds):
+            seconds = {}
+            for side in "ab" if number % 2 == 0 else "ba":
+                folder = root / f"{side}{number}"
+                folder.mkdir()
+                seconds[side] = timed(with_prefduel if side == "a" else by_hand, root, folder)
+            ratios.append(seconds["a"] / seconds["b"])
+            say(f"round {number + 1}: a {seconds['a']:.1f} s, b {seconds['b']:.1f} s, a/b {ratios[-1]:.3f}")
+        say(
+            f"a/b: {geometric_mean(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}, {len(ratios)} rounds)"
+        )
+        last = root / f"a{given.rounds - 1}"
+        say(f"where the {seconds['a']:.1f} s of the last (a) went:")
+        for what, spent in profile(last / "results/duel", seconds["a"]).items():
+            say(f"  {what}: {spent:.1f} s ({spent / seconds['a']:.0%})")
+
+
+def make_inputs(root: Path, *, num_pairs: int, documents: int) -> None:
+    """What both sides start from: base model, pairs, config; and for (b) as many pairs as (a) trains on."""
+    settings = PretrainSettings(kind="pretrain", documents=documents)
+    stage = Stage(id="pretrain-000000000000", settings=settings, seed=0, threads=1, device="cpu")
+    made = root / stage.id
+    made.mkdir()
+    (made / "stage.json").write_text(stage.model_dump_json(by_alias=True))
+    run([sys.executable, "-m", "harness.stage", str(made / "stage.json")], root)
+    (made / "model").rename(root / "base")
+    rows = make_pairs(num_pairs, seed=1)
+    write_rows(root / "pairs.jsonl", rows)
+    write_rows(root / "train.jsonl", rows[: round(num_pairs * (1 - TEST_SHARE))])
+    (root / "duel.yaml").write_text(yaml.safe_dump(config(root)))
+
+
+def config(root: Path) -> dict[str, Any]:
+    """The comparison that (a) runs."""
+
+    def stage(trainer: str) -> dict[str, Any]:
+        return {"trainer": trainer, "arguments": {"learning_rate": RATES[trainer], "num_train_epochs": 1}}
+
+    return {
+        "schema": 1,
+        "name": "duel",
+        "model": {"name": str(root / "base")},
+        "data": {
+            "path": str(root / "pairs.jsonl"),
+            "test_share": TEST_SHARE,
+            "validation_share": 0,
+        },
+        "training": {"effective_batch": 16, "micro_batch": 16, "max_length": 128},
+        "arms": {"orpo": [stage("orpo")], "sft-dpo": [stage("sft"), stage("dpo")]},
+        "seeds": SEEDS,
+        "threads": 1,
+        "device": "cpu",
+        "evaluations": {"preference": None, "benchmarks": {"tasks": [str(TASK)]}},
+        "decision": {"metric": "benchmark_toy_tickets"},
+    }
+
+
+def with_prefduel(root: Path, folder: Path) -> None:
+    """One (a): the whole comparison by one command."""
+    run([sys.executable, "-m", "harness", "run", str(root / "duel.yaml"), "--quiet"], folder)
+
+
+def by_hand(root: Path, folder: Path) -> None:
+    """One (b): a process for each training and each evaluation."""
+    evaluate(root / "base", folder)
+    for seed in range(SEEDS):
+        train("orpo", root / "base", root, folder / f"orpo-{seed}", seed)
+        train("sft", root / "base", root, folder / f"sft-{seed}", seed)
+        train("dpo", folder / f"sft-{seed}", root, folder / f"dpo-{seed}", seed)
+        for kind in ("orpo", "sft", "dpo"):
+            evaluate(folder / f"{kind}-{seed}", folder)
+
+
+def train(kind: str, model: Path, root: Path, output: Path, seed: int) -> None:
+    """One script for one training."""
+    script = [sys.executable, str(REPOSITORY / "benchmarks/plain_trl.py"), kind]
+    run(
+        [*script, "--model", str(model), "--pairs", str(root / "train.jsonl"), "--output", str(output),
+         "--seed", str(seed), "--learning-rate", str(RATES[kind])],
+        output.parent,
+    )  # fmt: skip
+
+
+def evaluate(model: Path, folder: Path) -> None:
+    """One `lm_eval` for one model."""
+    run(
+        [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--model_args", f"pretrained={model}",
+         "--tasks", str(TASK), "--device", "cpu", "--batch_size", "16", "--output_path", str(folder / "scores")],
+        folder,
+    )  # fmt: skip
+
+
+def run(command: list[str], folder: Path) -> None:
+    """Run a command in `folder`; its output is shown only where it fails."""
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+
+
+def timed(work: Any, root: Path, folder: Path) -> float:
+    """Seconds that a side takes."""
+    started = time.monotonic()
+    work(root, folder)
+    return time.monotonic() - started
+
+
+def profile(folder: Path, total: float) -> dict[str, float]:
+    """Seconds of one (a): the phases of its stages summed, and what lies around and between them."""
+    spent: dict[str, float] = {}
+    for path in folder.glob("*/record.json"):
+        for phase in json.loads(path.read_text())["cost"]["phases"]:
+            spent[phase["name"]] = spent.get(phase["name"], 0.0) + phase["seconds"]
+    events = list(read_events(folder))
+    first = next(event.stage for event in events if event.event == "stage_started")
+    imports = next(
+        phase["seconds"]
+        for phase in json.loads((folder / str(first) / "record.json").read_text())["cost"]["phases"]
+        if phase["name"] == "start"
+    )
+    stages = math.fsum(event.seconds or 0.0 for event in events)
+    named = {"imports of the fork server (start of the first stage)": imports}
+    named |= {f"stages: {name}": seconds for name, seconds in spent.items() if name != "start"}
+    named["stages: start, all but the first"] = spent["start"] - imports
+    named["stages: process end, record, name"] = stages - math.fsum(spent.values())
+    named["command, plan, summary, report"] = total - stages
+    return named
+
+
+def geometric_mean(values: list[float]) -> float:
+    """The middle of ratios."""
+    return math.exp(statistics.fmean(map(math.log, values)))
+
+
+def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
+    """A JSONL file."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def say(text: str) -> None:
+    """A line at once: rounds take minutes."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
