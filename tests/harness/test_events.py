@@ -11,8 +11,9 @@ from harness.events import EVENTS, RunLog, read_events, run_log
 from harness.lock import Holder
 from harness.plan import Plan, read_plan
 from harness.progress import Quiet
-from harness.records import read_record
+from harness.records import Failure, read_record
 from harness.reuse import Work, work_left
+from pipelines.stages import Limits
 from tests.harness.fixtures_results import Run, make_results
 
 
@@ -58,6 +59,34 @@ def test_a_run_that_is_broken_off_says_how(tmp_path: Path, error: type[BaseExcep
     with pytest.raises(error), run_log(tmp_path, Quiet(), None):
         raise error
     assert [event.status for event in read_events(tmp_path)] == [None, status]
+
+
+class Said(Quiet):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_a_further_attempt_is_one_line_and_one_event_with_the_reason(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run(seeds=1))
+    plan = read_plan(folder)
+    stage = plan.stages[-1]
+    stage = stage.model_copy(update={"limits": Limits(retries=2)})
+    done = next(record for one in plan.stages if (record := read_record(folder / one.id)))
+    failure = Failure(message="the process was killed (signal 9)", evidence="")
+    said = Said()
+    with run_log(folder, said, None) as log:
+        log.planned(plan, work_left(plan, folder))
+        before = len(said.lines)
+        log.retried(stage, done.model_copy(update={"status": "killed", "failure": failure}))
+    (line,) = said.lines[before:]
+    assert line.endswith(
+        f"({stage.id}) killed, attempt 1 of 3: the process was killed (signal 9). Trying again"
+    )
+    (event,) = [event for event in read_events(folder) if event.event == "stage_retried"]
+    assert (event.stage, event.status, event.message) == (stage.id, "killed", failure.message)
 
 
 def test_a_line_that_a_kill_cut_off_is_passed_over_and_the_next_run_writes_on(tmp_path: Path) -> None:

@@ -33,14 +33,13 @@ Moved = Callable[[str, int, int], None]
 
 
 class Told(Quiet):
-    """Passes on what the stage tells, and keeps what was tried again."""
+    """Passes on what the stage tells, and that it is tried again."""
 
     def __init__(self, moved: Moved) -> None:
         self._moved = moved
-        self.retries: list[Record] = []
 
     def retried(self, stage: Stage, record: Record) -> None:
-        self.retries.append(record)
+        self._moved(f"again after {record.status}", record.num_attempts, stage.limits.retries)
 
     def moved(self, phase: str, done: int, total: int) -> None:
         self._moved(phase, done, total)
@@ -107,14 +106,18 @@ def test_a_killed_stage_is_tried_again_and_goes_on_from_its_checkpoint(
     through = run(launcher, root, stage)
     shutil.rmtree(root / stage.id)
     killed: list[int] = []
+    again: list[tuple[str, int, int]] = []
 
-    def kill_once(phase: str, done: int, _: int) -> None:
+    def kill_once(phase: str, done: int, total: int) -> None:
+        if phase.startswith("again"):
+            again.append((phase, done, total))
         if (phase, done) == ("train", 7) and not killed:
             killed.extend(stage_processes())
             os.kill(killed[0], signal.SIGKILL)
 
     record = run(launcher, root, stage, kill_once, save_every_minutes=1e-9, retries=1)
     assert killed
+    assert again == [("again after killed", 1, 1)]
     assert record.status == "done"
     assert record.num_attempts == 2
     assert record.cost is not None
