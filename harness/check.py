@@ -14,6 +14,7 @@ from harness.rules import TOY
 from harness.sweep import points_of, sweep_metric
 from pipelines.data.splitting import SPLITS
 from pipelines.errors import PipelineError
+from pipelines.judge_settings import mode_of
 
 if TYPE_CHECKING:
     from pipelines.data.inspect import Inspection
@@ -58,6 +59,9 @@ def check_lines(comparison: Comparison, *, arms: list[str] | None) -> Iterator[s
         if group
     ]
     yield _line("evaluations", ", ".join(measured))
+    for judge in groups.judges:
+        does = "scores replies" if mode_of(judge) == "score" else "compares replies"
+        yield _line("judge", f"{judge.name}: {judge.kind}, {does}")
     decision = comparison.decision
     yield _line(
         "decision",

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from pipelines.judge_settings import Judge
 from pipelines.stages import (
     BenchmarkEvaluation,
     DataSettings,
@@ -144,6 +145,9 @@ class Evaluations(Strict):
     generation: GenerationEvaluation | None = None
     benchmarks: BenchmarkEvaluation | None = None
     drift: DriftEvaluation | None = None
+    judges: list[Judge] = Field(
+        default_factory=list, description="Who compares the models' stored replies; needs `generation`."
+    )
 
 
 class Span(Strict):

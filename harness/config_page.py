@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from harness.config import ArmStage, Comparison
+from harness.config import ArmStage, Comparison, Evaluations
 from harness.trainer_fields import refused_arguments
+from pipelines.judge_settings import Judge
 
 _HEAD = """# Config keys
 
@@ -51,7 +52,12 @@ def _sections(model: type[BaseModel], path: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         key = f"{path}.{name}" if path else name
         inner = ArmStage if name == "arms" else _model_of(field.annotation)
-        if inner:
+        if name == "judges" and model is Evaluations:
+            for kind in get_args(get_args(Judge)[0]):
+                yield from _sections(
+                    kind, f"{key}.<position>` of kind `{get_args(kind.model_fields['kind'].annotation)[0]}"
+                )
+        elif inner:
             yield from _sections(inner, f"{key}.<arm>.<position>" if name == "arms" else key)
 
 
@@ -72,6 +78,8 @@ def _words(annotation: Any, field: FieldInfo | None = None) -> str:
 
 def _type_words(annotation: Any) -> str:
     origin, inner = get_origin(annotation), get_args(annotation)
+    if annotation == Judge:
+        return "judges, see below"
     if origin is Annotated:
         return _type_words(inner[0])
     if origin in (Union, UnionType):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from harness.costs import cost_of_trial
 from harness.hostile import terminal
+from harness.outlook import against
 from harness.plan import Trial
 from harness.report.view import public
 from harness.results import Results
@@ -219,12 +220,16 @@ def _stages(results: Results) -> Iterator[Rows]:
 
 
 def _evaluations(results: Results, trials: list[Trial]) -> Iterator[tuple[Trial, str, str]]:
-    """The finished evaluations of a model: trial, stage id, group."""
+    """The finished evaluations of a model, then what judges say of its replies: trial, stage id, group."""
     for trial in trials:
-        for stage_id in trial.evaluations:
-            settings = results.stage(stage_id).settings
-            if stage_id in results.items and isinstance(settings, EvaluateSettings):
-                yield trial, stage_id, settings.evaluation.group
+        for stage_id in [*trial.evaluations, *trial.judgements]:
+            stage = results.stage(stage_id)
+            if stage_id not in results.items:
+                continue
+            if isinstance(stage.settings, EvaluateSettings):
+                yield trial, stage_id, stage.settings.evaluation.group
+            else:
+                yield trial, stage_id, f"judge{against(results.plan, stage)}"
 
 
 def _extend(rows: Rows, results: Results, trial: Trial, count: int, **values: Any) -> None:

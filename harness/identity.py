@@ -11,14 +11,17 @@ from harness.benchmark_tasks import benchmark_name
 from harness.benchmark_tasks import content_hash as tasks_hash
 from harness.config import Decision
 from harness.file_hashes import content_hash
+from harness.judge_plugins import plugin_version
 from harness.machine import machine, versions
 from harness.sources import code_hashes
 from pipelines.data.sources import content_hash_of
+from pipelines.judge_settings import CommandJudge, Judge, PluginJudge
 from pipelines.locations import model_location
 from pipelines.stages import (
     BenchmarkEvaluation,
     ConvertSettings,
     EvaluateSettings,
+    JudgeSettings,
     ModelSettings,
     PrepareSettings,
     Stage,
@@ -49,7 +52,15 @@ WORK: dict[str, tuple[str, tuple[str, ...]]] = {
     "generation": ("harness.evaluation.generation", ("torch", "transformers", "peft")),
     "drift": ("harness.evaluation.drift", ("torch", "transformers", "peft")),
     "benchmarks": ("harness.evaluation.benchmarks", ("torch", "transformers", "peft", "lm-eval")),
+    "gold": ("harness.evaluation.judges.gold", ()),
+    "command": ("harness.evaluation.judges.command", ()),
+    "plugin": ("harness.evaluation.judges.plugin", ()),
+    "llm": ("harness.evaluation.judges.llm", ()),
 }
+# Of a judge's settings: what cannot change what it says.
+_IRRELEVANT_TO_JUDGE = (
+    "timeout_minutes", "timeout_seconds", "api_key_env", "token_cap", "concurrency", "retries",
+)  # fmt: skip
 
 
 def make_stage(
@@ -82,8 +93,7 @@ def identity(
     settings: StageSettings, inputs: StageInputs, *, seed: int, threads: int, device: str
 ) -> Identity:
     """All that can change the stage's outcome: settings, content of its sources, inputs, seed, code, machine kind."""
-    work = settings.evaluation.group if isinstance(settings, EvaluateSettings) else settings.kind
-    module, libraries = WORK[work]
+    module, libraries = WORK[_work_of(settings)]
     installed = versions()
     return {
         "settings": _without_names(settings),
@@ -95,6 +105,12 @@ def identity(
         "code": code_hashes(module),
         "versions": {library: installed.get(library) for library in (*libraries, "python")},
     }
+
+
+def _work_of(settings: StageSettings) -> str:
+    if isinstance(settings, EvaluateSettings):
+        return settings.evaluation.group
+    return settings.judge.kind if isinstance(settings, JudgeSettings) else settings.kind
 
 
 def canonical_hash(content: Any) -> str:
@@ -118,6 +134,8 @@ def _without_names(settings: StageSettings) -> dict[str, Any]:
             part.get(section, {}).pop(name, None)
     if "tasks" in dumped.get("evaluation", {}):
         dumped["evaluation"]["tasks"] = [benchmark_name(task) for task in dumped["evaluation"]["tasks"]]
+    for name in _IRRELEVANT_TO_JUDGE:
+        dumped.get("judge", {}).pop(name, None)
     return dumped
 
 
@@ -131,7 +149,19 @@ def _content(settings: StageSettings, inputs: StageInputs) -> dict[str, str]:
         found["model"] = _model_hash(settings.model)
     if isinstance(settings, EvaluateSettings) and isinstance(settings.evaluation, BenchmarkEvaluation):
         found["tasks"] = tasks_hash(settings.evaluation.tasks)
+    if isinstance(settings, JudgeSettings):
+        found |= _judge_content(settings.judge)
     return found
+
+
+def _judge_content(judge: Judge) -> dict[str, str]:
+    """A command's own files (its scripts), a plugin's distribution with its version."""
+    if isinstance(judge, CommandJudge):
+        paths = [Path(argument) for argument in judge.command]
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
+    if isinstance(judge, PluginJudge):
+        return {"plugin": plugin_version(judge.plugin)}
+    return {}
 
 
 def _model_hash(model: ModelSettings) -> str:

@@ -17,6 +17,7 @@ from harness.overrides import apply_overrides
 from harness.rules import TOY, broken_rules
 from harness.sweep_rules import broken_sweep_rules
 from harness.yaml_source import parse_config, read_config_file
+from pipelines.judge_settings import CommandJudge, Judge
 from pipelines.locations import PACKAGE_PREFIX
 
 
@@ -87,13 +88,23 @@ def _with_found_files(comparison: Comparison, folder: Path) -> Comparison:
     if of_sft is not None:
         found = of_sft.model_copy(update={"path": _found(of_sft.path, folder)})
         changes["sft"] = comparison.sft.model_copy(update={"data": found})
+    evaluations: dict[str, Any] = {
+        "judges": [_with_found_judge_files(judge, folder) for judge in comparison.evaluations.judges]
+    }
     benchmarks = comparison.evaluations.benchmarks
     if benchmarks is not None:
         tasks = [_found(task, folder) for task in benchmarks.tasks]
-        changes["evaluations"] = comparison.evaluations.model_copy(
-            update={"benchmarks": benchmarks.model_copy(update={"tasks": tasks})}
-        )
+        evaluations["benchmarks"] = benchmarks.model_copy(update={"tasks": tasks})
+    changes["evaluations"] = comparison.evaluations.model_copy(update=evaluations)
     return comparison.model_copy(update=changes)
+
+
+def _with_found_judge_files(judge: Judge, folder: Path) -> Judge:
+    """Of a command, the arguments that look like files: `python` is a program, whatever lies beside the config."""
+    if not isinstance(judge, CommandJudge):
+        return judge
+    command = [_found(part, folder) if "/" in part or "." in part else part for part in judge.command]
+    return judge.model_copy(update={"command": command})
 
 
 def _found(name: str, folder: Path) -> str:

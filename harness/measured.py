@@ -6,7 +6,9 @@ from pathlib import Path
 
 from harness.benchmark_tasks import benchmark_name, is_local
 from harness.config import Comparison
-from harness.metrics import BENCHMARK_PREFIX
+from harness.matches import reference_opponent
+from harness.metrics import BENCHMARK_PREFIX, SCORE_PREFIX, WIN_PREFIX
+from pipelines.judge_settings import Judge, mode_of
 from pipelines.stages import DriftEvaluation, Evaluation, GenerationEvaluation, PreferenceEvaluation
 
 OF_PAIRS = (
@@ -37,12 +39,13 @@ OF_REPLIES = (
 def measured_metrics(comparison: Comparison) -> list[str]:
     """Names of the metrics that the configured evaluations measure; of lm-eval's own groups only the group's name."""
     groups = comparison.evaluations
-    return [
+    of_models = [
         name
         for evaluation in (groups.preference, groups.generation, groups.benchmarks, groups.drift)
         if evaluation is not None
         for name in measured_by(evaluation)
     ]
+    return of_models + [name for judge in groups.judges for name in _measured_by_judge(comparison, judge)]
 
 
 def measured_by(evaluation: Evaluation) -> list[str]:
@@ -59,6 +62,11 @@ def measured_by(evaluation: Evaluation) -> list[str]:
         for task in evaluation.tasks
         if not is_local(task) or Path(task).is_file()
     ]
+
+
+def _measured_by_judge(comparison: Comparison, judge: Judge) -> list[str]:
+    scores = [SCORE_PREFIX + judge.name] if mode_of(judge) == "score" else []
+    return scores + [WIN_PREFIX + judge.name] * (reference_opponent(comparison) is not None)
 
 
 def is_measured(name: str, comparison: Comparison, measured: list[str]) -> bool:

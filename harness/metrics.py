@@ -102,23 +102,36 @@ METRICS: dict[str, Metric] = {
 BENCHMARK_PREFIX = "benchmark_"
 # Before a preference metric's name: the same on a sample of the pairs that were trained on.
 TRAIN_PREFIX = "train_"
+# Before a judge's name.
+SCORE_PREFIX, WIN_PREFIX = "score_", "win_rate_"
 
 
 def is_metric(name: str) -> bool:
     """Whether a column of this name is a metric; else it is raw."""
-    return name.removeprefix(TRAIN_PREFIX) in METRICS or name.startswith(BENCHMARK_PREFIX)
+    return name.removeprefix(TRAIN_PREFIX) in METRICS or name.startswith(
+        (BENCHMARK_PREFIX, SCORE_PREFIX, WIN_PREFIX)
+    )
 
 
 def metric(name: str) -> Metric:
     """The metric called `name`; every `benchmark_<task>` is lm-eval's accuracy on that task.
 
-    A `train_<metric>` is that metric on training pairs.
+    A `train_<metric>` is that metric on training pairs; `score_<judge>` and `win_rate_<judge>` are what a judge says.
 
     Raises:
         KeyError: no evaluation measures a metric of this name.
     """
     if name.startswith(BENCHMARK_PREFIX):
         return Metric("share", "higher", f"lm-eval's accuracy on {name.removeprefix(BENCHMARK_PREFIX)}")
+    if name.startswith(SCORE_PREFIX):
+        return Metric("score", "higher", f"what the judge {name.removeprefix(SCORE_PREFIX)} gives the reply")
+    if name.startswith(WIN_PREFIX):
+        return Metric(
+            "share",
+            "higher",
+            f"1 where the judge {name.removeprefix(WIN_PREFIX)} prefers the reply to that of SFT alone (of the base, where SFT "
+            "alone is no control), 0.5 for a tie, else 0",
+        )
     if name.startswith(TRAIN_PREFIX):
         on_test = METRICS[name.removeprefix(TRAIN_PREFIX)]
         return on_test._replace(formula=f"{on_test.formula}, on pairs that were trained on")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from harness.hostile import terminal
 from harness.plan import Plan, Trial
 from harness.reuse import work_left
-from pipelines.stages import CalibrateSettings, Stage, Strict
+from pipelines.stages import CalibrateSettings, JudgeSettings, Stage, Strict
 
 
 class PlannedStage(Strict):
@@ -74,8 +74,17 @@ def stage_label(plan: Plan, stage: Stage) -> str:
         return f"{trial.label()}: train {stage.kind}"
     if stage.id in trial.references:
         return f"{trial.label()}: reference log-probs"
+    if isinstance(stage.settings, JudgeSettings):
+        return f"{trial.label()}: judge {stage.settings.judge.name}{against(plan, stage)}"
     group = getattr(getattr(stage.settings, "evaluation", None), "group", "")
     return f"{trial.label()}: evaluate {group}"
+
+
+def against(plan: Plan, stage: Stage) -> str:
+    """Of a judge's stage that compares: whom with, in words; nothing for any other."""
+    opponents = (trial for trial in plan.trials if stage.inputs.opponent in trial.evaluations)
+    opponent = next(opponents, None)
+    return f" against {opponent.name}" if opponent else ""
 
 
 def outlook_json(outlook: Outlook) -> str:

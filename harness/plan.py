@@ -34,11 +34,15 @@ class Trial(Strict):
         description="A night's bill, where its costs are measured anew: a stage for each of `training`, then `references`.",
     )
     evaluations: list[str] = Field(description="Ids of the evaluation stages on the final model.")
+    judgements: list[str] = Field(
+        default_factory=list,
+        description="Ids of the judges' stages: on its own replies, or on its own against another trial's.",
+    )
 
     def stages(self) -> list[str]:
         """Ids of all its stages."""
         trained = dict.fromkeys([*self.training, *self.references, *self.remeasured])
-        return [*self.preparation, *trained, *self.evaluations]
+        return [*self.preparation, *trained, *self.evaluations, *self.judgements]
 
     def billed(self) -> list[str]:
         """Ids of the stages that its bill counts: its training, with the reference log-probs read there."""

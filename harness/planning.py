@@ -14,6 +14,7 @@ from harness.config import ArmStage, Comparison
 from harness.errors import UserError
 from harness.identity import decision_hash, make_stage
 from harness.machine import choose_device
+from harness.matches import judge_inputs
 from harness.plan import Night, Plan, Trial
 from harness.records import Record
 from harness.stage_settings import (
@@ -26,10 +27,13 @@ from harness.stage_settings import (
 )
 from harness.sweep import points_of
 from pipelines.errors import PipelineError
+from pipelines.judge_settings import mode_of
 from pipelines.stages import (
     CalibrateOutcome,
     ConvertSettings,
     DataOutcome,
+    EvaluateSettings,
+    JudgeSettings,
     Limits,
     Outcome,
     PrepareSettings,
@@ -68,7 +72,7 @@ def make_plan(
     """
     planner = _Planner(comparison, dict(chosen or {}), night, dict(records or {}))
     try:
-        trials = planner.trials(list(comparison.arms) if arms is None else arms)
+        trials = planner.judged(planner.trials(list(comparison.arms) if arms is None else arms))
     except (PipelineError, FileNotFoundError) as error:
         raise UserError(f"{comparison.name}: cannot be planned: {str(error).rstrip('.')}.") from error
     return Plan(
@@ -91,6 +95,10 @@ def trial_seed(seed: int, purpose: Literal["trial", "sweep"] = "trial") -> int:
     """
     digest = hashlib.sha256(f"prefduel {purpose} seed {seed}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1  # numpy and transformers want less than 2**32
+
+
+def _is_generation(stage: Stage) -> bool:
+    return isinstance(stage.settings, EvaluateSettings) and stage.settings.evaluation.group == "generation"
 
 
 def sft_arm(comparison: Comparison) -> str | None:
@@ -139,6 +147,22 @@ class _Planner:
                     found.append(self._trial("sft", "control", seed, recipes[arm][:1]))
                 found.append(self._trial(arm, "arm", seed, recipes[arm]))
         return found
+
+    def judged(self, trials: list[Trial]) -> list[Trial]:
+        """The trials with their judges' stages, which come last: they need nothing but stored replies."""
+        added: dict[int, list[str]] = {}
+        for judge in self.comparison.evaluations.judges:
+            settings = JudgeSettings(kind="judge", judge=judge)
+            for place, inputs in judge_inputs(self.comparison, trials, mode_of(judge), self._replies):
+                added.setdefault(place, []).append(self._add(settings, inputs, DATA_SEED))
+        return [
+            trial.model_copy(update={"judgements": added.get(place, [])})
+            for place, trial in enumerate(trials)
+        ]
+
+    def _replies(self, trial: Trial) -> str:
+        """The id of the stage that made the trial's replies."""
+        return next(name for name in trial.evaluations if _is_generation(self.stages[name]))
 
     def _points(self, arms: list[str]) -> list[Trial]:
         """The trials of a sweep's points, the arms' order reversed in every second seed."""

@@ -21,6 +21,7 @@ IN_BATCHES_OF = (
 )
 LOSSES = "losses.jsonl"
 REPLIES = "replies.jsonl"
+JUDGEMENTS = "judgements.jsonl"
 LOG = "log.txt"
 VALIDATION = "validation.jsonl"
 CHECKPOINTS = "checkpoints"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -15,9 +17,11 @@ from harness.benchmark_tasks import missing_files
 from harness.config import Comparison
 from harness.errors import UserError
 from harness.hub import endpoint, is_downloaded, why_unreachable
+from harness.judge_plugins import GROUP, find_plugin, plugin_names
 from harness.machine import choose_device, machine
 from harness.rules import TOY
 from pipelines.data.sources import is_local
+from pipelines.judge_settings import CommandJudge, LlmJudge, PluginJudge
 from pipelines.locations import PACKAGE_PREFIX
 
 _HUB_ID = re.compile(r"^[\w][\w.-]*(/[\w][\w.-]*)?$")
@@ -53,6 +57,7 @@ def requirements(comparison: Comparison) -> list[Requirement]:
         *_of_model(comparison),
         *_of_data(comparison),
         *_of_benchmarks(comparison),
+        *_of_judges(comparison),
         *_of_packages(comparison),
         *_of_trainers(comparison),
     ]
@@ -135,6 +140,20 @@ def _of_benchmarks(comparison: Comparison) -> Iterator[Requirement]:
                 )
         except UserError as error:
             yield Requirement(f"{key}: {error}")
+
+
+def _of_judges(comparison: Comparison) -> Iterator[Requirement]:
+    for place, judge in enumerate(comparison.evaluations.judges):
+        key = f"evaluations.judges.{place}"
+        if isinstance(judge, CommandJudge) and shutil.which(judge.command[0]) is None:
+            yield Requirement(f"{key}.command: there is no program {judge.command[0]!r} here.")
+        if isinstance(judge, LlmJudge) and judge.api_key_env and not os.environ.get(judge.api_key_env):
+            yield Requirement(f"{key}.api_key_env: the environment variable {judge.api_key_env} is not set.")
+        if isinstance(judge, PluginJudge) and find_plugin(judge.plugin) is None:
+            known = ", ".join(plugin_names()) or "none"
+            yield Requirement(
+                f"{key}.plugin: no installed package has the judge {judge.plugin!r} (entry points in {GROUP}: {known})."
+            )
 
 
 def _of_packages(comparison: Comparison) -> Iterator[Requirement]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from harness.budget_rules import broken_budget_rules
 from harness.config import ArmStage, Comparison
@@ -11,6 +12,7 @@ from harness.differences import SFT_KEYS, TUNING, undeclared
 from harness.measured import is_measured, measured_metrics, where_measured
 from harness.metrics import METRICS, metric
 from harness.trainer_fields import all_argument_names, objections
+from pipelines.judge_settings import LlmJudge
 
 CONTROLS = ("base", "sft")
 # An arm's name is an outcome of the verdict, beside these.
@@ -39,6 +41,7 @@ def broken_rules(comparison: Comparison) -> Broken:
     yield from broken_budget_rules(comparison)
     yield from _controls(comparison)
     yield from _evaluations(comparison)
+    yield from _judges(comparison)
     yield from _decision(comparison)
     yield from _nightly(comparison)
     yield from _target(comparison)
@@ -282,6 +285,46 @@ def _evaluations(comparison: Comparison) -> Broken:
             "evaluations.generation.judges",
             f"must not name gold: it scores toy data only, got data.path {comparison.data.path!r}.",
         )
+
+
+def _judges(comparison: Comparison) -> Broken:
+    generation, judges = comparison.evaluations.generation, comparison.evaluations.judges
+    if judges and generation is None:
+        yield (
+            "evaluations.judges",
+            "must not be given without evaluations.generation: judges read stored replies.",
+        )
+        return
+    for place, judge in enumerate(judges):
+        key = f"evaluations.judges.{place}"
+        if judge.name in [other.name for other in judges[:place]]:
+            yield f"{key}.name", f"must be another than every other judge's, got {judge.name!r} twice."
+        if judge.replies == "sampled" and generation and not generation.sampled:
+            yield f"{key}.replies", "must not be sampled unless evaluations.generation.sampled is true."
+        if judge.kind == "gold" and comparison.data.path != TOY:
+            yield (
+                f"{key}.kind",
+                f"must not be gold: it scores toy data only, got data.path {comparison.data.path!r}.",
+            )
+        if isinstance(judge, LlmJudge):
+            yield from _endpoint(key, judge)
+
+
+def _endpoint(key: str, judge: LlmJudge) -> Broken:
+    url = urlsplit(judge.base_url)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        yield f"{key}.base_url", f"must begin with http:// or https:// and a host, got {judge.base_url!r}."
+    elif "@" in url.netloc or url.query or url.fragment:
+        # Not shown: it may hold a key.
+        yield (
+            f"{key}.base_url",
+            "must hold no user, password or query: name the key's variable in api_key_env.",
+        )
+    taken = sorted({"model", "messages", "stream", "n"} & judge.parameters.keys())
+    if taken:
+        yield f"{key}.parameters", f"must not hold {', '.join(taken)}: the judge sets them."
+    if judge.most_answer_tokens is None:
+        yield f"{key}.parameters", "must hold max_tokens or max_completion_tokens, a whole number above 0."
 
 
 def _decision(comparison: Comparison) -> Broken:

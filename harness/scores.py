@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.intervals import FloatArray, cluster_means
 from harness.items import Column
-from harness.metrics import METRICS, TRAIN_PREFIX, is_metric, metric
+from harness.metrics import METRICS, TRAIN_PREFIX, WIN_PREFIX, is_metric, metric
 from harness.plan import Trial
 from harness.results import Results
 from harness.verdict import Scores
@@ -62,9 +62,10 @@ def score_tables(results: Results, trials: list[Trial]) -> dict[str, Table]:
     """A table for each metric that at least one of the trials of a model was measured on."""
     columns: dict[str, dict[int | None, Column]] = {}
     for trial in trials:
-        for stage_id in trial.evaluations:
+        for stage_id in [*trial.evaluations, *trial.judgements]:
             for name, column in results.items.get(stage_id, {}).items():
-                if is_metric(name):
+                # Whom a win is against is not in the items: harness/win_rates.py has those tables.
+                if is_metric(name) and not name.startswith(WIN_PREFIX):
                     by_seed = columns.setdefault(name, {})
                     earlier = by_seed.get(trial.seed)
                     by_seed[trial.seed] = column if earlier is None else earlier.followed_by(column)

@@ -107,6 +107,10 @@ def _run(stage: Stage, folder: Path, meter: Meter) -> Outcome:
         from harness.evaluation.run import evaluate
 
         return evaluate(stage, folder, meter)
+    if stage.kind == "judge":
+        from harness.evaluation.judges.run import judge
+
+        return judge(stage, folder, meter)
     from pipelines.run import run_stage
 
     return run_stage(stage, folder, meter)

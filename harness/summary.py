@@ -37,6 +37,7 @@ from harness.summary_schema import (
 )
 from harness.sweep_summary import summarise_sweep
 from harness.verdict import UNFAIR, Verdict
+from harness.win_rates import win_rates, with_win_rates
 
 MEAN_ALPHA = 0.05  # intervals of single means are shown at 95 % whatever the verdict's alpha
 DECLARED_COST: dict[str, CostQuantity] = {
@@ -61,6 +62,7 @@ def make_summary(results: Results) -> Summary:
     """Summarise what was read; writes nothing."""
     trials = results.models()
     tables = {name: score_tables(results, of_model) for name, of_model in trials.items()}
+    tables = with_win_rates(results, tables)
     models = {
         name: ModelSummary(
             metrics={key: _metric_summary(key, table) for key, table in tables[name].items()},
@@ -108,6 +110,7 @@ def make_summary(results: Results) -> Summary:
         aa_control=aa_control(results, tables),
         outlier_seeds=outlier_seeds(results, tables),
         audit=audited,
+        win_rates=win_rates(results),
     )
     return summary.model_copy(
         update={

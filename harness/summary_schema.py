@@ -12,6 +12,7 @@ from harness.diagnostics_schema import NearTies, PreferenceDiagnostics, StationC
 from harness.learning_schema import Displacement, LearningPoint, TargetSummary
 from harness.metrics import Direction
 from harness.records import Missing, Status, write_json
+from harness.win_rate_schema import WinRate
 from pipelines.stages import DataOutcome, Strict
 
 SUMMARY = "summary.json"
@@ -306,6 +307,7 @@ class Summary(Strict):
         [],
         description="Other metrics, and other arms against the declared two; one family, corrected by Holm.",
     )
+    win_rates: list[WinRate] = Field([], description="What each judge says of each two models.")
     aa_control: AAControl | None = None
     claims: list[Claim] = Field([], description="Published claims, one or more rows each.")
     outlier_seeds: list[OutlierSeed] = Field([], description="Of the compared arms, on the primary metric.")

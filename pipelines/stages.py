@@ -9,7 +9,10 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
+
+from pipelines.judge_settings import Judge
+from pipelines.strict import Strict as Strict
 
 SCHEMA_VERSION = 1
 
@@ -26,15 +29,6 @@ ValidationMetric = Literal["preference_accuracy", "preference_margin", "chosen_n
 Split = Literal["train", "validation", "test"]
 RowForm = Literal["auto", "prompt", "messages", "implicit", "orca", "sharegpt"]
 Phase = Literal["load", "data", "reference", "train", "validate", "evaluate", "save"]
-
-
-class Strict(BaseModel):
-    """A model that refuses unknown keys and does not change after it was made.
-
-    Built when first used: a config error then does not wait for the models of records and outcomes.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, defer_build=True)
 
 
 class ModelSettings(Strict):
@@ -305,6 +299,13 @@ class EvaluateSettings(Strict):
     evaluation: Evaluation
 
 
+class JudgeSettings(Strict):
+    """One judge on the stored replies of one model, or of two."""
+
+    kind: Literal["judge"]
+    judge: Judge
+
+
 StageSettings = Annotated[
     TrainSettings
     | ReferenceSettings
@@ -312,7 +313,8 @@ StageSettings = Annotated[
     | PretrainSettings
     | ConvertSettings
     | PrepareSettings
-    | EvaluateSettings,
+    | EvaluateSettings
+    | JudgeSettings,
     Field(discriminator="kind"),
 ]
 
@@ -336,6 +338,10 @@ class StageInputs(Strict):
     base_evaluation: str | None = Field(
         None,
         description="The same evaluation on the base model, which this one is compared with, pair by pair.",
+    )
+    replies: str | None = Field(None, description="A judge's: the generation stage whose replies it reads.")
+    opponent: str | None = Field(
+        None, description="A comparing judge's: the generation stage whose replies it compares them with."
     )
 
     @property
@@ -523,9 +529,13 @@ class EvaluateOutcome(Strict):
     """Means over the items of `items.jsonl`, one for each metric that this evaluation measures."""
 
     kind: Literal["evaluate"] = "evaluate"
-    group: Literal["preference", "generation", "benchmarks", "drift"]
+    group: Literal["preference", "generation", "benchmarks", "drift", "judge"]
     means: dict[str, float] = Field(description="Metric name to mean over its items.")
     num_items: dict[str, int] = Field(description="Metric name to number of items behind its mean.")
+    num_judge_tokens: int | None = Field(
+        None,
+        description="Of a judge that pays for tokens: those of this stage; answers that were kept cost none.",
+    )
 
 
 Outcome = Annotated[

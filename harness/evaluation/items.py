@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.metrics import is_metric
-from pipelines.data.prepared import read_outcome, read_split
 from pipelines.errors import NotFinite, PipelineError
 from pipelines.stages import EvaluateOutcome, Split
 
@@ -38,6 +37,8 @@ def chosen_pairs(data: Path, split: Split, max_items: int | None) -> list[dict[s
     Raises:
         PipelineError: the split has no pairs.
     """
+    from pipelines.data.prepared import read_outcome, read_split  # heavy; judges need none of it
+
     # By the count: datasets 5.2 saves a split without rows but cannot load it again.
     if read_outcome(data).splits[split].num_pairs == 0:
         raise PipelineError(f"the {split} split has no pairs: there is nothing to evaluate on")
@@ -51,7 +52,7 @@ def prompt_id(pair: Mapping[str, Any]) -> str:
 
 
 def outcome_of(
-    group: Literal["preference", "generation", "benchmarks", "drift"], items: Iterable[Row]
+    group: Literal["preference", "generation", "benchmarks", "drift", "judge"], items: Iterable[Row]
 ) -> EvaluateOutcome:
     """The plain mean of every column that is a metric.
 

@@ -10,6 +10,7 @@ from harness.report.figures import MOST_MODELS, draw_quality
 from harness.report.page import Block, Bullets, Code, Figure, Paragraph, Section, Table, Text, cut
 from harness.report.stations import station_blocks
 from harness.report.view import View
+from harness.report.win_rates import win_rate_blocks
 from harness.summary_schema import MetricSummary
 
 MOST_METRICS, MOST_SEEDS = 18, 12
@@ -31,7 +32,8 @@ def quality_section(view: View) -> Section:
         "of these overlap. They are not clipped to a metric's range."
     )
     blocks = [_figure(view, names), Paragraph(note), *_table(view, names), Bullets(explained)]
-    return Section("Quality", [*blocks, *diagnostics_blocks(view), *exactness_blocks(view)])
+    more = [*win_rate_blocks(view), *diagnostics_blocks(view), *exactness_blocks(view)]
+    return Section("Quality", [*blocks, *more])
 
 
 def lost_section(view: View) -> Section:

@@ -33,6 +33,7 @@ from pipelines.stages import (
     DroppedRows,
     EvaluateOutcome,
     EvaluateSettings,
+    JudgeSettings,
     PretrainOutcome,
     ReferenceOutcome,
     SplitCount,
@@ -64,6 +65,7 @@ class Run:
         groups: Groups of evaluations that the config has.
         replies: Texts that stand in for replies, in turn.
         changes: Further keys of the config.
+        judges: Entries of `evaluations.judges`.
         chosen: Of a sweep: the chosen point of each arm.
     """
 
@@ -78,6 +80,7 @@ class Run:
     arms: list[str] | None = None
     decision: dict[str, Any] = field(default_factory=lambda: {"metric": "gold_score", "margin": 0.02})
     changes: dict[str, Any] = field(default_factory=dict)
+    judges: tuple[dict[str, Any], ...] = ()
     chosen: dict[str, int] = field(default_factory=dict)
 
     def comparison(self) -> Comparison:
@@ -85,6 +88,7 @@ class Run:
             "preference": {} if "preference" in self.groups else None,
             "generation": {"judges": ["gold"]} if "generation" in self.groups else None,
             "benchmarks": {"tasks": ["toy_task"]} if "benchmarks" in self.groups else None,
+            "judges": list(self.judges),
         }
         content: dict[str, Any] = {
             "schema": 1,
@@ -168,6 +172,8 @@ def _outcome(plan: Plan, stage: Stage, folder: Path, run: Run) -> Any:
     if isinstance(settings, CalibrateSettings):
         seconds = {"sft": 0.2, "dpo": 0.5, "orpo": 0.4}[settings.stage.kind]
         return CalibrateOutcome(step_seconds=[seconds] * (settings.num_steps - 1), start_seconds=0.1)
+    if isinstance(settings, JudgeSettings):
+        return _judge(stage, settings, folder)
     if settings.kind == "reference":
         return ReferenceOutcome(num_pairs=100, num_reference_tokens=12_000)
     if settings.kind == "data":
@@ -250,6 +256,35 @@ def _evaluate(trial: Trial, settings: EvaluateSettings, folder: Path, run: Run) 
     )
 
 
+def _judge(stage: Stage, settings: JudgeSettings, folder: Path) -> EvaluateOutcome:
+    """A judge that goes by the gold score; one that compares is drawn to what it is shown first and to length."""
+    own, other = (
+        _read_rows(folder / name / ITEMS) if name else []
+        for name in (stage.inputs.replies, stage.inputs.opponent)
+    )
+    random = np.random.default_rng(len(settings.judge.name))
+    name = settings.judge.name
+    rows: list[dict[str, Any]] = []
+    for place, row in enumerate(own):
+        about = {"item": row["item"], "prompt": row["item"], "category": f"kind {place % 3}"}
+        if not other:
+            rows.append(about | {f"score_{name}": row["gold_score"], "num_tokens": 30 + place % 7})
+            continue
+        gain = 20 * (row["gold_score"] - other[place]["gold_score"])
+        first, last = (float(random.random() < 1 / (1 + np.exp(-gain + shift))) for shift in (-0.5, 0.5))
+        about |= {"length_difference": place % 5 - 2, "unparsable": int(place % 20 == 0)}
+        if place % 20:
+            win = first if first == last else 0.5
+            about |= {f"win_rate_{name}": win, "win_shown_first": first, "win_shown_last": last}
+        rows.append(about)
+    _write_rows(folder / stage.id / ITEMS, rows)
+    metric = f"win_rate_{name}" if other else f"score_{name}"
+    values = [row[metric] for row in rows if metric in row]
+    return EvaluateOutcome(
+        group="judge", means={metric: sum(values) / len(values)}, num_items={metric: len(values)}
+    )
+
+
 def _reply(item: str, place: int, run: Run) -> dict[str, Any]:
     text = run.replies[place % len(run.replies)]
     return {
@@ -308,6 +343,10 @@ def _write(
         started_at="2026-11-24T01:00:00+00:00",
     )
     write_record(folder / stage.id, record)
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

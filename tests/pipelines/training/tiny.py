@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,39 +21,12 @@ from pipelines.stages import (
     StageInputs,
     TrainSettings,
 )
+from tests.pipelines.training.silent import Silent as Silent
 from tests.stock_orpo import ORPO
 
 VOCABULARY = 32
 PAD, EOS = 0, 1
 BASE, DATA, SFT = "pretrain-000000000000", "data-000000000000", "sft-000000000000"
-
-
-class Silent:
-    """An observer that remembers the phases."""
-
-    def __init__(self) -> None:
-        self.phases: list[str] = []
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        self.phases.append(name)
-        yield
-
-    @contextmanager
-    def aside(self, name: str) -> Iterator[None]:
-        yield
-
-    def progress(self, done: int, total: int) -> None:
-        pass
-
-    def seconds(self) -> dict[str, float]:
-        return {}
-
-    def state(self) -> dict[str, Any]:
-        return {"phases": list(self.phases)}
-
-    def resume(self, state: dict[str, Any]) -> None:
-        self.resumed = state
 
 
 def tokenizer() -> PreTrainedTokenizerFast:

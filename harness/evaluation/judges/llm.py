@@ -1,0 +1,134 @@
+"""A judge model behind an endpoint: asked in both orders, within a declared number of tokens, nothing asked twice."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from harness.evaluation.judges.answers import FOLDER, KeptAnswer, KeptAnswers, key_of
+from harness.evaluation.judges.endpoint import Endpoint, Messages
+from harness.evaluation.judges.interface import Judgement, Match
+from harness.evaluation.judges.verdicts import both_orders, judgement
+from pipelines.errors import PipelineError
+from pipelines.judge_settings import LlmJudge
+
+BYTES_PER_TOKEN = 4  # of usual text, for the budget; no byte-level tokenizer makes more tokens than bytes
+TOKENS_A_MESSAGE = 16  # roles and separators, generously
+Progress = Callable[[int, int], None]
+
+
+class Llm:
+    """Compares replies by asking a model.
+
+    Args:
+        settings: Which model, and how much it may cost.
+        results: The comparison's results folder; answers are kept beside it.
+        progress: Told how many requests are done.
+        endpoint: Who is asked; by default that of the settings.
+    """
+
+    def __init__(
+        self, settings: LlmJudge, results: Path, progress: Progress, endpoint: Endpoint | None = None
+    ) -> None:
+        self._settings, self._progress = settings, progress
+        self._stopped = threading.Event()
+        self._endpoint = endpoint or Endpoint(settings, sleep=self._sleep)
+        path = results.resolve().parent / FOLDER / f"{settings.name}.jsonl"
+        self._kept = KeptAnswers(path, results.resolve().name)
+        self._reserved = 0
+        self._changed = threading.Condition()  # guards what is spent and reserved
+        self._spent_before = self._kept.spent
+        self.tokens_spent = 0
+
+    def compare(self, matches: Sequence[Match]) -> list[Judgement]:
+        """Position-consistent verdicts.
+
+        Raises:
+            EndpointUnreachable: the endpoint gives no answers.
+            PipelineError: it refuses, or the answers would cost more than the cap.
+        """
+        orders = [both_orders(self._settings.instructions, match) for match in matches]
+        self._ask([messages for pair in orders for messages in pair])
+        return [judgement(*(self._answer(messages).text for messages in pair)) for pair in orders]
+
+    def _ask(self, requests: list[Messages]) -> None:
+        """Get the answers that are not kept yet, the budget said before."""
+        wanted = {self._key(messages): messages for messages in requests}
+        new = {key: messages for key, messages in wanted.items() if self._kept.get(key) is None}
+        about = sum(self._about(messages) for messages in new.values())
+        cap, spent = self._settings.token_cap, self._kept.spent
+        print(  # noqa: T201
+            f"judge {self._settings.name}: {len(new)} requests, about {about} tokens; {len(wanted) - len(new)} answers are kept; "
+            f"{spent} of token_cap {cap} are spent",
+            flush=True,
+        )
+        if spent + about > cap:
+            raise PipelineError(
+                f"judge {self._settings.name}: {len(new)} requests would cost about {about} tokens, and token_cap ({cap}) leaves "
+                f"{max(0, cap - spent)}. Nothing was asked; raise token_cap"
+            )
+        with ThreadPoolExecutor(self._settings.concurrency) as pool:
+            waiting = [pool.submit(self._get, key, messages) for key, messages in new.items()]
+            try:
+                for done, one in enumerate(as_completed(waiting), start=1):
+                    one.result()
+                    self._progress(done, len(waiting))
+            except BaseException:
+                self._stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _get(self, key: str, messages: Messages) -> None:
+        most = self._most(messages)
+        self._reserve(most)
+        try:
+            found = self._endpoint.complete(messages)
+            cost = most if found.num_tokens is None else found.num_tokens
+            self._kept.keep(key, KeptAnswer(found.text, cost))
+            self.tokens_spent = self._kept.spent - self._spent_before
+        finally:
+            with self._changed:
+                self._reserved -= most
+                self._changed.notify_all()
+
+    def _reserve(self, most: int) -> None:
+        """Wait until the cap surely bears one more request, which it may when those under way have cost less."""
+        cap = self._settings.token_cap
+        with self._changed:
+            while self._kept.spent + self._reserved + most > cap:
+                if not self._reserved:
+                    raise PipelineError(
+                        f"judge {self._settings.name}: the next request might exceed token_cap ({cap}), of which "
+                        f"{self._kept.spent} are spent. The answers that were had are kept; raise token_cap"
+                    )
+                self._changed.wait()
+            self._reserved += most
+
+    def _sleep(self, seconds: float) -> None:
+        if self._stopped.wait(seconds):
+            raise PipelineError(f"judge {self._settings.name}: given up, as another request failed")
+
+    def _answer(self, messages: Messages) -> KeptAnswer:
+        found = self._kept.get(self._key(messages))
+        assert found is not None
+        return found
+
+    def _key(self, messages: Messages) -> str:
+        settings = self._settings
+        return key_of([settings.base_url, settings.model, settings.parameters, messages])
+
+    def _about(self, messages: Messages) -> int:
+        return math.ceil(_bytes(messages) / BYTES_PER_TOKEN) + self._overhead(messages)
+
+    def _most(self, messages: Messages) -> int:
+        return _bytes(messages) + self._overhead(messages)
+
+    def _overhead(self, messages: Messages) -> int:
+        return (self._settings.most_answer_tokens or 0) + TOKENS_A_MESSAGE * len(messages)
+
+
+def _bytes(messages: Messages) -> int:
+    return sum(len(message["content"].encode("utf-8", "replace")) for message in messages)

@@ -1,0 +1,140 @@
+"""Runs one judge on the stored replies of one model, or of two: no model is loaded but the judge's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.evaluation.items import Row, outcome_of, write_rows
+from harness.evaluation.judges.interface import (
+    ComparingJudge,
+    Judgement,
+    Match,
+    Reply,
+    ScoringJudge,
+    checked_score,
+    checked_win,
+)
+from harness.evaluation.judges.make import make_judge
+from harness.evaluation.judges.stored import StoredReply, stored_replies
+from harness.metrics import SCORE_PREFIX, WIN_PREFIX
+from harness.records import ITEMS, JUDGEMENTS, PROMPT
+from pipelines.errors import PipelineError
+from pipelines.stages import EvaluateOutcome, JudgeSettings, Observer, Stage
+
+MOST_ANSWER_CHARACTERS = 2000  # of what a judge wrote, as it is kept
+
+
+def judge(stage: Stage, folder: Path, observer: Observer) -> EvaluateOutcome:
+    """Judge, and write `items.jsonl`, one row an item, and what the judge wrote, into `folder`.
+
+    Args:
+        stage: A judge's stage.
+        folder: Its folder; those of the replies lie beside it.
+        observer: Told of phases and progress.
+
+    Raises:
+        PipelineError: the replies cannot be read, or the judge cannot serve or gives what is no score or verdict.
+    """
+    settings = stage.settings
+    assert isinstance(settings, JudgeSettings)
+    assert stage.inputs.replies is not None
+    with observer.phase("data"):
+        own = stored_replies(folder.parent / stage.inputs.replies, settings.judge.replies)
+        opponent = stage.inputs.opponent
+        others = stored_replies(folder.parent / opponent, settings.judge.replies) if opponent else {}
+    with observer.phase("load"):
+        made = make_judge(stage, folder, observer)
+    name = settings.judge.name
+    with observer.phase("evaluate"):
+        logs: list[Row] = []
+        if opponent is None:
+            rows = _scored(name, made, own)
+        else:
+            rows, logs = _compared(name, made, own, others)
+    with observer.phase("save"):
+        spent = getattr(made, "tokens_spent", None)
+        outcome = outcome_of("judge", rows).model_copy(update={"num_judge_tokens": spent})
+        write_rows(folder / ITEMS, rows)
+        if logs:
+            write_rows(folder / JUDGEMENTS, logs)
+    return outcome
+
+
+def _scored(name: str, made: ScoringJudge | ComparingJudge, own: Mapping[str, StoredReply]) -> list[Row]:
+    """A row a reply: its score and its length."""
+    if not isinstance(made, ScoringJudge):
+        raise PipelineError(f"judge {name}: has no method `score`. Give it `mode: compare`")
+    replies = [Reply(one.item, one.prompt, one.reply, one.category) for one in own.values()]
+    scores = list(made.score(replies))
+    _check_number(name, scores, len(replies))
+    return [
+        _about(one)
+        | {
+            SCORE_PREFIX + name: checked_score(score, f"judge {name}, item {one.item}"),
+            "num_tokens": one.num_tokens,
+        }
+        for one, score in zip(own.values(), scores, strict=True)
+    ]
+
+
+def _compared(
+    name: str,
+    made: ScoringJudge | ComparingJudge,
+    own: Mapping[str, StoredReply],
+    others: Mapping[str, StoredReply],
+) -> tuple[list[Row], list[Row]]:
+    """A row a match: who won, and by how much the first reply is longer; and what the judge wrote."""
+    if not isinstance(made, ComparingJudge):
+        raise PipelineError(f"judge {name}: has no method `compare`. Give it `mode: score`")
+    items = [item for item in own if item in others]
+    if not items:
+        raise PipelineError(f"judge {name}: the two models answered no prompt in common")
+    sides = [(own[item], others[item]) for item in items]
+    matches = [Match(one.item, one.prompt, one.reply, two.reply, one.category) for one, two in sides]
+    judged = list(made.compare(matches))
+    _check_number(name, judged, len(matches))
+    rows: list[Row] = [
+        _about(one)
+        | _verdict(name, verdict, one.item)
+        | {"length_difference": one.num_tokens - two.num_tokens}
+        for (one, two), verdict in zip(sides, judged, strict=True)
+    ]
+    logs: list[Row] = [
+        {"item": item, "win": verdict.win, "answers": [_kept(text) for text in verdict.answers]}
+        for item, verdict in zip(items, judged, strict=True)
+        if verdict.answers
+    ]
+    return rows, logs
+
+
+def _about(reply: StoredReply) -> dict[str, Any]:
+    category = {} if reply.category is None else {"category": reply.category}
+    return {"item": reply.item, PROMPT: reply.prompt_id, **category}
+
+
+def _verdict(name: str, verdict: Any, item: str) -> dict[str, Any]:
+    where = f"judge {name}, item {item}"
+    if not isinstance(verdict, Judgement):
+        raise PipelineError(f"{where}: must be a Judgement, got {type(verdict).__name__}")
+    win = checked_win(verdict.win, where)
+    row: dict[str, Any] = {"unparsable": int(win is None)}
+    if win is not None:
+        row[WIN_PREFIX + name] = win
+        if verdict.by_order is not None:
+            row["win_shown_first"], row["win_shown_last"] = (
+                checked_win(one, where) for one in verdict.by_order
+            )
+    return row
+
+
+def _check_number(name: str, found: list[Any], expected: int) -> None:
+    if len(found) != expected:
+        raise PipelineError(f"judge {name}: must answer once for each of {expected} items, got {len(found)}")
+
+
+def _kept(text: str) -> str:
+    """What a judge wrote, of bounded length; JSON lets it write halves of characters that no file can hold."""
+    whole = text[:MOST_ANSWER_CHARACTERS].encode("utf-8", "replace").decode()
+    return whole if len(text) <= MOST_ANSWER_CHARACTERS else f"{whole}… [cut, {len(text)} characters]"

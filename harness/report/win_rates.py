@@ -1,0 +1,84 @@
+"""Win rates: what each judge says of each two models, and what may have misled it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.numbers import interval, number, with_interval
+from harness.report.page import Block, Bullets, Code, Heading, Paragraph, Table, Text, cut
+from harness.report.view import View
+from harness.win_rate_schema import Rate, WinRate
+
+MOST_CATEGORIES = 20
+
+INTRO = (
+    "How often a judge prefers the first model's reply to the second's, ties half, with a 95 % interval for other seeds and other "
+    "prompts; above 0.5 the first wins more. Not corrected for the number of rows. At equal length: what a logistic model with "
+    "the length difference as a covariate expects where both replies are equally long. Shown first: how often the reply that the "
+    "judge saw first won, ties half; 0.5 is no bias. A judge that is asked in both orders and contradicts itself gives a tie."
+)
+
+
+def win_rate_blocks(view: View) -> Iterator[Block]:
+    """A table of every judge and pair, categories where the data has them; nothing without judges."""
+    found = view.summary.win_rates
+    if not found:
+        return
+    yield Heading("Win rates")
+    yield Paragraph(INTRO)
+    head = ["judge", "pair", "win rate", "95 % interval", "win / tie / loss", "at equal length"]
+    head += ["shown first", "contradicts itself", "no verdict", "seeds", "prompts"]
+    rows = [_row(one) for one in found]
+    yield from cut(Table(head, rows, align="ll" + "r" * 9), view.export)
+    reasons = [
+        (Code(one.judge), f", {_pair(one)}: no rate at equal length, {one.length_reason}")
+        for one in found
+        if one.length_reason
+    ]
+    if reasons:
+        yield Bullets(reasons)
+    yield from _categories(view, found)
+
+
+def _row(one: WinRate) -> tuple[Text, ...]:
+    rate = one.rate
+    return (
+        Code(one.judge),
+        _pair(one),
+        with_interval(rate.mean, rate.low, rate.high),
+        interval(rate.low, rate.high),
+        " / ".join(number(share) for share in (one.wins, one.ties, one.losses)),
+        _rate_text(one.length_controlled),
+        _rate_text(one.position_bias),
+        "" if one.inconsistent is None else number(one.inconsistent),
+        str(one.num_unparsable),
+        str(one.num_seeds),
+        str(one.num_items),
+    )
+
+
+def _categories(view: View, found: list[WinRate]) -> Iterator[Block]:
+    rows: list[tuple[Text, ...]] = []
+    for one in found:
+        for each in one.categories[:MOST_CATEGORIES]:
+            rows.append(
+                (Code(each.category), Code(one.judge), _pair(one), _rate_text(each.rate), str(each.num_items))
+            )
+        if len(one.categories) > MOST_CATEGORIES:
+            more = f"and {len(one.categories) - MOST_CATEGORIES} smaller ones"
+            rows.append((more, Code(one.judge), _pair(one), "", ""))
+    if rows:
+        caption = "By category of the prompt, the largest first; small ones say little."
+        head = ["category", "judge", "pair", "win rate (95 % interval)", "prompts"]
+        yield from cut(Table(head, rows, align="lllrr", caption=caption), view.export)
+
+
+def _pair(one: WinRate) -> str:
+    return f"{one.pair[0]} against {one.pair[1]}"
+
+
+def _rate_text(rate: Rate | None) -> str:
+    if rate is None:
+        return ""
+    bounds = f" ({interval(rate.low, rate.high)})" if rate.low is not None else ""
+    return f"{with_interval(rate.mean, rate.low, rate.high)}{bounds}"

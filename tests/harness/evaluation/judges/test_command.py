@@ -1,0 +1,200 @@
+"""A judge that is a program: its answers become items, and whatever it does wrong is one clear line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+
+from pipelines.errors import PipelineError
+from tests.harness.evaluation.judges import stored
+
+READ = "import json, sys\nrows = [json.loads(line) for line in sys.stdin]\n"
+WRITE = "for row in rows: print(json.dumps({'item': row['item'], 'score': len(row['reply'])}))\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    stored.write_both(tmp_path)
+    return tmp_path
+
+
+def settings(root: Path, program: str, *arguments: str, **more: Any) -> dict[str, Any]:
+    """The config of a judge that runs a Python program."""
+    path = root / "judge.py"
+    path.write_text(program)
+    return {"name": "x", "kind": "command", "command": [sys.executable, str(path), *arguments], **more}
+
+
+def test_scores_become_items_whose_mean_is_one_pandas_line(root: Path) -> None:
+    outcome, folder = stored.run_judge(root, settings(root, READ + WRITE))
+    table = pandas.read_json(folder / "items.jsonl", lines=True)
+    assert list(table["score_x"]) == [len(text) for text in stored.REPLIES[stored.OWN]]
+    assert outcome.means == {"score_x": pytest.approx(table["score_x"].mean())}
+    assert outcome.num_items == {"score_x": 4}
+    assert outcome.group == "judge"
+    assert list(table["num_tokens"]) == [1, 4, 1, 4]
+    assert table["prompt"].nunique() == 3  # two items come from one prompt
+    assert sorted(path.name for path in folder.iterdir()) == ["items.jsonl"]
+
+
+def test_the_program_may_answer_in_any_order_and_reads_what_the_model_was_asked(root: Path) -> None:
+    program = READ + (
+        "assert set(rows[0]) == {'item', 'prompt', 'reply', 'category'}, rows[0]\n"
+        "assert rows[0]['prompt'] == 'What is two and two?'\n"
+        "rows.reverse()\n\nprint()\n" + WRITE
+    )
+    outcome, _ = stored.run_judge(root, settings(root, program))
+    assert outcome.num_items == {"score_x": 4}
+
+
+def test_sampled_replies_are_read_where_the_config_says_so(root: Path) -> None:
+    greedy, _ = stored.run_judge(root, settings(root, READ + WRITE), name="greedy")
+    sampled, _ = stored.run_judge(root, settings(root, READ + WRITE, replies="sampled"), name="sampled")
+    assert sampled.means["score_x"] == greedy.means["score_x"] + len(" (sampled)")
+
+
+def test_files_stand_for_input_and_output_where_the_arguments_name_them(root: Path) -> None:
+    program = (
+        "import json, sys\nprint('noise that is no answer')\n"
+        "with open(sys.argv[1]) as given, open(sys.argv[2], 'w') as taken:\n"
+        "    for line in given:\n"
+        "        print(json.dumps({'item': json.loads(line)['item'], 'score': 1}), file=taken)\n"
+    )
+    outcome, _ = stored.run_judge(root, settings(root, program, "{input}", "{output}"))
+    assert outcome.means == {"score_x": 1.0}
+
+
+def test_a_comparison_keeps_wins_lengths_and_what_the_program_wrote(root: Path) -> None:
+    program = READ + (
+        "for row, win in zip(rows, (1, 0.5, 0, None)):\n"
+        "    print(json.dumps({'item': row['item'], 'win': win, 'answer': row['first'] + '\\ud800'}))\n"
+    )
+    outcome, folder = stored.run_judge(root, settings(root, program, mode="compare"), opponent=stored.OTHER)
+    assert outcome.means == {"win_rate_x": 0.5}
+    assert outcome.num_items == {"win_rate_x": 3}
+    table = pandas.read_json(folder / "items.jsonl", lines=True)
+    assert table["win_rate_x"].mean() == 0.5
+    assert list(table["length_difference"]) == [-2, 3, 0, 3]
+    assert list(table["unparsable"]) == [0, 0, 0, 1]
+    assert stored.rows(folder / "judgements.jsonl")[0] == {"item": "i0", "win": 1.0, "answers": ["Four.?"]}
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (
+            "import sys; sys.exit(3)",
+            "its command ended with exit code 3; the stage's log.txt has what it said",
+        ),
+        ("import os; os.kill(os.getpid(), 9)", "its command was ended by signal 9"),
+        ("pass", "wrote nothing for 4 of 4 items, i0 first"),
+        (
+            "print('Sure! Here are my scores:')",
+            "line 1 of what its command wrote is not JSON: 'Sure! Here are",
+        ),
+        ("print('[' * 100000)", "line 1 of what its command wrote is not JSON"),
+        ('print(\'{"item": "i9", "score": 1}\')', "line 1 .* must have the `item` of one that it was given"),
+        ("print('[1]')", "line 1 .* must have the `item`"),
+        ('print(\'{"item": "i0", "score": 1}\\n\' * 2)', "line 2 .* has the item i0 again"),
+        (
+            READ + WRITE.replace("len(row['reply'])", "'9'"),
+            "item i0, score: must be a finite number, got '9'",
+        ),
+        (READ + WRITE.replace("len(row['reply'])", "float('nan')"), "must be a finite number, got nan"),
+        (READ + WRITE.replace("len(row['reply'])", "10 ** 400"), "must be a finite number, got 1000"),
+        (READ + WRITE.replace("len(row['reply'])", "True"), "must be a finite number, got True"),
+        (READ + WRITE.replace("'score'", "'grade'"), "must be a finite number, got None"),
+        ("import sys; sys.stdout.buffer.write(b'\\xff\\xfe')", "is not JSON"),
+    ],
+)
+def test_what_a_program_does_wrong_is_one_line(root: Path, program: str, said: str) -> None:
+    with pytest.raises(PipelineError, match=said) as raised:
+        stored.run_judge(root, settings(root, program))
+    assert "\n" not in str(raised.value)
+    assert str(raised.value).startswith("judge x")
+    assert list((root / "judge-000000000000").iterdir()) == []
+
+
+@pytest.mark.parametrize("win", ["0.7", "True", "'A'"])
+def test_a_win_is_one_of_three_numbers_or_null(root: Path, win: str) -> None:
+    program = READ + f"for row in rows: print(json.dumps({{'item': row['item'], 'win': {win}}}))\n"
+    with pytest.raises(PipelineError, match=r"item i0, win: must be 1, 0\.5, 0 or null"):
+        stored.run_judge(root, settings(root, program, mode="compare"), opponent=stored.OTHER)
+
+
+def test_a_program_that_does_not_end_is_ended_with_all_that_it_started(root: Path) -> None:
+    program = (
+        "import os, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"open({str(root / 'pids')!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}')\n"
+        "time.sleep(600)\n"
+    )
+    with pytest.raises(PipelineError, match=r"ran longer than timeout_minutes \(0.02\)"):
+        stored.run_judge(root, settings(root, program, timeout_minutes=0.02))
+    assert all(ends(int(pid)) for pid in (root / "pids").read_text().split())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+def test_a_program_ends_with_the_stage_however_that_ends(root: Path) -> None:
+    program = (
+        f"import os, time\nopen({str(root / 'pid')!r}, 'w').write(str(os.getpid()) + ' ')\ntime.sleep(600)\n"
+    )
+    stage = (
+        "import sys; from pathlib import Path; from tests.harness.evaluation.judges import stored\n"
+        f"stored.run_judge(Path({str(root)!r}), {settings(root, program)!r})\n"
+    )
+    started = subprocess.Popen(
+        [sys.executable, "-c", stage], env=os.environ | {"PYTHONPATH": str(Path.cwd())}
+    )
+    while not (root / "pid").exists() or not (root / "pid").read_text().endswith(" "):
+        assert started.poll() is None
+        time.sleep(0.01)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    assert ends(int((root / "pid").read_text()))
+
+
+def ends(pid: int) -> bool:
+    """Whether a process that was killed is gone soon; it is ended in any case."""
+    for _ in range(1000):
+        if not is_running(pid):
+            return True
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    return False
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda folder: (folder / "replies.jsonl").unlink(),
+            "replies.jsonl: No such file .* Delete the folder",
+        ),
+        (lambda folder: (folder / "replies.jsonl").write_text("{"), "replies.jsonl: .* Delete the folder"),
+        (lambda folder: (folder / "replies.jsonl").write_text(""), "holds no greedy replies"),
+        (
+            lambda folder: (folder / "replies.jsonl").write_text('{"item": "i0", "temperature": 0}'),
+            "a row lacks",
+        ),
+    ],
+)
+def test_replies_that_cannot_be_read_say_which_folder_to_delete(root: Path, change: Any, said: str) -> None:
+    change(root / stored.OWN)
+    with pytest.raises(PipelineError, match=said):
+        stored.run_judge(root, settings(root, READ + WRITE))

@@ -1,0 +1,231 @@
+"""Win rates: planned once, recomputed from the items, and not misled by length or position without saying so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+import statsmodels.api as sm
+
+from harness.length_control import length_controlled
+from harness.matches import judged_pairs, reference_opponent
+from harness.plan import Plan, read_plan
+from harness.planning import make_plan
+from harness.report.view import View
+from harness.report.win_rates import win_rate_blocks
+from harness.results import read_results
+from harness.summary import make_summary
+from harness.win_rate_schema import WinRate
+from tests.harness.fixtures_results import Run, make_results
+
+GOLD = {"name": "gold", "kind": "gold"}
+COMPARING = {"name": "pairs", "kind": "command", "command": ["true"], "mode": "compare"}
+BOTH = Run(judges=(GOLD, COMPARING))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_results(tmp_path_factory.mktemp("judged"), BOTH)
+
+
+def stages(plan: Plan, model: str, judge: str) -> dict[int | None, list[str]]:
+    """Ids of a judge's stages on a model's replies, by seed."""
+    by_id = {stage.id: stage for stage in plan.stages}
+    return {
+        trial.seed: [one for one in trial.judgements if by_id[one].settings.judge.name == judge]  # type: ignore[union-attr]
+        for trial in plan.trials
+        if trial.name == model
+    }
+
+
+def items(folder: Path, stage_id: str) -> Any:
+    return pandas.read_json(folder / stage_id / "items.jsonl", lines=True)
+
+
+def rate(found: list[WinRate], judge: str, pair: tuple[str, str]) -> WinRate:
+    (one,) = (each for each in found if each.judge == judge and each.pair == pair)
+    return one
+
+
+def test_every_arm_meets_the_other_arm_and_both_controls(folder: Path) -> None:
+    summary = make_summary(read_results(folder))
+    pairs = [("orpo", "sft-dpo"), ("orpo", "sft"), ("orpo", "base"), ("sft-dpo", "sft"), ("sft-dpo", "base")]
+    assert [one.pair for one in summary.win_rates if one.judge == "gold"] == pairs
+    assert [one.pair for one in summary.win_rates if one.judge == "pairs"] == pairs
+
+
+def test_a_scoring_judge_runs_once_a_model_and_a_comparing_one_once_a_match() -> None:
+    plan = make_plan(BOTH.comparison())
+    judged = [stage for stage in plan.stages if stage.kind == "judge"]
+    assert sum(stage.inputs.opponent is None for stage in judged) == 3 * 3 + 1  # the base is shared
+    assert sum(stage.inputs.opponent is not None for stage in judged) == 3 * 5
+    assert [stage.kind for stage in plan.stages][-25:] == ["judge"] * 25
+    assert len(stages(plan, "sft-dpo", "pairs")[1]) == 2
+
+
+def test_a_judge_that_is_added_later_adds_its_own_stages_and_nothing_else() -> None:
+    before = {stage.id for stage in make_plan(Run().comparison()).stages}
+    after = {stage.id: stage.kind for stage in make_plan(BOTH.comparison()).stages}
+    assert before <= after.keys()
+    assert {after[one] for one in after.keys() - before} == {"judge"}
+
+
+def test_a_judges_identity_follows_what_it_says_and_not_how_long_it_may_take(tmp_path: Path) -> None:
+    script = tmp_path / "judge.py"
+
+    def ids(**changes: Any) -> set[str]:
+        judge = {**COMPARING, "command": ["python", str(script)], **changes}
+        plan = make_plan(Run(judges=(judge,)).comparison())
+        return {stage.id for stage in plan.stages if stage.kind == "judge"}
+
+    script.write_text("one")
+    first = ids()
+    assert ids(timeout_minutes=1) == first
+    script.write_text("two")
+    assert not ids() & first
+
+
+def test_the_win_rate_of_a_scoring_judge_is_one_pandas_line_over_two_files(folder: Path) -> None:
+    plan = read_plan(folder)
+    found = rate(make_summary(read_results(folder)).win_rates, "gold", ("orpo", "sft"))
+    ours, theirs = (stages(plan, model, "gold") for model in ("orpo", "sft"))
+    by_seed = []
+    for seed in range(3):
+        own, other = (items(folder, of[seed][0])["score_gold"] for of in (ours, theirs))
+        by_seed.append(((own > other) + 0.5 * (own == other)).mean())
+    assert found.rate.mean == pytest.approx(np.mean(by_seed), abs=1e-12)
+    assert found.wins + found.ties + found.losses == pytest.approx(1)
+    assert found.position_bias is None
+
+
+def test_the_win_rate_of_a_comparing_judge_is_the_mean_of_its_column(folder: Path) -> None:
+    plan = read_plan(folder)
+    found = rate(make_summary(read_results(folder)).win_rates, "pairs", ("orpo", "sft-dpo"))
+    tables = [items(folder, stages(plan, "orpo", "pairs")[seed][0]) for seed in range(3)]
+    assert found.rate.mean == pytest.approx(np.mean([table["win_rate_pairs"].mean() for table in tables]))
+    assert found.num_items == 57
+    assert found.num_unparsable == 9
+    assert found.rate.low is not None
+    whole = pandas.concat(tables)
+    shown_first = (whole["win_shown_first"] + 1 - whole["win_shown_last"]) / 2
+    assert found.position_bias is not None
+    assert found.position_bias.mean == pytest.approx(shown_first.mean())
+    decided = whole.dropna(subset="win_rate_pairs")
+    assert found.inconsistent == pytest.approx(
+        (decided["win_shown_first"] != decided["win_shown_last"]).mean()
+    )
+    assert found.position_bias.mean > 0.5
+
+
+def test_categories_have_win_rates_of_their_own(folder: Path) -> None:
+    plan = read_plan(folder)
+    found = rate(make_summary(read_results(folder)).win_rates, "pairs", ("orpo", "base"))
+    assert {one.category: one.num_items for one in found.categories} == {f"kind {n}": 19 for n in range(3)}
+    tables = [items(folder, stages(plan, "orpo", "pairs")[seed][2]) for seed in range(3)]
+    by_category = pandas.concat(tables).groupby("category")["win_rate_pairs"].mean()
+    assert {one.category: one.rate.mean for one in found.categories} == pytest.approx(by_category.to_dict())
+
+
+def test_the_metric_is_against_sft_alone_which_ties_with_itself(folder: Path) -> None:
+    summary = make_summary(read_results(folder))
+    for judge in ("gold", "pairs"):
+        against_sft = rate(summary.win_rates, judge, ("orpo", "sft"))
+        metrics = {name: model.metrics for name, model in summary.models().items()}
+        assert metrics["orpo"][f"win_rate_{judge}"].mean == against_sft.rate.mean
+        assert metrics["orpo"][f"win_rate_{judge}"].low == against_sft.rate.low
+        assert set(metrics["sft"][f"win_rate_{judge}"].by_seed) == {0.5}
+        assert f"win_rate_{judge}" not in metrics["base"]
+
+
+def test_a_win_rate_can_decide(tmp_path: Path) -> None:
+    run = Run(judges=(COMPARING,), seeds=5, decision={"metric": "win_rate_pairs", "margin": 0.02})
+    summary = make_summary(read_results(make_results(tmp_path, run)))
+    first, second = (summary.arms[name].metrics["win_rate_pairs"].mean for name in ("orpo", "sft-dpo"))
+    assert summary.verdict.difference == pytest.approx(first - second)
+    assert summary.verdict.num_items == 57
+    assert {contrast.pair for contrast in summary.baselines} == {("orpo", "sft"), ("sft-dpo", "sft")}
+
+
+def test_without_sft_alone_the_base_is_the_opponent() -> None:
+    comparison = Run(judges=(GOLD,), changes={"controls": ["base"]}).comparison()
+    assert reference_opponent(comparison) == "base"
+    assert ("orpo", "sft") not in judged_pairs(comparison)
+    assert reference_opponent(Run(changes={"controls": []}).comparison()) is None
+
+
+def test_seeds_that_failed_are_left_out(tmp_path: Path) -> None:
+    run = Run(judges=(GOLD, COMPARING), failed={("orpo", 1): ("failed", "broken")})
+    found = make_summary(read_results(make_results(tmp_path, run))).win_rates
+    assert {one.num_seeds for one in found if one.pair[0] == "orpo"} == {2}
+    assert {one.num_seeds for one in found if one.pair[0] == "sft-dpo"} == {3}
+
+
+def test_the_report_shows_rate_bias_and_length_and_hides_nothing_hostile(folder: Path) -> None:
+    results = read_results(folder)
+    view = View(results, make_summary(results))
+    text = repr(list(win_rate_blocks(view)))
+    for said in ("Win rates", "orpo against sft-dpo", "shown first", "at equal length", "kind 0"):
+        assert said in text
+
+
+def test_results_without_judges_have_no_win_rates(tmp_path: Path) -> None:
+    results = read_results(make_results(tmp_path))
+    summary = make_summary(results)
+    assert summary.win_rates == []
+    assert list(win_rate_blocks(View(results, summary))) == []
+
+
+def simulated(seeds: int, num_items: int, *, intercept: float, effect: float) -> tuple[Any, Any]:
+    """Wins drawn from the model itself, at length differences of standard deviation about 10."""
+    random = np.random.default_rng(3)
+    differences = random.normal(4, 10, (seeds, num_items))
+    odds = intercept + effect * np.tanh(differences / differences.std())
+    return (random.random(odds.shape) < 1 / (1 + np.exp(-odds))).astype(float), differences
+
+
+def test_the_length_controlled_rate_finds_the_intercept_that_made_the_wins() -> None:
+    wins, differences = simulated(4, 20_000, intercept=-0.5, effect=2.0)
+    found = length_controlled(wins, differences)
+    assert not isinstance(found, str)
+    assert wins.mean() > 0.5  # by length alone
+    assert found.values.mean() == pytest.approx(1 / (1 + np.exp(0.5)), abs=0.005)
+    assert found.effect == pytest.approx(2, abs=0.05)
+
+
+def test_the_scatter_of_the_influences_is_the_robust_error_of_statsmodels() -> None:
+    wins, differences = simulated(1, 400, intercept=0.3, effect=1.0)
+    found = length_controlled(wins, differences)
+    assert not isinstance(found, str)
+    design = sm.add_constant(np.tanh(differences.ravel() / differences.std()))
+    fitted = sm.GLM(wins.ravel(), design, family=sm.families.Binomial()).fit(cov_type="HC0")
+    rate = 1 / (1 + np.exp(-fitted.params[0]))
+    assert found.values.mean() == pytest.approx(rate, abs=1e-9)
+    error = found.values.std() / np.sqrt(found.values.size)
+    assert error == pytest.approx(rate * (1 - rate) * fitted.bse[0], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("wins", "differences", "said"),
+    [
+        ([[1, 0, 1, 0]], [[3, 3, 3, 3]], "do not differ in length"),
+        ([[1, 1, 1, 1]], [[1, 2, 3, 4]], "the same verdict"),
+        ([[0, 0, 1, 1]], [[-2, -1, 1, 2]], "does not converge"),
+    ],
+)
+def test_why_there_is_no_length_controlled_rate(wins: Any, differences: Any, said: str) -> None:
+    found = length_controlled(np.array(wins, dtype=float), np.array(differences, dtype=float))
+    assert isinstance(found, str)
+    assert said in found
+
+
+def test_ties_count_half_in_the_logistic_model() -> None:
+    differences = np.array([[-5.0, 5.0, -5.0, 5.0]])
+    found = length_controlled(np.array([[0.5, 0.5, 0.5, 0.5]]), differences)
+    assert found == "every match has the same verdict"
+    mixed = length_controlled(np.array([[0.5, 1.0, 0.0, 0.5]]), differences)
+    assert not isinstance(mixed, str)
+    assert mixed.values.mean() == pytest.approx(0.5)
+    assert mixed.effect > 0
