@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from harness.config import ArmStage, Comparison
 from harness.errors import UserError
 from harness.hostile import terminal
+from harness.matches import num_matches
 from harness.requirements import requirements, requirements_not_met
 from harness.rules import TOY
 from harness.sweep import points_of, sweep_metric
 from pipelines.data.splitting import SPLITS
 from pipelines.errors import PipelineError
-from pipelines.judge_settings import mode_of
+from pipelines.judge_settings import LlmJudge, mode_of
 
 if TYPE_CHECKING:
     from pipelines.data.inspect import Inspection
@@ -62,6 +63,8 @@ def check_lines(comparison: Comparison, *, arms: list[str] | None) -> Iterator[s
     for judge in groups.judges:
         does = "scores replies" if mode_of(judge) == "score" else "compares replies"
         yield _line("judge", f"{judge.name}: {judge.kind}, {does}")
+        if isinstance(judge, LlmJudge):
+            yield _line("", judge_budget(comparison, judge))
     decision = comparison.decision
     yield _line(
         "decision",
@@ -70,6 +73,20 @@ def check_lines(comparison: Comparison, *, arms: list[str] | None) -> Iterator[s
     )
     for requirement in requirements(comparison):
         yield f"not checked here: {requirement.text}"
+
+
+def judge_budget(comparison: Comparison, judge: LlmJudge) -> str:
+    """What a judge model may cost at most, in words; answers that are kept cost nothing."""
+    generation = comparison.evaluations.generation
+    assert generation is not None
+    runs = num_matches(comparison)
+    if generation.max_items is None:
+        requests = f"two requests for each {generation.split} prompt and each of {runs} matches of two models"
+    else:
+        requests = f"at most {2 * runs * generation.max_items:,} requests ({runs} matches of two models, {generation.max_items} prompts, both orders)"
+    return (
+        f"{judge.model} at {judge.base_url}: {requests}; it stops at {judge.token_cap:,} tokens (token_cap)"
+    )
 
 
 def look_at_data(comparison: Comparison) -> Inspection | None:

@@ -63,3 +63,8 @@ def judge_inputs(
         for trial, other in matched(*sides):
             inputs = StageInputs(replies=replies_of(trial), opponent=replies_of(other))
             yield places[trial.name, trial.seed], inputs
+
+
+def num_matches(comparison: Comparison) -> int:
+    """How many times a comparing judge runs: once for each two models and seed."""
+    return comparison.seeds * len(judged_pairs(comparison))

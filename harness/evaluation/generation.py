@@ -59,7 +59,9 @@ def measure_generation(
         if "gold" in evaluation.judges:
             gold = gold_scores(asked, texts)
         uids, ids = [pair["uid"] for pair in pairs], [prompt_id(pair) for pair in pairs]
-        return [_Answer(*parts) for parts in zip(uids, ids, asked, replies, texts, gold, strict=True)]
+        categories = [pair.get("category") for pair in pairs]
+        columns = (uids, ids, asked, replies, texts, gold, categories)
+        return [_Answer(*parts) for parts in zip(*columns, strict=True)]
 
     with observer.phase("evaluate"):
         greedy = answers(greedy_replies(model, prompts, limits, progress=observer.progress))
@@ -86,6 +88,7 @@ class _Answer:
     reply: Reply
     text: str
     gold: GoldScore | None
+    category: str | None
 
 
 def _traits(answer: _Answer, pair: dict[str, Any]) -> dict[str, float]:
@@ -117,8 +120,10 @@ def _sampled_columns(answer: _Answer) -> dict[str, float]:
 
 
 def _logged(answer: _Answer, *, temperature: int) -> Row:
+    category = {} if answer.category is None else {"category": answer.category}
     return {
         "item": answer.uid,
+        **category,
         "prompt": answer.prompt,
         "reply": answer.text,
         "temperature": temperature,

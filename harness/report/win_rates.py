@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from harness.numbers import interval, number, with_interval
-from harness.report.page import Block, Bullets, Code, Heading, Paragraph, Table, Text, cut
+from harness.records import JUDGEMENTS
+from harness.report.page import Block, Bullets, Code, Heading, Listing, Paragraph, Table, Text, cut
 from harness.report.view import View
 from harness.win_rate_schema import Rate, WinRate
+from pipelines.stages import JudgeSettings
 
-MOST_CATEGORIES = 20
+MOST_CATEGORIES, MOST_ANSWERS = 20, 3
 
 INTRO = (
     "How often a judge prefers the first model's reply to the second's, ties half, with a 95 % interval for other seeds and other "
@@ -38,6 +41,7 @@ def win_rate_blocks(view: View) -> Iterator[Block]:
     if reasons:
         yield Bullets(reasons)
     yield from _categories(view, found)
+    yield from _without_verdict(view)
 
 
 def _row(one: WinRate) -> tuple[Text, ...]:
@@ -71,6 +75,27 @@ def _categories(view: View, found: list[WinRate]) -> Iterator[Block]:
         caption = "By category of the prompt, the largest first; small ones say little."
         head = ["category", "judge", "pair", "win rate (95 % interval)", "prompts"]
         yield from cut(Table(head, rows, align="lllrr", caption=caption), view.export)
+
+
+def _without_verdict(view: View) -> Iterator[Block]:
+    """The first answers of each judge that hold no verdict, as text."""
+    for judge in view.results.plan.comparison.evaluations.judges:
+        answers = list(islice(_unread(view, judge.name), MOST_ANSWERS))
+        if answers:
+            yield Paragraph(("Without a verdict, first answers of ", Code(judge.name), ":"))
+            yield from (Listing(view.shown(text), limit=300, max_lines=5) for text in answers)
+
+
+def _unread(view: View, judge: str) -> Iterator[str]:
+    stage_ids = dict.fromkeys(
+        name for trials in view.models.values() for trial in trials for name in trial.judgements
+    )
+    for stage_id in stage_ids:
+        settings = view.results.stage(stage_id).settings
+        if isinstance(settings, JudgeSettings) and settings.judge.name == judge:
+            for row in view.results.rows(stage_id, JUDGEMENTS):
+                if row["win"] is None:
+                    yield " | ".join(row["answers"])
 
 
 def _pair(one: WinRate) -> str:

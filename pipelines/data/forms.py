@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pipelines.data.drops import Drop, Unusable
@@ -31,11 +31,16 @@ _LAST_TURN = "\n\nAssistant:"
 
 @dataclass(frozen=True)
 class Pair:
-    """A prompt, whose last message is the user's, and two replies to it."""
+    """A prompt, whose last message is the user's, and two replies to it.
+
+    Attributes:
+        category: The prompt's, where the row has one; win rates are shown by it, nothing else looks at it.
+    """
 
     prompt: list[Message]
     chosen: str
     rejected: str
+    category: str | None = None
 
 
 def readable(prompt: Sequence[Message]) -> str:
@@ -81,9 +86,14 @@ def pair_of(row: Row, form: Form) -> Pair | Drop:
     """The pair that a row (columns already renamed) holds in this form, or why it cannot serve."""
     try:
         pair = _READERS[form](row)
-        return _objection(pair) or pair
+        return _objection(pair) or replace(pair, category=_category(row))
     except Unusable as unusable:
         return unusable.reason
+
+
+def _category(row: Row) -> str | None:
+    value = row.get("category")
+    return value if isinstance(value, str) and value.strip() else None
 
 
 def _it_has(columns: Sequence[str]) -> str:

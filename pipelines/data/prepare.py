@@ -35,7 +35,7 @@ TEXTS = ("prompt_text", "chosen_text", "rejected_text")
 SCHEMA = pa.schema(
     [("uid", pa.string()), ("source_row", pa.int64())]
     + [(name, pa.list_(pa.int32())) for name in IDS]
-    + [(name, pa.string()) for name in TEXTS]
+    + [(name, pa.string()) for name in (*TEXTS, "category")]
 )
 
 
@@ -146,6 +146,7 @@ class _Writer:
             "source_row": number,
             **{name: getattr(fitted, name) for name in IDS},
             **dict(zip(TEXTS, (readable(pair.prompt), pair.chosen, pair.rejected), strict=True)),
+            "category": pair.category,
         }
 
 

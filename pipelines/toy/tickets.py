@@ -122,7 +122,7 @@ def make_pairs(num_pairs: int, *, seed: int) -> list[dict[str, str]]:
         seed: Draws everything; another seed gives other tickets.
 
     Returns:
-        Rows with `prompt`, `chosen`, `rejected`.
+        Rows with `prompt`, `chosen`, `rejected` and `category`, the team that handles the problem.
     """
     rng = random.Random(f"pairs {seed}")
     rows: dict[str, dict[str, str]] = {}
@@ -136,6 +136,7 @@ def make_pairs(num_pairs: int, *, seed: int) -> list[dict[str, str]]:
             "prompt": prompt,
             "chosen": reply_of(ticket, chosen, rng),
             "rejected": reply_of(ticket, rejected, rng),
+            "category": ticket.team,
         }
     return list(rows.values())
 
