@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from pipelines.strict import Strict
+from pipelines.stages import Strict
 
 
 class Rate(Strict):
