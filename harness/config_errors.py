@@ -13,6 +13,7 @@ from harness.config import ArmStage, Comparison, TrainingShape
 from harness.trainer_fields import all_argument_names
 
 Location = tuple[int | str, ...]
+TAG = "kind"  # the key that tells several models of one entry apart
 
 _MUST_BE = {
     "int_type": "a whole number",
@@ -79,6 +80,11 @@ def _sentence(error: ErrorDetails, content: dict[str, Any]) -> str:
     key = _written(location, content)
     details = error.get("ctx", {})
     got = f"got {shown(error['input'])}."
+    if location[-1] == "api_key_env":
+        # Whoever writes the key itself there must not find it in a log.
+        return f"{key} must be the name of an environment variable that holds the key, got something else (not shown)."
+    if kind.startswith("union_tag"):
+        return _tag_sentence(key, error)
     if kind == "extra_forbidden":
         return f"{key} is not a key of the config. {_right_key(location)}"
     if kind == "missing":
@@ -117,6 +123,14 @@ def _choice(key: str, error: ErrorDetails, location: Location) -> str:
     return f"{key} must be {listed}, got {shown(value)}.{hint}"
 
 
+def _tag_sentence(key: str, error: ErrorDetails) -> str:
+    """An entry of several kinds whose `kind` is none of them, or is missing."""
+    if error["type"] == "union_tag_not_found":
+        return f"{key}.kind is missing. It says which of the kinds that docs/config.md lists this is."
+    kinds = error["ctx"]["expected_tags"].replace("'", "")
+    return f"{key}.kind must be one of {kinds}, got {shown(error['ctx']['tag'])}."
+
+
 def _written(location: Location, content: Any) -> str:
     """A location as `--set` takes it, without the parts that pydantic adds for unions and dict keys."""
     parts: list[str] = []
@@ -124,6 +138,9 @@ def _written(location: Location, content: Any) -> str:
     for number, part in enumerate(location):
         inside = isinstance(here, dict) and part in here
         inside = inside or (isinstance(here, list) and isinstance(part, int) and part < len(here))
+        tagged = isinstance(here, dict) and here.get(TAG) == part and number > 0
+        if not inside and tagged and isinstance(location[number - 1], int):
+            continue  # which of several models pydantic took
         parts.append(str(part))
         if inside:
             here = here[part]
@@ -179,7 +196,9 @@ def _annotation_at(location: Location) -> Any:
     here: Any = Comparison
     for part in location:
         model = _as_model(here)
-        if model:
+        if tagged := _tagged(here, part):
+            here = tagged
+        elif model:
             fields = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
             here = fields.get(str(part))
         else:
@@ -206,6 +225,18 @@ def _as_model(annotation: Any) -> type[BaseModel] | None:
         if isinstance(option, type) and issubclass(option, BaseModel):
             return option
     return None
+
+
+def _tagged(annotation: Any, tag: int | str) -> type[BaseModel] | None:
+    """Of several models that their `kind` tells apart, the one of this kind."""
+    models = [option for option in _options(annotation) if _as_model(option) is option]
+    kinds = {
+        kind: model
+        for model in models
+        if TAG in model.model_fields and len(models) > 1
+        for kind in get_args(model.model_fields[TAG].annotation)
+    }
+    return kinds.get(tag)
 
 
 def _options(annotation: Any) -> list[Any]:

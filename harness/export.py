@@ -44,7 +44,10 @@ TABLES: dict[str, dict[str, Column]] = {
     "items": {
         **MODEL,
         "stage": Column("string", "id of the evaluation stage"),
-        "evaluation": Column("string", "its group: `preference`, `generation`, `benchmarks`, `drift`; `judge`, or `judge against` and a model"),
+        "evaluation": Column(
+            "string",
+            "its group: `preference`, `generation`, `benchmarks`, `drift`; `judge`, or `judge against` and a model",
+        ),
         "metric": Column("string", "name of the number, as in `items.jsonl`"),
         "item": Column("string", "id of the test prompt or pair"),
         "value": Column("Float64", "its value"),

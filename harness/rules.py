@@ -311,11 +311,16 @@ def _judges(comparison: Comparison) -> Broken:
 
 
 def _endpoint(key: str, judge: LlmJudge) -> Broken:
-    url = urlsplit(judge.base_url)
+    # What is wrong with it is not shown: it may hold a key.
+    try:
+        url = urlsplit(judge.base_url)
+        _ = url.port
+    except ValueError:
+        yield f"{key}.base_url", "must be a URL with a port that is a number."
+        return
     if url.scheme not in ("http", "https") or not url.hostname:
-        yield f"{key}.base_url", f"must begin with http:// or https:// and a host, got {judge.base_url!r}."
+        yield f"{key}.base_url", "must begin with http:// or https:// and a host."
     elif "@" in url.netloc or url.query or url.fragment:
-        # Not shown: it may hold a key.
         yield (
             f"{key}.base_url",
             "must hold no user, password or query: name the key's variable in api_key_env.",

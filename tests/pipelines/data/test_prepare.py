@@ -71,6 +71,7 @@ def test_the_folder_holds_splits_tokenizer_and_outcome_and_nothing_else(prepared
     assert read_outcome(prepared.folder) == outcome
     assert read_split(prepared.folder, "train").column_names == [
         "uid", "source_row", "prompt_ids", "chosen_ids", "rejected_ids", "prompt_text", "chosen_text", "rejected_text",
+        "category",
     ]  # fmt: skip
     tokenizer = read_tokenizer(prepared.folder)
     assert tokenizer.chat_template == tiny.CHATML

@@ -1,0 +1,111 @@
+"""What a config may say of judges, what it gets told when it is wrong, and what a judge model may cost."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.check import check_lines
+from harness.config import Comparison
+from harness.errors import UserError
+from harness.load_config import comparison_of_text
+from harness.requirements import requirements
+from pipelines.judge_settings import CommandJudge
+from tests.harness.configs import VALID
+
+LLM = "name: a, kind: llm, base_url: 'http://h/v1', model: m, token_cap: 5000"
+
+
+def loaded(judges: str, *, path: Path = Path("c.yaml"), text: str = VALID) -> Comparison:
+    return comparison_of_text(f"{text}  judges: {judges}\n", path)
+
+
+@pytest.mark.parametrize(
+    ("judges", "said"),
+    [
+        ("[{name: a}]", "judges.0.kind is missing"),
+        (
+            "[{name: a, kind: bogus}]",
+            "judges.0.kind must be one of gold, command, plugin, llm.*, got 'bogus'",
+        ),
+        ("[{name: a, kind: command}]", "judges.0.command is missing. Program and arguments"),
+        ("[{name: a, kind: command, command: []}]", "judges.0.command must have at least 1 entry"),
+        ("[{name: a b, kind: gold}]", "judges.0.name must be a name of up to 64"),
+        ("[{name: a, kind: gold, mode: score}]", "judges.0.mode is not a key of the config"),
+        ("[{name: a, kind: gold, replies: sampled}]", "judges.0.replies must not be sampled unless"),
+        ("[{name: a, kind: gold}, {name: a, kind: gold}]", "judges.1.name must be another than"),
+        (f"[{{{LLM}, parameters: {{}}}}]", "parameters must hold max_tokens or max_completion_tokens"),
+        (f"[{{{LLM}, parameters: {{max_tokens: 3, n: 2}}}}]", "parameters must not hold n"),
+        ("[{name: a, kind: llm, base_url: 'http://h', model: m}]", "judges.0.token_cap is missing"),
+        ("[{name: a, kind: llm, base_url: 'h:80', model: m, token_cap: 5}]", "base_url must begin with http"),
+        (
+            f"[{{{LLM}, token_cap: 0}}]".replace("token_cap: 5000, ", ""),
+            "token_cap must be at least 1, got 0",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_key(judges: str, said: str) -> None:
+    with pytest.raises(UserError, match=f"c.yaml: evaluations.*{said}") as raised:
+        loaded(judges)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "judges",
+    [
+        f"[{{{LLM}, api_key_env: sk-secret-1234}}]",
+        f"[{{{LLM}, api_key: sk-secret-1234}}]",
+        "[{name: a, kind: llm, base_url: 'http://u:sk-secret-1234@h/v1', model: m, token_cap: 5}]",
+        "[{name: a, kind: llm, base_url: 'u:sk-secret-1234@h/v1', model: m, token_cap: 5}]",
+        "[{name: a, kind: llm, base_url: 'http://h:sk-secret-1234/v1', model: m, token_cap: 5}]",
+        "[{name: a, kind: llm, base_url: 'http://h/v1?key=sk-secret-1234', model: m, token_cap: 5}]",
+    ],
+)
+def test_a_key_in_the_wrong_place_is_refused_and_not_shown(judges: str) -> None:
+    with pytest.raises(UserError, match=r"evaluations\.judges\.0") as raised:
+        loaded(judges)
+    assert "secret" not in str(raised.value)
+
+
+def test_judges_need_stored_replies() -> None:
+    text = VALID.replace("  generation: {judges: [gold]}\n", "")
+    with pytest.raises(UserError, match=r"evaluations\.judges must not be given without"):
+        loaded("[{name: a, kind: gold}]", text=text)
+
+
+def test_gold_scores_toy_data_only(tmp_path: Path) -> None:
+    text = VALID.replace("{path: toy, num_pairs: 100}", "{path: pairs.jsonl}").replace("judges: [gold]", "")
+    with pytest.raises(UserError, match=r"judges\.0\.kind must not be gold"):
+        loaded("[{name: a, kind: gold}]", text=text, path=tmp_path / "c.yaml")
+
+
+def test_a_commands_files_are_found_beside_the_config(tmp_path: Path) -> None:
+    (tmp_path / "judge.py").write_text("")
+    judge = "[{name: a, kind: command, command: [python, judge.py, --flag, '{input}']}]"
+    (found,) = loaded(judge, path=tmp_path / "c.yaml").evaluations.judges
+    assert isinstance(found, CommandJudge)
+    assert found.command == ["python", str(tmp_path / "judge.py"), "--flag", "{input}"]
+
+
+def test_what_a_judge_needs_and_is_not_here_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    judges = (
+        f"[{{{LLM}, api_key_env: NO_SUCH_KEY}}, {{name: b, kind: command, command: [no-such-program]}}, "
+        f"{{name: c, kind: plugin, plugin: no-such}}, {{name: d, kind: command, command: [{sys.executable}]}}]"
+    )
+    told = [one.text for one in requirements(loaded(judges)) if "judges" in one.text]
+    assert [text.partition(": ")[0] for text in told] == [
+        "evaluations.judges.0.api_key_env", "evaluations.judges.1.command", "evaluations.judges.2.plugin",
+    ]  # fmt: skip
+    monkeypatch.setenv("NO_SUCH_KEY", "sk-secret-1234")
+    assert len([one for one in requirements(loaded(judges)) if "judges" in one.text]) == 2
+
+
+def test_check_says_what_a_judge_model_may_cost() -> None:
+    lines = list(check_lines(loaded(f"[{{{LLM}}}]"), arms=None))
+    (budget,) = (line for line in lines if "token_cap" in line)
+    # 3 seeds, 5 pairs of models, 200 prompts, both orders
+    assert "m at http://h/v1: at most 6,000 requests" in budget
+    assert "stops at 5,000 tokens" in budget
