@@ -229,7 +229,7 @@ def _as_model(annotation: Any) -> type[BaseModel] | None:
 
 def _tagged(annotation: Any, tag: int | str) -> type[BaseModel] | None:
     """Of several models that their `kind` tells apart, the one of this kind."""
-    models = [option for option in _options(annotation) if _as_model(option) is option]
+    models = [model for option in _options(annotation) if (model := _as_model(option)) is not None]
     kinds = {
         kind: model
         for model in models
