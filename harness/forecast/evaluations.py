@@ -12,13 +12,14 @@ from statistics import fmean, median
 
 from pydantic import ValidationError
 
+from harness.forecast.benchmarks import ROUGHLY, work_of
 from harness.forecast.devices import Device
 from harness.forecast.duration import LEAST_SPREAD, Speed
 from harness.forecast.schema import Range
 from harness.plan import Plan
 from harness.records import RECORD
 from pipelines.forecast.request import Lengths, StageAnswer
-from pipelines.stages import EvaluateSettings, GenerationEvaluation, PreferenceEvaluation
+from pipelines.stages import BenchmarkEvaluation, EvaluateSettings, GenerationEvaluation, PreferenceEvaluation
 
 MOST_READ = 200  # newest first
 FREE_JUDGES = ("gold",)  # rules in plain Python
@@ -114,6 +115,8 @@ def _by_tokens(settings: EvaluateSettings, num_test: int, size: Size) -> Range |
         return _at(size.speed, 2 * num_items * size.mean_tokens * 2 * size.answer.num_parameters)
     if isinstance(evaluation, GenerationEvaluation):
         return _generation(evaluation, num_test, size)
+    if isinstance(evaluation, BenchmarkEvaluation):
+        return _benchmarks(evaluation, size)
     return None
 
 
@@ -129,6 +132,21 @@ def _generation(evaluation: GenerationEvaluation, num_test: int, size: Size) -> 
     # Replies may end early; a loop in Python reaches a third of the memory's speed at best.
     return Range(
         low=computing.low + reading, mid=computing.mid + 3 * reading, high=computing.high + 10 * reading
+    )
+
+
+def _benchmarks(evaluation: BenchmarkEvaluation, size: Size) -> Range | None:
+    work = work_of(evaluation.tasks, num_fewshot=evaluation.num_fewshot, limit=evaluation.limit)
+    if work is None:
+        return None
+    computing = _at(size.speed, (work.read_tokens + work.written_tokens) * 2 * size.answer.num_parameters)
+    weights = sum(size.answer.phases["load"].get(part, 0) for part in ("weights", "adapter"))
+    steps = work.written_tokens / evaluation.batch_size  # a batch writes a token of each of its texts at once
+    reading = steps * weights / size.device.bytes_per_second
+    return Range(
+        low=(computing.low + reading) / ROUGHLY,
+        mid=computing.mid + 3 * reading,
+        high=(computing.high + 10 * reading) * ROUGHLY,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.forecast.bill import total_of
+from harness.forecast.benchmarks import work_of
 from harness.forecast.devices import Device
 from harness.forecast.duration import Speed
 from harness.forecast.evaluations import Size, earlier_seconds, evaluation_seconds
@@ -17,7 +18,7 @@ from harness.plan import Plan, read_plan
 from harness.planning import make_plan
 from harness.records import RECORD
 from pipelines.forecast.request import Lengths, StageAnswer, Work
-from pipelines.stages import EvaluateSettings
+from pipelines.stages import TASK_PRESETS, EvaluateSettings
 from tests.harness.fixtures_results import Run, make_results
 from tests.harness.forecast.made_up import stage
 
@@ -67,6 +68,20 @@ def test_a_reply_takes_no_less_than_reading_the_weights_for_each_token() -> None
     reading = 3 * 5 * 4 * PARAMETERS / BYTES_PER_SECOND  # three batches
     assert any(one.mid == pytest.approx(computing + 3 * reading) for one in found)
     assert any(one.low == pytest.approx(computing / 2 + reading) for one in found)
+
+
+def test_the_capabilities_are_expected_to_take_as_long_as_their_tokens() -> None:
+    asked = plan(preference={}, benchmarks={"tasks": ["capabilities"], "limit": 10, "batch_size": 2})
+    found, left_out = evaluation_seconds(asked, size(), {})
+    work = work_of(TASK_PRESETS["capabilities"], num_fewshot=None, limit=10)
+    assert work is not None
+    computing = (work.read_tokens + work.written_tokens) * 2 * PARAMETERS / FLOPS_PER_SECOND
+    reading = 10 * (500 + 180) / 2 * 4 * PARAMETERS / BYTES_PER_SECOND
+    of_benchmarks = [one for one in found if one.mid == pytest.approx(computing + 3 * reading)]
+    assert len(of_benchmarks) == 4
+    assert of_benchmarks[0].low == pytest.approx((computing / 2 + reading) / 2)
+    assert of_benchmarks[0].high == pytest.approx((computing * 2 + 10 * reading) * 2)
+    assert not left_out
 
 
 def test_what_nothing_tells_is_named_and_in_no_sum() -> None:
