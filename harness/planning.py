@@ -246,6 +246,7 @@ class _Planner:
         purpose: Literal["trial", "sweep"] = "sweep" if role == "point" else "trial"
         base = self._base(seed)
         data = self._data
+        of_sft = self._sft_data if recipe else None  # before any training: it may turn out not to serve
         policy: str | None = None
         training: list[str] = []
         references: list[str] = []
@@ -263,7 +264,7 @@ class _Planner:
             policy = self._add(settings, inputs, trial_seed(seed, purpose))
             training.append(policy)
         preparation = [data] if base is None else [base, data]
-        preparation += [found] if recipe and (found := self._sft_data) else []
+        preparation += [of_sft] if of_sft else []
         if training:
             preparation += [stage.id for stage in self.stages.values() if stage.kind == "calibrate"]
         evaluations: list[str] = []

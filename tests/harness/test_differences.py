@@ -38,3 +38,15 @@ def test_a_difference_is_found_unless_declared_or_equal_to_the_default() -> None
     assert undeclared(comparison({"max_grad_norm": 1})) == []
     assert undeclared(comparison({"max_grad_norm": 0}, allow_difference={"max_grad_norm": "why"})) == []
     assert undeclared(comparison({"num_train_epochs": 2}, budget={"match": "none"})) == []
+
+
+def test_what_sft_trains_on_must_be_declared_where_it_is_not_all_pairs() -> None:
+    share = comparison({}, sft={"share": 0.25})
+    assert [found.told() for found in undeclared(share)] == [
+        "sft.share is 0.25 in sft stages, 1 in the others"
+    ]
+    data = comparison({}, sft={"data": {"path": "chats.jsonl"}})
+    assert [found.key for found in undeclared(data)] == ["sft.data"]
+    assert (
+        undeclared(comparison({}, sft={"share": 0.25}, allow_difference={"sft.share": "as published"})) == []
+    )

@@ -42,7 +42,7 @@ from pipelines.training import train as train_module
 from pipelines.training.train import train
 from tests.pipelines.training import tiny
 
-OTHER_BASE = "pretrain-111111111111"
+OTHER_BASE, SFT_DATA = "pretrain-111111111111", "data-111111111111"
 NUM_PAIRS = 10
 MACHINE = Machine(
     processor="Test CPU",
@@ -427,6 +427,30 @@ def a_test_prompt_in_train_but_for_its_case(arms: Arms) -> None:
     arms.pairs(train_rows, [rows_of(1, name="test")[0] | {"prompt_text": text}])
 
 
+def a_test_prompt_in_sft_data(arms: Arms) -> None:
+    """SFT has a data set of its own, and one of its prompts is tested."""
+    shutil.copytree(arms.folder / tiny.DATA, arms.folder / SFT_DATA)
+    (arms.folder / SFT_DATA / "record.json").unlink()
+    tested = json.loads((arms.folder / tiny.DATA / PAIRS).read_text().splitlines()[-1])
+    rows = rows_of(NUM_PAIRS, name="train")
+    lines = [pair_line(row | {"prompt_text": f"sft {row['uid']}"}, "train", [tiny.EOS]) for row in rows]
+    lines[4] |= {name: tested[name] for name in ("prompt", "prompt_normalised")}
+    (arms.folder / SFT_DATA / PAIRS).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    stage = arms.stage("sft")
+    inputs = stage.inputs.model_copy(update={"demonstrations": SFT_DATA})
+    arms.train(stage.model_copy(update={"inputs": inputs}))
+    arms.train(arms.stage("dpo"))
+
+
+def another_share_than_the_settings_say(arms: Arms) -> None:
+    """SFT is to have half of the pairs and its trainer gets all."""
+    patched = train_module.share_of
+    arms.patch("train", "share_of", lambda uids, share: patched(uids, 1.0))
+    stage = arms.stage("sft")
+    arms.train(stage.model_copy(update={"settings": stage.settings.model_copy(update={"share": 0.5})}))
+    arms.train(arms.stage("dpo"))
+
+
 def twice_the_tuning_points(arms: Arms) -> None:
     plan = json.loads((arms.folder / COMPARISON).read_text())
     plan["comparison"]["arms"]["orpo-2"] = [
@@ -514,6 +538,12 @@ PLANTED = (
         "no_test_prompt_in_training",
         evidence="but for case, spacing",
     ),
+    Planted(
+        a_test_prompt_in_sft_data,
+        "no_test_prompt_in_training",
+        evidence=f"{SFT_DATA}: 1 test prompts are in the training split as it is",
+    ),
+    Planted(another_share_than_the_settings_say, "same_pairs", evidence="10 rows in its trainer, 5 prepared"),
     Planted(twice_the_tuning_points, "equal_tuning_effort", evidence="2 for the recipe of orpo, 1 for"),
     Planted(another_length_limit_in_evaluation, "equal_evaluation_inputs", evidence="max_length differ"),
     Planted(fewer_items_in_evaluation, "equal_evaluation_inputs", evidence="1 items are in one of them only"),

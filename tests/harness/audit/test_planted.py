@@ -38,6 +38,18 @@ def test_a_fair_comparison_passes_every_check_that_applies(fair: Arms) -> None:
     assert others == {"machine_to_itself": "no finished training stage recorded it"}
 
 
+def test_sft_on_a_share_of_the_pairs_passes_where_its_settings_say_so(arms: Arms) -> None:
+    stage = arms.stage("sft")
+    arms.train(stage.model_copy(update={"settings": stage.settings.model_copy(update={"share": 0.5})}))
+    arms.train(arms.stage("dpo"))
+    found = audited(arms)
+    assert found.failed() == []
+    assert {check.id for check in found.checks if check.status == "pass"} >= {
+        "same_pairs",
+        "reference_is_sft_policy",
+    }
+
+
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.words)
 def test_an_unfairness_is_caught_by_the_check_meant_for_it(arms: Arms, planted: Planted) -> None:
     planted.plant(arms)
