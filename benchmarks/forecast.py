@@ -2,35 +2,37 @@
 
 Each setting is forecast from its shape (`pipelines.forecast`), its speed is calibrated on a few steps (`--calibrate`); then the stage
 itself runs, with random weights, on pairs of unequal lengths. Memory is the peak of resident memory (`VmHWM`) above what
-the process held when its libraries were loaded, with glibc's allocator told to give memory back at once
-(`MALLOC_MMAP_THRESHOLD_`). Time, from another process without that, is the training loop, and the reference pass where it comes before it. Everything runs on one thread.
+the process held when its libraries were loaded, with glibc's allocator told to give memory back at once (`mallopt`). Time, from another process without that, is the training loop, and the reference pass where it comes before it. Everything runs on one thread;
+`--clock processor` counts the seconds in which it had a processor, in calibration and run alike, for a machine that others use as well.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import ctypes
+import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from unittest import mock
 
 from benchmarks.forecast_settings import BASE, DATA, REFERENCE, SETTINGS, Setting, make_inputs
-from harness.forecast.ask import ask_fresh_process
 from harness.forecast.bill import overhead
 from harness.forecast.duration import load_of, seconds_of
 from harness.forecast.schema import Range
 from harness.forecast.speeds import Job, calibrate_job
 from harness.machine import git_commit, machine
 from harness.meters import ResidentPeak
-from pipelines.forecast.request import ForecastRequest, Lengths, StageRequest
+from pipelines.forecast.request import ForecastAnswer, ForecastRequest, Lengths, StageRequest
 from pipelines.stages import (
     Phase,
     ReferenceSettings,
@@ -40,16 +42,20 @@ from pipelines.stages import (
 )
 
 MIB = 2**20
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 THREADS = 1
-# Returned at once: every block of 64 KiB and more is a mapping of its own.
-RETURNING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "0"}
+# glibc's mallopt: every block of 64 KiB and more is a mapping of its own (-3), what is free on top is returned at 64 KiB
+# (-1) and never asked for in advance (-2).
+GIVES_BACK = {-3: 65536, -1: 65536, -2: 0}
+Made = TypeVar("Made")
 MARKS = ("<!-- measured: python -m benchmarks.forecast -->", "<!-- end of measured -->")
 
 
 class Watch:
     """An observer that keeps seconds and peak resident memory of each phase."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self.spent: dict[str, float] = {}
         self.peaks: dict[str, int] = {}
 
@@ -58,9 +64,9 @@ class Watch:
         """Time and peak of what is inside."""
         peak = ResidentPeak()
         peak.reset()
-        begin = time.perf_counter()
+        begin = self._clock()
         yield
-        self.spent[name] = self.spent.get(name, 0.0) + time.perf_counter() - begin
+        self.spent[name] = self.spent.get(name, 0.0) + self._clock() - begin
         found = peak.read()
         assert isinstance(found, int), found
         self.peaks[name] = max(self.peaks.get(name, 0), found)
@@ -90,17 +96,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--page", type=Path, help="put the table between the marks of this page")
     parser.add_argument("--only", help="settings whose row contains this text, such as `small`")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall", help="which seconds count")
     options = parser.parse_args()
-    if options.child:
-        print(json.dumps(measure(Path(options.child))))
-        return
+    # All libraries are loaded before anything is forked: a baseline has them.
+    from harness import preload  # noqa: F401
+    from pipelines.forecast import answer  # noqa: F401
+
     settings = [one for one in SETTINGS if options.only is None or options.only in str(one)]
     rows = []
     for setting in settings:
-        rows.append(row_of(setting))
+        rows.append(row_of(setting, options.clock))
         print(rows[-1], flush=True)
-    table = "\n".join([*head(), *map(str, rows), "", *counted(rows)])
+    table = "\n".join([*head(options.clock), *map(str, rows), "", *counted(rows)])
     print(table.rpartition("\n\n")[2])
     if options.page:
         text = options.page.read_text(encoding="utf-8")
@@ -150,12 +157,12 @@ def counted(rows: list[Row]) -> Iterator[str]:
         yield f"{what}: {inside} of {len(rows)} between {low:g} and {high:g} times the forecast."
 
 
-def head() -> list[str]:
+def head(clock: str) -> list[str]:
     """What the table says of itself, and its first lines."""
     here = machine()
     load = os.getloadavg()[2]
     return [
-        f"At {git_commit()}, on {here.processor}, one thread of {here.num_cores} cores (load of the last 15 minutes: {load:.1f}).",
+        f"At {git_commit()}, on {here.processor}, one thread of {here.num_cores} cores, {clock} seconds (load of the last 15 minutes: {load:.1f}).",
         "",
         "| model | stage | tuning | micro-batch | memory forecast, MiB | measured | measured / forecast "
         "| seconds forecast | measured | measured / forecast |",
@@ -163,69 +170,79 @@ def head() -> list[str]:
     ]
 
 
-def row_of(setting: Setting) -> Row:
+def row_of(setting: Setting, clock: str) -> Row:
     """Forecast, calibrate, run, compare."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        lengths = make_inputs(folder, setting)
+        lengths = in_child(make_inputs, folder, setting)
         settings = setting.settings(folder)
-        forecast_bytes, forecast_seconds = forecast(settings, lengths)
-        (folder / "setting.json").write_text(settings.model_dump_json())
-        # Twice: an allocator that gives everything back takes half as long again.
-        plain, returning = (_run(folder, more) for more in ({}, RETURNING))
-    row = Row(setting, forecast_bytes, forecast_seconds)
-    for found in (plain, returning):
-        if isinstance(found, str):
-            return replace(row, failure=found)
-    assert isinstance(plain, dict)
-    assert isinstance(returning, dict)
-    return replace(row, measured_bytes=returning["bytes"], measured_seconds=plain["seconds"])
+        row = Row(setting, *forecast(settings, lengths, clock))
+        try:
+            # Twice: an allocator that gives everything back takes half as long again.
+            plain = in_child(measure, folder, settings, clock)
+            returning = in_child(measure, folder, settings, clock, allocator=GIVES_BACK)
+        except Exception as error:  # a failure is a row of the table
+            return replace(row, failure=f"{type(error).__name__}: {error}")
+    return replace(row, measured_bytes=returning.num_bytes, measured_seconds=plain.seconds)
 
 
-def forecast(settings: TrainSettings, lengths: Lengths) -> tuple[int, Range]:
+def forecast(settings: TrainSettings, lengths: Lengths, clock: str) -> tuple[int, Range]:
     """Peak bytes and calibrated seconds."""
     sequences = lengths.padded(settings)
     longest, num_pairs = max(sequences), len(sequences)
-    request = ForecastRequest(device="cpu", stages=[StageRequest(settings=settings, length=longest)])
-    (answer,) = ask_fresh_process(request).stages
+    (answer,) = in_child(
+        answer_to,
+        ForecastRequest(device="cpu", stages=[StageRequest(settings=settings, length=longest)]),
+        clock,
+    ).stages
     load = load_of(settings, answer.work, length=longest, sequences=sequences, num_pairs=num_pairs)
     job = Job(settings, answer, load, "", lengths.completion_share)
-    speed = calibrate_job(job, "cpu", THREADS, ask_fresh_process)
+    speed = calibrate_job(job, "cpu", THREADS, lambda request: in_child(answer_to, request, clock))
     tensors = max(sum(parts.values()) for parts in answer.phases.values())
     return tensors + overhead(tensors, "cpu"), seconds_of(load, speed)
 
 
-def _run(folder: Path, more: dict[str, str]) -> dict[str, float] | str:
-    """What the stage took in a fresh process, or why it failed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.forecast", "--child", str(folder)],
-        env={**os.environ, **more, "OMP_NUM_THREADS": str(THREADS)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        return done.stderr.strip().splitlines()[-1]
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+def in_child(function: Callable[..., Made], *arguments: Any, **named: Any) -> Made:
+    """What `function` returns in a fork of this process, which has the libraries loaded and has run no operation."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        return pool.submit(function, *arguments, **named).result()
 
 
-def measure(folder: Path) -> dict[str, float]:
-    """Run the stage of `folder/setting.json` in this process, and the reference stage before it where it has one."""
+def answer_to(request: ForecastRequest, clock: str) -> ForecastAnswer:
+    """The answer of the forecast's process, its steps timed by this clock."""
+    from pipelines.forecast import answer
+
+    timed = partial(answer.calibrate, seconds=CLOCKS[clock])
+    with mock.patch.object(answer, "calibrate", timed), redirect_stdout(sys.stderr):
+        return answer.answer(request)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a stage took."""
+
+    num_bytes: int
+    seconds: float
+
+
+def measure(
+    folder: Path, settings: TrainSettings, clock: str, allocator: dict[int, int] | None = None
+) -> Measured:
+    """Run a stage in this process, and the reference stage before it where it has one."""
     import torch
 
-    # All libraries are loaded before the baseline is taken.
-    from pipelines.training import fused_orpo, orpo, reference, sft, train  # noqa: F401
+    from pipelines.training import reference, train
 
+    for parameter, value in (allocator or {}).items():
+        ctypes.CDLL(None).mallopt(parameter, value)
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False
-    settings = TrainSettings.model_validate_json((folder / "setting.json").read_text())
     base_peak = ResidentPeak()
     base_peak.reset()
     baseline = base_peak.read()
     assert isinstance(baseline, int), baseline
-    watch = Watch()
+    watch = Watch(CLOCKS[clock])
     inputs = StageInputs(base=BASE, data=DATA)
     if settings.reference == "precomputed":
         shared = settings.model_dump(
@@ -241,7 +258,7 @@ def measure(folder: Path) -> dict[str, float]:
     own.mkdir()
     train.train(_stage(own.name, settings, inputs), own, watch)
     seconds = watch.spent["train"] + watch.spent.get("reference", 0.0)
-    return {"bytes": max(watch.peaks.values()) - baseline, "seconds": seconds}
+    return Measured(max(watch.peaks.values()) - baseline, seconds)
 
 
 def _stage(name: str, settings: Any, inputs: StageInputs) -> Stage:

@@ -18,7 +18,7 @@ JOULES_PER_KWH = 3.6e6
 OVERHEAD_SHARE = {"cuda": 0.05, "cpu": 0.0}
 # What a stage's process comes to hold beside tensors once it works: the trainer, the data, code that is read when it is
 # first called. Measured by benchmarks/forecast.py.
-PROCESS_BYTES = {"cuda": 0, "cpu": 50 * 2**20}
+PROCESS_BYTES = {"cuda": 0, "cpu": 90 * 2**20}
 # What the driver and its libraries hold on a card beside the allocator.
 CONTEXT_BYTES = 600_000_000
 # Prepared pairs keep ids as 4-byte numbers, and their text, about as long again.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 
-def calibrate(config: PretrainedConfig, request: CalibrationRequest) -> StepTimes:
+def calibrate(
+    config: PretrainedConfig, request: CalibrationRequest, *, seconds: Callable[[], float] = time.perf_counter
+) -> StepTimes:
     """Train a model of this shape for a few steps and time them.
 
     Args:
         config: The model's shape, at its full depth.
         request: Which stage, at which length.
+        seconds: The clock.
     """
     torch.set_num_threads(request.threads)
     torch.use_deterministic_algorithms(request.device == "cpu")  # as stages run
@@ -46,7 +50,7 @@ def calibrate(config: PretrainedConfig, request: CalibrationRequest) -> StepTime
         threads=request.threads,
         device=request.device,
     )
-    clock = _StepClock(accumulation, request.device)
+    clock = _StepClock(accumulation, request.device, seconds)
     with TemporaryDirectory() as folder:
         parts = Parts(
             settings=settings,
@@ -90,10 +94,10 @@ def _random_policy(config: PretrainedConfig, settings: TrainSettings, device: st
 class _StepClock(TrainerCallback):
     """Times every step after the first, data loading and logging included, the optimizer's part by itself."""
 
-    def __init__(self, accumulation: int, device: str) -> None:
+    def __init__(self, accumulation: int, device: str, seconds: Callable[[], float]) -> None:
         self.micro_seconds: list[float] = []
         self.optimizer_seconds: list[float] = []
-        self._accumulation, self._device = accumulation, device
+        self._accumulation, self._device, self._seconds = accumulation, device, seconds
         self._before_optimizer = self._in_optimizer = 0.0
         self._last_end: float | None = None
 
@@ -117,4 +121,4 @@ class _StepClock(TrainerCallback):
     def _now(self) -> float:
         if self._device == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter()
+        return self._seconds()
