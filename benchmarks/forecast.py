@@ -256,7 +256,8 @@ def measure(
     own = folder / f"{settings.kind}-{1:012x}"
     shutil.rmtree(own, ignore_errors=True)
     own.mkdir()
-    train.train(_stage(own.name, settings, inputs), own, watch)
+    with redirect_stdout(sys.stderr):  # the trainer's own lines
+        train.train(_stage(own.name, settings, inputs), own, watch)
     seconds = watch.spent["train"] + watch.spent.get("reference", 0.0)
     return Measured(max(watch.peaks.values()) - baseline, seconds)
 
