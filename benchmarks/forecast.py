@@ -31,7 +31,7 @@ from harness.forecast.duration import load_of, seconds_of
 from harness.forecast.schema import Range
 from harness.forecast.speeds import Job, calibrate_job
 from harness.machine import git_commit, machine
-from harness.meters import ResidentPeak
+from harness.peaks import ResidentPeak
 from pipelines.forecast.request import ForecastAnswer, ForecastRequest, Lengths, StageRequest
 from pipelines.stages import (
     Phase,
@@ -74,6 +74,11 @@ class Watch:
     @contextmanager
     def aside(self, name: Phase) -> Iterator[None]:
         """Nothing is apart here."""
+        yield
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Not told apart here."""
         yield
 
     def progress(self, done: int, total: int) -> None:

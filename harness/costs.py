@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from scipy import stats
 
 from harness.plan import Trial
-from harness.records import Cost, Missing
+from harness.records import Cost, Missing, Record, total
 from harness.results import Results
 from harness.summary_schema import CostQuantity, CostRatio, CostSummary, KindCost, SeedCost
+from harness.throughput import operations, peak_share, tokens_per_second
 from pipelines.stages import ReferenceOutcome, TrainOutcome
 
 SECONDS_PER_HOUR = 3600
@@ -21,6 +22,7 @@ MEASURED: tuple[CostQuantity, ...] = (
     "peak_memory_bytes",
     "peak_device_memory_bytes",
     "num_policy_tokens",
+    "energy_joules",
 )
 
 
@@ -29,18 +31,29 @@ def cost_of(results: Results, trials: list[Trial]) -> CostSummary:
     by_seed = [cost for trial in trials if (cost := cost_of_trial(results, trial)) is not None]
     untrained = not any(trial.training for trial in trials)
     price = results.plan.comparison.price_per_hour
-    total = _mean([cost.total_seconds for cost in by_seed], untrained=untrained)
+    seconds = _mean([cost.total_seconds for cost in by_seed], untrained=untrained)
+    shared = _mean(_shared(results, trials, _seconds), untrained=untrained)
+    records = _billed(results, trials)
+    done = operations(records)
     return CostSummary(
         train_seconds=_mean([cost.train_seconds for cost in by_seed], untrained=untrained),
-        total_seconds=total,
-        shared_seconds=_mean(_shared_seconds(results, trials), untrained=untrained),
+        total_seconds=seconds,
+        shared_seconds=shared,
         peak_memory_bytes=max((cost.peak_memory_bytes for cost in by_seed), default=None),
-        peak_memory_kind=next((cost.peak_memory_kind for cost in _costs(results, trials)), None),
-        peak_device_memory_bytes=_device_peak(_costs(results, trials)),
+        peak_memory_kind=next((record.cost.peak_memory_kind for record in records if record.cost), None),
+        peak_device_memory_bytes=_device_peak([record.cost for record in records if record.cost]),
         num_pairs_seen=_mean([cost.num_pairs_seen for cost in by_seed], untrained=untrained),
         num_policy_tokens=_mean([cost.num_policy_tokens for cost in by_seed], untrained=untrained),
         num_reference_tokens=_mean([cost.num_reference_tokens for cost in by_seed], untrained=untrained),
-        money=None if price is None or total is None else total / SECONDS_PER_HOUR * price,
+        steady_train_seconds=_mean([cost.steady_train_seconds for cost in by_seed]),
+        waiting_seconds=_mean([cost.waiting_seconds for cost in by_seed]),
+        energy_joules=_mean_energy([record.cost for record in records if record.cost], len(by_seed)),
+        shared_energy_joules=_mean(_shared(results, trials, _joules)),
+        tokens_per_second=tokens_per_second(records),
+        operations=done / len(by_seed) if isinstance(done, float) and by_seed else done,
+        peak_share=peak_share(records),
+        money=None if price is None or seconds is None else seconds / SECONDS_PER_HOUR * price,
+        shared_money=None if price is None or shared is None else shared / SECONDS_PER_HOUR * price,
         currency=results.plan.comparison.currency,
         by_seed=by_seed,
     )
@@ -121,45 +134,88 @@ def spent(results: Results) -> list[KindCost]:
 
 def cost_of_trial(results: Results, trial: Trial) -> SeedCost | None:
     """What a trial cost; None where a training stage is not done: half a trial has no cost to compare."""
-    records = [results.done(stage_id) for stage_id in trial.billed()]
-    if trial.seed is None or not records:
+    found = [results.done(stage_id) for stage_id in trial.billed()]
+    records = [record for record in found if record is not None and record.cost is not None]
+    if trial.seed is None or not found or len(records) < len(found):
         return None
-    costs, outcomes = [], []
-    for record in records:
-        if record is None or record.cost is None:
-            return None
-        assert isinstance(record.outcome, TrainOutcome | ReferenceOutcome)
-        costs.append(record.cost)
-        outcomes.append(record.outcome)
+    costs = [record.cost for record in records if record.cost is not None]
+    outcomes = [record.outcome for record in records]
     trained = [outcome for outcome in outcomes if isinstance(outcome, TrainOutcome)]
+    energy = total(cost.energy_joules for cost in costs)
+    warm_up, waiting = (
+        [getattr(record.cost, name) for record in records if isinstance(record.outcome, TrainOutcome)]
+        for name in ("warm_up_seconds", "waiting_seconds")
+    )
+    train_seconds = math.fsum(cost.train_seconds for cost in costs)
     return SeedCost(
         seed=trial.seed,
-        train_seconds=math.fsum(cost.train_seconds for cost in costs),
+        train_seconds=train_seconds,
         total_seconds=math.fsum(cost.billed_seconds for cost in costs),
         peak_memory_bytes=max(cost.peak_memory_bytes for cost in costs),
         peak_device_memory_bytes=device if isinstance(device := _device_peak(costs), int) else None,
         num_pairs_seen=sum(outcome.num_pairs_seen for outcome in trained),
         num_policy_tokens=sum(outcome.num_policy_tokens for outcome in trained),
-        num_reference_tokens=sum(outcome.num_reference_tokens for outcome in outcomes),
+        num_reference_tokens=sum(
+            outcome.num_reference_tokens
+            for outcome in outcomes
+            if isinstance(outcome, TrainOutcome | ReferenceOutcome)
+        ),
+        steady_train_seconds=None if None in warm_up else train_seconds - math.fsum(warm_up),
+        waiting_seconds=None if None in waiting else math.fsum(waiting),
+        energy_joules=energy if isinstance(energy, float) else None,
+        tokens_per_second=tokens_per_second(records),
     )
 
 
-def _shared_seconds(results: Results, trials: list[Trial]) -> list[float]:
-    """For each trial that finished, its stages' seconds, each split evenly between the trials that it serves."""
-    return [
-        math.fsum(
-            record.cost.billed_seconds / results.served[stage_id]
+def training_costs(results: Results) -> list[Cost]:
+    """Of each finished stage that is on some model's bill, once."""
+    ids = dict.fromkeys(
+        stage_id for trials in results.models().values() for trial in trials for stage_id in trial.billed()
+    )
+    found = (results.done(stage_id) for stage_id in ids)
+    return [record.cost for record in found if record is not None and record.cost is not None]
+
+
+def _shared(
+    results: Results, trials: list[Trial], amount: Callable[[Cost], float | None]
+) -> list[float | None]:
+    """For each trial that finished, its stages' amounts, each split evenly between the trials that it serves."""
+    found = []
+    for trial in trials:
+        if cost_of_trial(results, trial) is None:
+            continue
+        shares = [
+            None if (value := amount(record.cost)) is None else value / results.served[stage_id]
             for stage_id in trial.billed()
             if (record := results.done(stage_id)) and record.cost
-        )
+        ]
+        found.append(None if None in shares else math.fsum(share for share in shares if share is not None))
+    return found
+
+
+def _seconds(cost: Cost) -> float | None:
+    return cost.billed_seconds
+
+
+def _joules(cost: Cost) -> float | None:
+    return cost.energy_joules if isinstance(cost.energy_joules, float) else None
+
+
+def _billed(results: Results, trials: list[Trial]) -> list[Record]:
+    """The records of every trial that finished; a stage that serves two of them comes twice."""
+    return [
+        record
         for trial in trials
         if cost_of_trial(results, trial) is not None
+        for stage_id in trial.billed()
+        if (record := results.done(stage_id)) is not None
     ]
 
 
-def _costs(results: Results, trials: list[Trial]) -> list[Cost]:
-    records = (results.done(stage_id) for trial in trials for stage_id in trial.billed())
-    return [record.cost for record in records if record is not None and record.cost is not None]
+def _mean_energy(costs: list[Cost], num_seeds: int) -> float | Missing | None:
+    """Over seeds, of what all their stages used together."""
+    used = total(cost.energy_joules for cost in costs)
+    return used / num_seeds if isinstance(used, float) and num_seeds else used
 
 
 def _device_peak(costs: list[Cost]) -> int | Missing:
@@ -170,10 +226,12 @@ def _device_peak(costs: list[Cost]) -> int | Missing:
     return max(peak for peak in peaks if isinstance(peak, int))
 
 
-def _mean(values: list[float], *, untrained: bool) -> float | None:
+def _mean(values: Sequence[float | None], *, untrained: bool = False) -> float | None:
+    """None where one was not measured."""
+    known = [value for value in values if value is not None]
     if not values:
         return 0.0 if untrained else None
-    return math.fsum(values) / len(values)
+    return math.fsum(known) / len(known) if len(known) == len(values) else None
 
 
 def cost_with_bounds(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.contention import other_load
+from harness.costs import training_costs
 from harness.numbers import interval, number
 from harness.recommendation import is_better
 from harness.results import Results
@@ -35,6 +37,7 @@ def doubts(results: Results, summary: Summary) -> list[str]:
         *_tokens(summary),
         *_data(summary),
         *_code(results),
+        *_shared_machine(results),
     ]
 
 
@@ -151,6 +154,15 @@ def _code(results: Results) -> Iterator[str]:
         yield "stages ran with different library versions"
     if len({record.machine for record in records if isinstance(record.stage.settings, TrainSettings)}) > 1:
         yield "training stages ran on different machines"
+
+
+def _shared_machine(results: Results) -> Iterator[str]:
+    costs = training_costs(results)
+    if contended := [cost for cost in costs if cost.contended is True]:
+        yield (
+            f"the machine was shared while {len(contended)} of {_many(len(costs), 'training stage')} ran "
+            f"({other_load(contended)}): the costs are unreliable"
+        )
 
 
 def _compared(summary: Summary) -> list[tuple[str, ModelSummary]]:

@@ -11,6 +11,7 @@ from harness.costs import cost_of_trial
 from harness.hostile import terminal
 from harness.outlook import against
 from harness.plan import Trial
+from harness.records import Missing
 from harness.report.view import public
 from harness.results import Results
 from pipelines.stages import EvaluateSettings, ReferenceOutcome, TrainOutcome
@@ -72,6 +73,12 @@ TABLES: dict[str, dict[str, Column]] = {
         "peak_device_memory_bytes": Column(
             "Int64", "the same by the device's own figure; empty where it was not measured"
         ),
+        "steady_train_seconds": Column(
+            "Float64", "`train_seconds` without the first optimizer step of each training stage"
+        ),
+        "waiting_seconds": Column("Float64", "of `train_seconds`: waiting for the data loader"),
+        "energy_joules": Column("Float64", "what the GPU's board used; empty where it was not measured"),
+        "tokens_per_second": Column("Float64", "`num_policy_tokens` over `train_seconds`"),
         **TOKENS,
     },
     "stages": {
@@ -91,6 +98,19 @@ TABLES: dict[str, dict[str, Column]] = {
         "peak_memory_kind": Column("string", "`cuda_reserved` or `resident`"),
         "peak_device_memory_bytes": Column(
             "Int64", "the device's own figure; empty where it was not measured"
+        ),
+        "steady_train_seconds": Column(
+            "Float64",
+            "`train_seconds` without the first optimizer step of each process; empty if it does not train",
+        ),
+        "waiting_seconds": Column("Float64", "of `train_seconds`: waiting for the data loader"),
+        "energy_joules": Column("Float64", "what the GPU's board used; empty where it was not measured"),
+        "contended": Column(
+            "string", "`true` where the machine was shared, `false`; empty where it is not known"
+        ),
+        "other_processor_share": Column("Float64", "what others took of the processors' time, 0 to 1"),
+        "operations": Column(
+            "Float64", "floating-point operations by the model's formula; empty where it has none"
         ),
         "num_steps": Column("Int64", "optimizer steps"),
         **TOKENS,
@@ -202,7 +222,7 @@ def _stages(results: Results) -> Iterator[Rows]:
         cost = record.cost if record else None
         outcome = record.outcome if record else None
         trained = outcome if isinstance(outcome, TrainOutcome | ReferenceOutcome) else None
-        device_peak = getattr(cost, "peak_device_memory_bytes", None)
+        work = trained.work if trained else None
         about: dict[str, Any] = {
             "comparison": results.plan.comparison.name,
             "stage": stage.id,
@@ -214,11 +234,13 @@ def _stages(results: Results) -> Iterator[Rows]:
             "threads": stage.threads,
             "started_at": record.started_at or None if record else None,
             "git_commit": record.git_commit if record else None,
-            "peak_device_memory_bytes": device_peak if isinstance(device_peak, int) else None,
+            "contended": str(cost.contended).lower() if cost and isinstance(cost.contended, bool) else None,
+            "operations": work.operations if work else None,
         }
         for name in TABLES["stages"]:
             source = trained if name in ("num_steps", *TOKENS) else cost
-            rows[name].append(about[name] if name in about else getattr(source, name, None))
+            value = about[name] if name in about else getattr(source, name, None)
+            rows[name].append(None if isinstance(value, Missing) else value)
     yield rows
 
 

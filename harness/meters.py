@@ -1,103 +1,74 @@
-"""What a stage costs: seconds and peak memory by phase. Runs inside the stage's own process."""
+"""What a stage costs: seconds, memory, energy and other load by phase. Runs inside the stage's own process."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
+from harness.contention import Processors, contention
 from harness.device_sampler import DeviceSampler
-from harness.records import UNBILLED, Cost, Missing, PhaseCost
-from pipelines.stages import Phase
+from harness.peaks import Peaks
+from harness.records import UNBILLED, Cost, Missing, PhaseCost, highest, total
+from pipelines.stages import Phase, TensorBytes
 
-STATUS = Path("/proc/self/status")
-CLEAR_REFS = Path("/proc/self/clear_refs")
 TRAIN_PHASES = ("reference", "train")
 # A resumed stage goes on with these; everything else it does again.
 CONTINUED = ("train", "validate", "save", "repeated")
+# Fields of `PhaseCost` that add up, as its seconds do, and those of which the highest counts.
+SUMS = ("other_processor_seconds", "energy_joules", "waiting_seconds", "warm_up_seconds")
+PEAKS = (
+    "peak_resident_bytes",
+    "peak_cuda_allocated_bytes",
+    "peak_cuda_reserved_bytes",
+    "peak_device_memory_bytes",
+    "num_other_gpu_processes",
+)
 
 
-class Peaks(Protocol):
-    """Peak memory since the last `reset`."""
+@dataclass(frozen=True)
+class Instruments:
+    """What a meter reads whenever a phase ends.
 
-    def reset(self) -> None:
-        """Start a new measurement."""
+    Attributes:
+        resident: Peak resident memory.
+        allocated, reserved: Peaks of CUDA's allocator; without CUDA, reasons.
+        device: The GPU; without one, reasons.
+        processors: Who took the processors' time.
+        on_gpu: Whether the stage computes on a GPU.
+    """
 
-    def read(self) -> int | Missing:
-        """Bytes at the peak, or why they cannot be had."""
+    resident: Peaks
+    allocated: Peaks
+    reserved: Peaks
+    device: DeviceSampler
+    processors: Processors
+    on_gpu: bool
 
+    def peaks(self) -> tuple[Peaks, ...]:
+        """In the order of `PEAKS`."""
+        device = self.device
+        return self.resident, self.allocated, self.reserved, device.memory, device.other_processes
 
-class ResidentPeak:
-    """Peak resident memory of this process (Linux `VmHWM`), reset through `/proc/self/clear_refs`."""
-
-    def __init__(self) -> None:
-        self._reason: str | None = None
-
-    def reset(self) -> None:
-        """Start a new measurement."""
-        try:
-            CLEAR_REFS.write_text("5")
-        except OSError as error:
-            self._reason = f"the kernel does not reset VmHWM here ({error.strerror})"
-
-    def read(self) -> int | Missing:
-        """Bytes at the peak; what the process shares with its fork server counts too."""
-        if self._reason:
-            return Missing(reason=self._reason)
-        for line in STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-        return Missing(reason="the kernel gives no VmHWM")
-
-
-class CudaPeak:
-    """A peak of torch's CUDA allocator."""
-
-    def __init__(self, read: Callable[[], int], reset: Callable[[], None]) -> None:
-        self._read, self._reset = read, reset
-
-    def reset(self) -> None:
-        """Start a new measurement."""
-        self._reset()
-
-    def read(self) -> int | Missing:
-        """Bytes at the peak."""
-        return self._read()
-
-
-class NoPeak:
-    """A peak that cannot be had on this machine."""
-
-    def __init__(self, reason: str) -> None:
-        self._missing = Missing(reason=reason)
-
-    def reset(self) -> None:
-        """Nothing to reset."""
-
-    def read(self) -> int | Missing:
-        """The reason."""
-        return self._missing
-
-
-def cuda_peaks() -> tuple[Peaks, Peaks]:
-    """Allocated and reserved peaks of the current CUDA device; imports torch and initialises CUDA."""
-    import torch
-
-    reset = torch.cuda.reset_peak_memory_stats
-    return CudaPeak(torch.cuda.max_memory_allocated, reset), CudaPeak(torch.cuda.max_memory_reserved, reset)
+    def totals(self) -> dict[str, float | Missing]:
+        """Quantities that grow from now on, by their names in `SUMS`."""
+        return {
+            "other_processor_seconds": self.processors.other_seconds(),
+            "energy_joules": self.device.energy.read(),
+        }
 
 
 class Meter:
-    """The `Observer` of a stage: times its phases and takes their peak memory.
+    """The `Observer` of a stage: times its phases and reads the instruments at their borders.
 
     Args:
         launched_at: `time.monotonic()` of the parent when it launched this process, in seconds; the clock
             is the machine's, so the difference is the time that the process took to start.
         report: Called with (phase, done, total) as the stage goes on.
-        allocated, reserved: CUDA peaks; without CUDA, reasons.
-        resident: Peak resident memory.
+        instruments: What is read.
         clock: Seconds, monotonic.
     """
 
@@ -105,18 +76,18 @@ class Meter:
         self,
         launched_at: float,
         report: Callable[[str, int, int], None],
+        instruments: Instruments,
         *,
-        allocated: Peaks,
-        reserved: Peaks,
-        resident: Peaks | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._clock, self._report = clock, report
+        self._clock, self._report, self._instruments = clock, report, instruments
         self._launched_at = launched_at
-        self._peaks = (resident or ResidentPeak(), allocated, reserved)
         self._phases: dict[str, PhaseCost] = {}
         self._open: str | None = None
-        self._mark = launched_at
+        self._mark, self._before = launched_at, 0.0
+        self._totals: dict[str, float | Missing] = {}
+        self._of_phase: dict[str, float] = {}  # waiting and warm-up since the last mark
+        self._is_warm = False
         self._earlier_seconds, self._num_resumes = 0.0, 0
         self._close("start")
 
@@ -126,7 +97,7 @@ class Meter:
         if self._open is not None:
             raise RuntimeError(f"phase {name!r} inside phase {self._open!r}: phases do not nest")
         self._close("other")
-        self._open = name
+        self._open, self._before = name, self._seconds_of(name)
         self._report(name, 0, 0)
         try:
             yield
@@ -145,6 +116,16 @@ class Meter:
         finally:
             self._close(name)
             self._open = interrupted
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Everything inside is waiting for the data loader, and part of the open phase."""
+        began = self._clock()
+        try:
+            yield
+        finally:
+            waited = self._of_phase.get("waiting_seconds", 0.0)
+            self._of_phase["waiting_seconds"] = waited + self._clock() - began
 
     def seconds(self) -> dict[str, float]:
         """Seconds up to now by phase."""
@@ -169,63 +150,88 @@ class Meter:
         self._num_resumes = state["num_resumes"] + 1
 
     def progress(self, done: int, total: int) -> None:
-        """`done` of `total` units of the present phase are finished."""
+        """`done` of `total` units of the present phase are finished; the first of training was its warm-up."""
+        if self._open == "train" and not self._is_warm:
+            self._is_warm = True
+            up_to_mark = self._seconds_of("train") - self._before
+            self._of_phase["warm_up_seconds"] = up_to_mark + self._clock() - self._mark
         self._report(self._open or "other", done, total)
 
-    def cost(self, sampler: DeviceSampler) -> Cost:
+    def cost(self) -> Cost:
         """What the stage has cost up to now."""
         self._close("other")
-        phases = list(self._phases.values())
-        counted = [phase for phase in phases if phase.name != UNBILLED]
-        reserved = [
-            p.peak_cuda_reserved_bytes for p in counted if isinstance(p.peak_cuda_reserved_bytes, int)
-        ]
-        resident = [p.peak_resident_bytes for p in counted if isinstance(p.peak_resident_bytes, int)]
+        phases, instruments = list(self._phases.values()), self._instruments
+        billed = [phase for phase in phases if phase.name != UNBILLED]
+        training = [phase for phase in phases if phase.name in TRAIN_PHASES]
+        reserved = [p.peak_cuda_reserved_bytes for p in billed if isinstance(p.peak_cuda_reserved_bytes, int)]
+        resident = [p.peak_resident_bytes for p in billed if isinstance(p.peak_resident_bytes, int)]
+        others = contention(
+            training or phases, num_processors=instruments.processors.count, on_gpu=instruments.on_gpu
+        )
         return Cost(
             total_seconds=self._earlier_seconds + self._mark - self._launched_at,
             num_resumes=self._num_resumes,
-            train_seconds=sum(phase.seconds for phase in phases if phase.name in TRAIN_PHASES),
+            train_seconds=math.fsum(phase.seconds for phase in training),
             phases=phases,
             peak_memory_bytes=max(reserved or resident, default=None),
             peak_memory_kind="cuda_reserved" if reserved else "resident",
-            peak_device_memory_bytes=sampler.peak(),
-            sample_seconds=sampler.period_seconds,
+            peak_device_memory_bytes=highest(phase.peak_device_memory_bytes for phase in billed),
+            sample_seconds=instruments.device.period_seconds,
+            warm_up_seconds=total(phase.warm_up_seconds for phase in training),
+            waiting_seconds=total(phase.waiting_seconds for phase in training),
+            energy_joules=total(phase.energy_joules for phase in billed),
+            energy_method=instruments.device.energy.method,
+            contended=others.contended,
+            other_processor_share=others.processor_share,
+            num_other_gpu_processes=others.num_gpu_processes,
         )
 
+    def _seconds_of(self, name: str) -> float:
+        return self._phases[name].seconds if name in self._phases else 0.0
+
     def _close(self, name: str) -> None:
-        """Give the time and the peaks since the last mark to phase `name`."""
+        """Give the time, and what the instruments show since the last mark, to phase `name`."""
         now = self._clock()
-        resident, allocated, reserved = (peak.read() for peak in self._peaks)
-        self._add(
-            PhaseCost(
-                name=name,
-                seconds=now - self._mark,
-                peak_resident_bytes=resident,
-                peak_cuda_allocated_bytes=allocated,
-                peak_cuda_reserved_bytes=reserved,
-            )
-        )
-        for peak in self._peaks:
+        peaks, totals = self._instruments.peaks(), self._instruments.totals()
+        values: dict[str, Any] = {field: peak.read() for field, peak in zip(PEAKS, peaks, strict=True)}
+        if self._totals:
+            values |= {field: _grown(self._totals[field], now_total) for field, now_total in totals.items()}
+        self._add(PhaseCost(name=name, seconds=now - self._mark, **values, **self._of_phase))
+        for peak in peaks:
             peak.reset()
-        self._mark = now
+        self._mark, self._totals, self._of_phase = now, totals, {}
 
     def _add(self, new: PhaseCost) -> None:
         before = self._phases.get(new.name)
         self._phases[new.name] = new if before is None else _sum(before, new)
 
 
+def activations(cost: Cost, held: TensorBytes) -> int | Missing:
+    """What the peak of a training had beyond the tensors that it held all along.
+
+    A lower bound: at the peak not all gradients need have been there.
+
+    Args:
+        cost: Of the stage.
+        held: Weights, gradients, optimizer states.
+    """
+    peak = next((phase.peak_cuda_allocated_bytes for phase in cost.phases if phase.name == "train"), None)
+    if not isinstance(peak, int):
+        return peak or Missing(reason="the stage did not train")
+    return max(0, peak - int(sum(held.model_dump().values())))
+
+
 def _sum(first: PhaseCost, second: PhaseCost) -> PhaseCost:
-    """Seconds add up, peaks do not."""
-    return PhaseCost(
-        name=first.name,
-        seconds=first.seconds + second.seconds,
-        peak_resident_bytes=_higher(first.peak_resident_bytes, second.peak_resident_bytes),
-        peak_cuda_allocated_bytes=_higher(first.peak_cuda_allocated_bytes, second.peak_cuda_allocated_bytes),
-        peak_cuda_reserved_bytes=_higher(first.peak_cuda_reserved_bytes, second.peak_cuda_reserved_bytes),
-    )
+    """Seconds and the like add up, peaks do not."""
+    combined: dict[str, Any] = {
+        field: highest((getattr(first, field), getattr(second, field))) for field in PEAKS
+    }
+    combined |= {field: total((getattr(first, field), getattr(second, field))) for field in SUMS}
+    return PhaseCost(name=first.name, seconds=first.seconds + second.seconds, **combined)
 
 
-def _higher(first: int | Missing, second: int | Missing) -> int | Missing:
-    if isinstance(first, int) and isinstance(second, int):
-        return max(first, second)
-    return first if isinstance(first, Missing) else second
+def _grown(before: float | Missing, now: float | Missing) -> float | Missing:
+    """By how much; rounding of the kernel's counts can make it look like a little less than nothing."""
+    if isinstance(before, Missing) or isinstance(now, Missing):
+        return before if isinstance(before, Missing) else now
+    return max(0.0, now - before)

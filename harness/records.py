@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field
 
@@ -46,11 +48,39 @@ Status = Literal[
     "interrupted",
 ]
 
+Number = TypeVar("Number", int, float)
+
 
 class Missing(Strict):
     """A quantity that could not be had, and why. Never 0, never a guess."""
 
     reason: str
+
+
+def total(values: Iterable[float | Missing | None]) -> float | Missing | None:
+    """Their sum; missing where one is. Those that are None do not count; None where all are."""
+    found = _present(values)
+    if isinstance(found, Missing):
+        return found
+    return math.fsum(found) if found else None
+
+
+def highest(values: Iterable[int | Missing | None]) -> int | Missing | None:
+    """The highest; missing where one is. Those that are None do not count; None where all are."""
+    found = _present(values)
+    if isinstance(found, Missing):
+        return found
+    return max(found, default=None)
+
+
+def _present(values: Iterable[Number | Missing | None]) -> list[Number] | Missing:
+    found: list[Number] = []
+    for value in values:
+        if isinstance(value, Missing):
+            return value
+        if value is not None:
+            found.append(value)
+    return found
 
 
 class PhaseCost(Strict):
@@ -68,10 +98,31 @@ class PhaseCost(Strict):
     )
     peak_cuda_allocated_bytes: int | Missing
     peak_cuda_reserved_bytes: int | Missing
+    peak_device_memory_bytes: int | Missing | None = Field(
+        None, description="The device's own figure (NVML), sampled, all processes together."
+    )
+    num_other_gpu_processes: int | Missing | None = Field(
+        None, description="The most processes outside this stage that had a context on the GPU at a time."
+    )
+    other_processor_seconds: float | Missing | None = Field(
+        None,
+        description="Time that processes outside this run took of the processors that the stage may use; null before the "
+        "meters ran.",
+    )
+    energy_joules: float | Missing | None = Field(
+        None, description="What the GPU's board used; null before the meters ran."
+    )
+    waiting_seconds: float | None = Field(
+        None, description="Of `seconds`: waiting for the data loader. null: the phase has none."
+    )
+    warm_up_seconds: float | None = Field(
+        None,
+        description="Of `seconds`: up to the end of the first optimizer step, of each process that a resumed stage had.",
+    )
 
 
 class Cost(Strict):
-    """What a stage cost. Phases sum to `total_seconds`."""
+    """What a stage cost. Phases sum to `total_seconds`. A field that is null is of a version that did not measure it."""
 
     total_seconds: float = Field(description="From the start of the process to its record, all phases.")
     train_seconds: float = Field(
@@ -89,6 +140,44 @@ class Cost(Strict):
     peak_memory_kind: Literal["cuda_reserved", "resident"]
     peak_device_memory_bytes: int | Missing = Field(description="The device's own figure (NVML), sampled.")
     sample_seconds: float = Field(description="Period of the sampler.")
+    warm_up_seconds: float | None = Field(
+        None,
+        description="Of `train_seconds`: training up to the end of its first optimizer step. Without it: the steady total. "
+        "null also for a stage that does not train.",
+    )
+    waiting_seconds: float | None = Field(
+        None,
+        description="Of `train_seconds`: waiting for the data loader. null also for a stage without one.",
+    )
+    energy_joules: float | Missing | None = Field(
+        None,
+        description="What the GPU's board used from the start of the meters to the record, in all phases but `validate`.",
+    )
+    energy_method: Literal["counter", "power_samples"] | None = Field(
+        None,
+        description="The device's own counter, or its power summed over samples; null: no energy was measured.",
+    )
+    activations_bytes: int | Missing | None = Field(
+        None,
+        description="At least so much of the allocated peak while it trained was activations and other temporary tensors: the "
+        "peak less the outcome's `tensor_bytes`. null for a stage that does not train.",
+    )
+    contended: bool | Missing | None = Field(
+        None,
+        description="Whether another process used the GPU, or others took more than 5 % of the processors' time, while the "
+        "stage trained or, where it trains nothing, while it ran.",
+    )
+    other_processor_share: float | Missing | None = Field(
+        None, description="What others took of the processors' time then, 0 to 1."
+    )
+    num_other_gpu_processes: int | Missing | None = Field(
+        None, description="The most other processes on the GPU at a time then."
+    )
+
+    @property
+    def steady_train_seconds(self) -> float | None:
+        """`train_seconds` without the warm-up."""
+        return None if self.warm_up_seconds is None else self.train_seconds - self.warm_up_seconds
 
     @property
     def billed_seconds(self) -> float:

@@ -13,6 +13,7 @@ COST_WORDS = {
     "peak_memory_bytes": "the peak memory",
     "peak_device_memory_bytes": "the device's own peak memory",
     "num_policy_tokens": "the tokens through the policy",
+    "energy_joules": "the energy of the GPU",
     "money": "the money",
 }
 MODEL_WORDS = {"sft": "SFT alone", "base": "the untouched base"}  # controls, the one that matters most first

@@ -22,18 +22,22 @@ from datetime import UTC, datetime
 from multiprocessing import connection, parent_process
 from pathlib import Path
 
-from harness.device_sampler import DeviceSampler, no_device, nvml_reader
+from harness.contention import Processors
+from harness.device_sampler import DeviceSampler
 from harness.failures import advice, status_of
 from harness.integrity import damaged_file, hashes_of_products
 from harness.machine import git_commit, machine, versions
-from harness.meters import Meter, NoPeak, cuda_peaks
+from harness.meters import Instruments, Meter, activations
+from harness.nvml import NoDevice, find_gpu
+from harness.peaks import NoPeak, ResidentPeak, cuda_peaks
 from harness.records import CHECKPOINTS, LOG, Failure, Record, Status, read_record, write_record
 from pipelines.errors import PipelineError
-from pipelines.stages import Outcome, Stage
+from pipelines.stages import Outcome, Stage, TrainOutcome
 
 STAGE = "stage.json"
 Report = Callable[[str, int, int], None]
 LOG_TAIL_LINES = 20
+ON_CPU = "the stage ran on the CPU"
 STACKS_SIGNAL = signal.SIGUSR1  # upon it a stage's process writes the stacks of its threads into its log
 
 
@@ -52,13 +56,16 @@ def run_file(stage_file: Path, *, launched_at: float, report: Report) -> Record:
     failure: Failure | None = None
     status: Status = "done"
     _prepare_torch(stage)
-    meter, sampler = _meters(stage, launched_at, report)
-    with sampler:
+    instruments = _instruments(stage)
+    meter = Meter(launched_at, report, instruments)
+    with instruments.device:
         try:
             outcome = _run(stage, folder, meter)
         except Exception as error:
             status, failure = _failed(error, stage, folder)
-    cost = meter.cost(sampler)
+    cost = meter.cost()
+    if isinstance(outcome, TrainOutcome) and outcome.tensor_bytes is not None:
+        cost = cost.model_copy(update={"activations_bytes": activations(cost, outcome.tensor_bytes)})
     record = Record(
         stage=stage,
         status=status,
@@ -128,17 +135,17 @@ def _prepare_torch(stage: Stage) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def _meters(stage: Stage, launched_at: float, report: Report) -> tuple[Meter, DeviceSampler]:
+def _instruments(stage: Stage) -> Instruments:
+    """What measures a stage in this process."""
     if stage.device == "cpu":
-        nothing = NoPeak("the stage ran on the CPU")
-        return Meter(launched_at, report, allocated=nothing, reserved=nothing), DeviceSampler(no_device)
+        nothing = NoPeak(f"{ON_CPU}, where torch keeps no peak of its tensors")
+        device = DeviceSampler(NoDevice(ON_CPU))
+        return Instruments(ResidentPeak(), nothing, nothing, device, Processors(), on_gpu=False)
     import torch
 
     allocated, reserved = cuda_peaks()
-    uuid = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
-    return Meter(launched_at, report, allocated=allocated, reserved=reserved), DeviceSampler(
-        nvml_reader(uuid)
-    )
+    device = DeviceSampler(find_gpu(str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)))
+    return Instruments(ResidentPeak(), allocated, reserved, device, Processors(), on_gpu=True)
 
 
 def _failed(error: Exception, stage: Stage, folder: Path) -> tuple[Status, Failure]:

@@ -54,6 +54,14 @@ class SeedCost(Strict):
     num_pairs_seen: int
     num_policy_tokens: int
     num_reference_tokens: int
+    steady_train_seconds: float | None = Field(
+        None, description="Without the first optimizer step of each stage."
+    )
+    waiting_seconds: float | None = Field(
+        None, description="Of `train_seconds`: waiting for the data loader."
+    )
+    energy_joules: float | None = Field(None, description="What the GPU's board used, all its stages.")
+    tokens_per_second: float | None = Field(None, description="Policy tokens over `train_seconds`.")
 
 
 class CostSummary(Strict):
@@ -71,7 +79,23 @@ class CostSummary(Strict):
     num_pairs_seen: float | None
     num_policy_tokens: float | None
     num_reference_tokens: float | None
+    steady_train_seconds: float | None = Field(
+        None, description="Without the first optimizer step of each stage."
+    )
+    waiting_seconds: float | None = Field(
+        None, description="Of `train_seconds`: waiting for the data loader."
+    )
+    energy_joules: float | Missing | None = Field(None, description="What the GPU's board used.")
+    shared_energy_joules: float | None = Field(None, description="The same, split as `shared_seconds` is.")
+    tokens_per_second: float | None = Field(
+        None, description="Tokens through the policy over `train_seconds`."
+    )
+    operations: float | Missing | None = Field(None, description="Floating-point, by formula, of one seed.")
+    peak_share: float | Missing | None = Field(
+        None, description="Those operations over what the device could have done in `train_seconds`."
+    )
     money: float | None = Field(description="`total_seconds` at the config's `price_per_hour`.")
+    shared_money: float | None = Field(None, description="`shared_seconds` at that price.")
     currency: str
     by_seed: list[SeedCost]
 
@@ -98,6 +122,7 @@ CostQuantity = Literal[
     "peak_memory_bytes",
     "peak_device_memory_bytes",
     "num_policy_tokens",
+    "energy_joules",
     "money",
 ]
 

@@ -402,8 +402,11 @@ class Observer(Protocol):
     def aside(self, name: Phase) -> AbstractContextManager[None]:
         """Everything inside the returned context belongs to phase `name`, though another phase is open."""
 
+    def waiting(self) -> AbstractContextManager[None]:
+        """Everything inside the returned context is waiting for the data loader, and part of the open phase."""
+
     def progress(self, done: int, total: int) -> None:
-        """`done` of `total` units of the present phase are finished."""
+        """`done` of `total` units of the present phase are finished; of training, a unit is an optimizer step."""
 
     def seconds(self) -> dict[str, float]:
         """Seconds up to now by phase, those of the stage's processes before a resume among them."""
@@ -453,6 +456,27 @@ class DataOutcome(Strict):
     pad_token_id: int
 
 
+class TensorBytes(Strict):
+    """Bytes of the tensors that a training stage holds all along, counted exactly. Activations come on top."""
+
+    weights: int = Field(description="Of the policy, without adapters.")
+    adapter: int = Field(
+        description="Of the policy's adapters, a frozen one that serves as reference included."
+    )
+    reference: int = Field(description="Of a second model that serves as reference.")
+    gradients: int = Field(description="From the backward pass to the optimizer's step.")
+    optimizer: int = Field(description="The optimizer's states.")
+
+
+class Work(Strict):
+    """What a stage computed."""
+
+    operations: float | None = Field(
+        description="Floating-point operations by the model's formula, without padding and recomputation."
+    )
+    reason: str | None = Field(None, description="Why the formula is not this model's.")
+
+
 class TrainOutcome(Strict):
     """What one training stage did."""
 
@@ -490,6 +514,8 @@ class TrainOutcome(Strict):
     )
     final_probe: list[float] | None = Field(None, description="The same after training.")
     reference_probe: list[float] | None = Field(None, description="The same of DPO's reference.")
+    tensor_bytes: TensorBytes | None = Field(None, description="What it held in memory all along.")
+    work: Work | None = Field(None, description="Policy and reference together.")
 
 
 class ReferenceOutcome(Strict):
@@ -500,6 +526,7 @@ class ReferenceOutcome(Strict):
     num_reference_tokens: int = Field(
         description="Tokens through the reference model's forward passes, padding not counted."
     )
+    work: Work | None = None
 
 
 class CalibrateOutcome(Strict):

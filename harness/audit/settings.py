@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from harness.audit.case import Case, Trained
-from harness.audit.checks import Check, judged, not_applicable, warned
+from harness.audit.case import Case
+from harness.audit.checks import Check, judged, not_applicable, told, warned
+from harness.contention import other_load
 from harness.differences import BY_BUDGET, TUNING, argument_differences, planned_differences
-from harness.records import Record
+from harness.records import Missing, Record
 from harness.sweep import points_of
 from pipelines.stages import EvaluateSettings
 
@@ -136,15 +137,20 @@ def same_hardware(case: Case) -> Check:
 def machine_to_itself(case: Case) -> Check:
     """Whether other processes used the machine while an arm trained: its costs are then unreliable."""
     name = "machine_to_itself"
-    known = [stage for stage in case.trained if _contended(stage) is not None]
-    if not known:
-        return not_applicable(name, "no finished training stage recorded it")
-    problems = [f"{stage.label}: its costs are unreliable" for stage in known if _contended(stage)]
-    return warned(name, problems, f"no other load in {len(known)} stages")
-
-
-def _contended(stage: Trained) -> bool | None:
-    return getattr(stage.record.cost, "contended", None)
+    problems, undisturbed, reasons = [], 0, []
+    for stage in case.trained:
+        cost = stage.record.cost
+        contended = cost.contended if cost is not None else None
+        if isinstance(contended, Missing):
+            reasons.append(f"not known of {stage.label}: {contended.reason}")
+        elif contended:
+            assert cost is not None
+            problems.append(f"{stage.label}: {other_load([cost])}, so its costs are unreliable")
+        else:
+            undisturbed += contended is False
+    if not problems and not undisturbed:
+        return not_applicable(name, told(reasons) or "no finished training stage recorded it")
+    return warned(name, problems, told([f"no other load in {undisturbed} stages", *reasons]))
 
 
 def _evaluations(case: Case) -> Iterator[Record]:

@@ -19,6 +19,8 @@ GB = 10**9
 TERA = 10**12
 CARDS_BYTES = tuple(size * GB for size in (24, 40, 48, 80, 141))
 DEFAULT_CARD = "H100 80GB"
+# Words in the name of a card, or a part of one, that does less than the card otherwise so called, or more.
+VARIANTS = {"laptop", "ti", "max", "mig"}
 # A core's float32 operations a second: 2 x 8 lanes of AVX2 x 2 (multiply and add), at 2.5 GHz.
 CORE_FLOPS = 2 * 8 * 2 * 2.5e9
 CPU_BYTES_PER_SECOND = 20 * GB
@@ -98,6 +100,12 @@ def device_for(comparison: Comparison, name: str | None) -> Device:
     )
 
 
+def peak_flops_of(accelerator: str, dtype: Dtype) -> float | None:
+    """Peak operations a second of the card that NVML calls so; None where it is not in the table, as no MIG slice is."""
+    card = _in_table(accelerator)
+    return None if card is None else card.peak_flops(dtype)
+
+
 def this_cpu() -> Device:
     """This machine's processor."""
     here = machine()
@@ -119,12 +127,23 @@ def _named(name: str) -> Device:
 
 
 def _matching(name: str) -> Device | None:
-    """The card whose words are all in `name`, such as `NVIDIA H100 80GB HBM3`; the longest name wins."""
-    given = name.lower().replace("-", " ").replace(" gb", "gb")
-    fitting = [card for card in CARDS if all(word in given for word in card.name.lower().split())]
-    if not fitting:
-        fitting = [card for card in CARDS if all(word in card.name.lower() for word in given.split())]
+    """The card of this name, else one whose name has all its words, such as `h100`; the longest name wins."""
+    if found := _in_table(name):
+        return found
+    words = _words(name)
+    fitting = [card for card in CARDS if all(word in card.name.lower() for word in words)]
     return max(fitting, key=lambda card: len(card.name), default=None)
+
+
+def _in_table(name: str) -> Device | None:
+    """The card whose words are all in `name`, such as `NVIDIA H100 80GB HBM3`; not a variant with another peak."""
+    words = _words(name)
+    fitting = [card for card in CARDS if words.issuperset(card.name.lower().split())]
+    return None if words & VARIANTS else max(fitting, key=lambda card: len(card.name), default=None)
+
+
+def _words(name: str) -> set[str]:
+    return set(name.lower().replace("-", " ").replace(" gb", "gb").split())
 
 
 def _with_source(device: Device, source: str) -> Device:

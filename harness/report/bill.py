@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from harness.costs import cost_with_bounds
+from harness.contention import other_load
+from harness.costs import cost_with_bounds, training_costs
 from harness.numbers import NOT_MEASURED, bytes_text, count, interval, number, with_interval
 from harness.records import Missing
 from harness.report.budget import budget_blocks
 from harness.report.forecast import forecast_blocks
 from harness.report.page import Block, Bullets, Code, Paragraph, Section, Table, Text, cut
+from harness.report.stage_meters import billed_stages, memory_table, time_table
 from harness.report.view import View
 from harness.sentences import COST_WORDS
 from harness.summary_schema import CostQuantity, CostSummary
@@ -18,6 +20,16 @@ from pipelines.stages import TrainOutcome
 PEAK_KINDS = {
     "resident": "Peak memory is the process's resident memory on the CPU, libraries included: it says nothing of a GPU.",
     "cuda_reserved": "Peak memory is the most that torch's allocator had reserved on the device.",
+}
+
+
+# What is not measured of a model is named by these words.
+NAMED = {
+    "device memory": "peak_device_memory_bytes",
+    "energy": "energy_joules",
+    "operations": "operations",
+    "share of the device's peak": "peak_share",
+    "warm-up and waiting": "waiting_seconds",
 }
 
 
@@ -35,15 +47,24 @@ def bill_section(view: View) -> Section:
                 ": from process start to record; ",
                 Code("shared s"),
                 ": the same, where a stage that serves several models (one SFT model for SFT alone and for DPO) is split "
-                "evenly between them. Evaluation is not included.",
+                "evenly between them, as are energy and money in their shared columns. Evaluation is not included.",
             )
         )
     )
+    costs = training_costs(view.results)
+    if contended := [cost for cost in costs if cost.contended is True]:
+        blocks.append(
+            Paragraph(
+                f"Unreliable: the machine was shared while {len(contended)} of {len(costs)} training stages ran "
+                f"({other_load(contended)}); the table under Fairness names them."
+            )
+        )
     kinds = {model.cost.peak_memory_kind for model in view.summary.models().values()}
     blocks += [Paragraph(text) for kind, text in PEAK_KINDS.items() if kind in kinds]
     blocks += _ratios(view)
     blocks += budget_blocks(view)
     blocks += [Paragraph("By stage, means over the finished seeds:"), *_stages(view)]
+    blocks += [*time_table(view), *memory_table(view)]
     blocks.append(Paragraph("The whole run, each distinct stage once:"))
     blocks.append(_spent(view))
     blocks += forecast_blocks(view)
@@ -54,8 +75,10 @@ def bill_section(view: View) -> Section:
 def _models(view: View) -> Table:
     priced = view.results.plan.comparison.price_per_hour is not None
     currency = view.results.plan.comparison.currency
+    models = view.summary.models()
+    metered = any(isinstance(model.cost.energy_joules, float) for model in models.values())
     rows = []
-    for name, model in view.summary.models().items():
+    for name, model in models.items():
         cost = model.cost
         if name == "base":
             continue
@@ -67,19 +90,29 @@ def _models(view: View) -> Table:
                 "" if low is None else interval(low, high),
                 number(cost.total_seconds),
                 number(cost.shared_seconds),
+                *(
+                    [_kilojoules(cost.energy_joules), _kilojoules(cost.shared_energy_joules)]
+                    if metered
+                    else []
+                ),
                 bytes_text(cost.peak_memory_bytes),
                 count(cost.num_pairs_seen),
                 count(cost.num_policy_tokens),
                 count(cost.num_reference_tokens),
-                *([number(cost.money)] if priced else []),
+                *([number(cost.money), number(cost.shared_money)] if priced else []),
                 str(len(cost.by_seed)),
             )
         )
     head = [
-        "model", "train s", "95 % interval", "total s", "shared s", "peak memory", "pairs", "policy tokens",
-        "reference tokens", *([f"money ({currency})"] if priced else []), "seeds",
+        "model", "train s", "95 % interval", "total s", "shared s", *(["energy kJ", "shared kJ"] if metered else []),
+        "peak memory", "pairs", "policy tokens", "reference tokens",
+        *([f"money ({currency})", "shared money"] if priced else []), "seeds",
     ]  # fmt: skip
     return Table(head, rows)
+
+
+def _kilojoules(joules: float | Missing | None) -> str:
+    return number(joules / 1000) if isinstance(joules, float) else NOT_MEASURED
 
 
 def _ratios(view: View) -> list[Block]:
@@ -115,6 +148,8 @@ def _amount(cost: CostSummary, quantity: CostQuantity) -> str:
         return bytes_text(int(value))
     if quantity == "num_policy_tokens":
         return count(value)
+    if quantity == "energy_joules":
+        return f"{_kilojoules(value)} kJ"
     return f"{number(value)} {cost.currency if quantity == 'money' else 's'}"
 
 
@@ -127,23 +162,19 @@ def _stages(view: View) -> list[Block]:
 
 
 def _stage_rows(view: View) -> Iterator[tuple[str, ...]]:
-    for name, trials in view.arms.items():
-        for place in range(len(trials[0].billed())):
-            records = [done for trial in trials if (done := view.results.done(trial.billed()[place]))]
-            costs = [record.cost for record in records if record.cost]
-            outcomes = [record.outcome for record in records]
-            trained = [outcome for outcome in outcomes if isinstance(outcome, TrainOutcome)]
-            if not costs:
-                continue
-            yield (
-                name,
-                f"{place + 1}. {records[0].stage.kind}" if trained else records[0].stage.kind,
-                number(sum(cost.train_seconds for cost in costs) / len(costs)),
-                bytes_text(max(cost.peak_memory_bytes for cost in costs)),
-                _mean_count(outcome.num_steps for outcome in trained),
-                _mean_count(outcome.num_policy_tokens for outcome in trained),
-                _mean_count(getattr(outcome, "num_reference_tokens", 0) for outcome in outcomes),
-            )
+    for name, stage, records in billed_stages(view):
+        costs = [record.cost for record in records if record.cost is not None]
+        outcomes = [record.outcome for record in records]
+        trained = [outcome for outcome in outcomes if isinstance(outcome, TrainOutcome)]
+        yield (
+            name,
+            stage,
+            number(sum(cost.train_seconds for cost in costs) / len(costs)),
+            bytes_text(max(cost.peak_memory_bytes for cost in costs)),
+            _mean_count(outcome.num_steps for outcome in trained),
+            _mean_count(outcome.num_policy_tokens for outcome in trained),
+            _mean_count(getattr(outcome, "num_reference_tokens", 0) for outcome in outcomes),
+        )
 
 
 def _mean_count(values: Iterable[int]) -> str:
@@ -161,14 +192,14 @@ def _spent(view: View) -> Table:
 
 def _not_measured(view: View) -> Iterator[Text]:
     """What a reader could expect on the page and what was not measured, with the reason."""
-    missing = {
-        cost.peak_device_memory_bytes.reason
-        for name, model in view.summary.models().items()
-        if name != "base" and isinstance((cost := model.cost).peak_device_memory_bytes, Missing)
-    }
-    if missing:
-        yield f"device memory: {view.shown('; '.join(sorted(missing)))}"
-    yield "energy: this version has no meter for it"
+    costs = [model.cost for name, model in view.summary.models().items() if name != "base"]
+    for words, name in NAMED.items():
+        found = [getattr(cost, name) for cost in costs]
+        reasons = {value.reason for value in found if isinstance(value, Missing)}
+        if None in found:
+            reasons.add("these results are of a version that did not measure it, or nothing was trained")
+        if reasons:
+            yield f"{words}: {view.shown('; '.join(sorted(reasons)))}"
     if view.results.plan.comparison.price_per_hour is None:
         yield "money: the config gives no ", Code("price_per_hour")
     for name in ("preference", "generation", "benchmarks"):

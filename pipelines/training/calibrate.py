@@ -69,6 +69,10 @@ class StepClock:
         """Passed on."""
         return self._observer.aside(name)
 
+    def waiting(self) -> AbstractContextManager[None]:
+        """Passed on."""
+        return self._observer.waiting()
+
     def progress(self, done: int, total: int) -> None:
         """Note that a step has ended."""
         if self._training:

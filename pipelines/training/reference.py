@@ -16,6 +16,7 @@ from pipelines.stages import Observer, ReferenceOutcome, ReferenceSettings, Stag
 from pipelines.training.arguments import shared_arguments
 from pipelines.training.dpo import dpo_trainer
 from pipelines.training.feed import REFERENCE_COLUMNS
+from pipelines.training.footprint import work_of
 from pipelines.training.parts import Parts
 from pipelines.training.watching import TokenCount
 
@@ -55,7 +56,11 @@ def compute_reference(stage: Stage, folder: Path, observer: Observer) -> Referen
         chosen, rejected = (torch.cat(side).tolist() for side in zip(*batches, strict=True))
         columns = dict(zip(REFERENCE_COLUMNS, (chosen, rejected), strict=True))
         Dataset.from_dict({"uid": parts.pairs["uid"], **columns}).save_to_disk(folder / LOGPS)
-    return ReferenceOutcome(num_pairs=len(parts.pairs), num_reference_tokens=counted.num_reference_tokens)
+    return ReferenceOutcome(
+        num_pairs=len(parts.pairs),
+        num_reference_tokens=counted.num_reference_tokens,
+        work=work_of(parts.policy, counted),
+    )
 
 
 def with_reference(pairs: Dataset, folder: Path) -> Dataset:

@@ -17,11 +17,12 @@ from pipelines.training.budget import hold_to_tokens, note_spent
 from pipelines.training.changes import ChangedWeights
 from pipelines.training.checkpoints import CheckpointClock, newest_checkpoint, restore_file, restore_logs
 from pipelines.training.evidence import base_hash, probe, probe_rows, reference_probe
+from pipelines.training.footprint import tensor_bytes, work_of
 from pipelines.training.parts import Parts
 from pipelines.training.recording import BATCHES, SAMPLED_STEPS, Prepared, Recorder
 from pipelines.training.selection import BEST
 from pipelines.training.validation import VALIDATION, ValidationPoints, validation_points
-from pipelines.training.watching import LOSSES, LossLog, TokenCount, read_losses
+from pipelines.training.watching import LOSSES, LoaderWait, LossLog, TokenCount, read_losses
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -90,6 +91,7 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
         observer.phase("train"),
         TokenCount(*models) as counted,
         recorder,
+        LoaderWait(trainer, observer),
         (folder / LOSSES).open("a") as file,
     ):
         if checkpoint is not None:
@@ -102,6 +104,7 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
             trainer.add_callback(points)
         trainer.add_callback(_checkpoint_clock(stage, folder, counted, observer))
         state = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
+    held = tensor_bytes(trainer, parts.reference_model)
     with observer.phase("save"):
         selected = points.leave_best() if points else None
         digest = save_model(trainer.model, parts.tokenizer, folder)
@@ -129,6 +132,8 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
         start_probe=start_probe,
         final_probe=final_probe,
         reference_probe=of_reference,
+        tensor_bytes=held,
+        work=work_of(trainer.model, counted),
     )
 
 

@@ -15,6 +15,8 @@ from pipelines.errors import Diverged, NotFinite
 from pipelines.training.divergence import WINDOW, divergence_limit, has_diverged
 
 if TYPE_CHECKING:
+    from transformers import Trainer
+
     from pipelines.stages import Observer
 
 LOSSES = "losses.jsonl"
@@ -78,6 +80,31 @@ def read_losses(path: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+class LoaderWait:
+    """Tells the observer whenever the trainer waits for its data loader.
+
+    transformers 5.23 takes all micro-batches of an optimizer step at once in `get_batch_samples`: reading rows, padding
+    them, and on CUDA their way to the device.
+    """
+
+    def __init__(self, trainer: Trainer, observer: Observer) -> None:
+        self._trainer, self._observer = trainer, observer
+
+    def __enter__(self) -> LoaderWait:
+        self._take = self._trainer.get_batch_samples
+        self._trainer.get_batch_samples = self._timed
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._trainer.get_batch_samples = self._take
+
+    def _timed(self, *arguments: Any, **named: Any) -> Any:
+        with self._observer.waiting():
+            return self._take(*arguments, **named)
+
+
 class TokenCount:
     """Counts what models receive in their forward passes, through hooks: sequences and tokens without padding.
 
@@ -89,8 +116,8 @@ class TokenCount:
         device = next(models[0].parameters()).device
         # Summed on the device: reading a value in each step would stall a GPU.
         self._counts = torch.zeros(
-            2, 2, dtype=torch.long, device=device
-        )  # (with gradient, sequences | tokens)
+            2, 3, dtype=torch.long, device=device
+        )  # (with gradient, sequences | tokens | squares of lengths)
         self._hooks = [model.register_forward_pre_hook(self._note, with_kwargs=True) for model in models]
 
     def __enter__(self) -> TokenCount:
@@ -106,7 +133,9 @@ class TokenCount:
         mask = kwargs["attention_mask"]  # (sequences, tokens)
         row = int(torch.is_grad_enabled())
         self._counts[row, 0] += mask.shape[0]
-        self._counts[row, 1] += mask.sum()
+        lengths = mask.sum(1)
+        self._counts[row, 1] += lengths.sum()
+        self._counts[row, 2] += (lengths * lengths).sum()
 
     def state(self) -> list[list[int]]:
         """What was counted up to now, to be kept with a checkpoint."""
@@ -130,3 +159,13 @@ class TokenCount:
     def num_reference_tokens(self) -> int:
         """Tokens through the reference model, padding not counted."""
         return int(self._counts[0, 1])
+
+    @property
+    def policy_length_squares(self) -> int:
+        """Squares of the lengths of the policy's sequences, summed: what attention grows with."""
+        return int(self._counts[1, 2])
+
+    @property
+    def reference_length_squares(self) -> int:
+        """The same of the reference's."""
+        return int(self._counts[0, 2])

@@ -36,6 +36,9 @@ def run_on_cuda(root: Path, made: Stage, **changes: object) -> TrainOutcome:
     if isinstance(record.cost.peak_device_memory_bytes, Missing):
         pytest.fail(record.cost.peak_device_memory_bytes.reason)
     assert record.cost.peak_device_memory_bytes >= record.cost.peak_memory_bytes
+    assert isinstance(record.cost.energy_joules, float), record.cost.energy_joules
+    assert record.cost.energy_joules > 0
+    assert isinstance(record.cost.contended, bool), record.cost.contended
     assert isinstance(record.outcome, TrainOutcome)
     return record.outcome
 

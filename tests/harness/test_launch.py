@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from harness.launch import Launcher
-from harness.records import LOG, Record, read_record, write_json
+from harness.records import LOG, Missing, Record, read_record, write_json
 from harness.stage import STAGE, main
 from pipelines.stages import ConvertSettings, ModelSettings, Stage, TrainOutcome
 from tests.pipelines.training import tiny
@@ -95,6 +95,12 @@ def test_phases_sum_to_the_stage_and_its_own_process_is_in_the_record(
     assert cost is not None
     assert sum(phase.seconds for phase in cost.phases) == pytest.approx(cost.total_seconds, rel=1e-6)
     assert cost.total_seconds <= elapsed
+    assert cost.warm_up_seconds is not None
+    assert cost.waiting_seconds is not None
+    assert 0 < cost.waiting_seconds < cost.train_seconds
+    assert 0 < cost.warm_up_seconds < cost.train_seconds
+    assert cost.energy_joules == Missing(reason="the stage ran on the CPU")
+    assert cost.contended is not None
     assert cost.peak_memory_bytes == max(
         phase.peak_resident_bytes for phase in cost.phases if isinstance(phase.peak_resident_bytes, int)
     )

@@ -16,7 +16,8 @@ from scipy import stats
 from harness.errors import UserError
 from harness.plan import read_plan
 from harness.recommendation import verdict_lines
-from harness.records import read_record
+from harness.records import read_record, write_record
+from harness.report.write import write_report
 from harness.summary import summarise
 from harness.summary_schema import SCHEMA_FILE, SUMMARY, json_schema
 from harness.verdict import Rule, Scores, judge
@@ -248,6 +249,24 @@ def test_one_seed_gives_a_difference_but_no_interval_and_no_verdict(tmp_path: Pa
 def test_a_model_below_sft_alone_is_a_reason_to_doubt(tmp_path: Path) -> None:
     summary = summarise(make_results(tmp_path, Run(seeds=5, num_items=200, levels=LEVELS | {"orpo": 0.6})))
     assert summary.doubts[0].startswith("orpo is worse than SFT alone on gold_score (orpo minus sft -0.")
+
+
+def test_a_machine_that_was_shared_is_a_reason_to_doubt_the_costs_and_is_said_in_the_bill(
+    tmp_path: Path,
+) -> None:
+    folder = make_results(tmp_path, Run(seeds=5, num_items=200))
+    assert not any("the machine was shared" in doubt for doubt in summarise(folder).doubts)
+    for place, dpo in enumerate(sorted(folder.glob("dpo-*"))[:2]):
+        record = read_record(dpo)
+        assert record is not None
+        assert record.cost is not None
+        load = {"contended": True, "other_processor_share": 0.31 + place / 10}
+        write_record(dpo, record.model_copy(update={"cost": record.cost.model_copy(update=load)}))
+    # 5 seeds of sft, dpo and orpo
+    said = "the machine was shared while 2 of 15 training stages ran (others took up to 41 % of the processors' time)"
+    assert f"{said}: the costs are unreliable" in summarise(folder).doubts
+    page = write_report(folder, tmp_path / "reports").read_text()
+    assert f"Unreliable: {said}; the table under Fairness names them." in page
 
 
 def test_summarising_twice_gives_the_same_bytes(tmp_path: Path) -> None:

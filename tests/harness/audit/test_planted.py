@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.audit import Audit, audit
+from harness.audit.checks import Check
+from harness.records import Cost, Missing
 from harness.results import read_results
 from tests.harness.audit.planted import PLANTED, Arms, Planted, make_arms
 
@@ -48,6 +50,42 @@ def test_sft_on_a_share_of_the_pairs_passes_where_its_settings_say_so(arms: Arms
         "same_pairs",
         "reference_is_sft_policy",
     }
+
+
+def metered(contended: bool | Missing, share: float) -> Cost:
+    return Cost(
+        total_seconds=2,
+        train_seconds=1,
+        phases=[],
+        peak_memory_bytes=1,
+        peak_memory_kind="resident",
+        peak_device_memory_bytes=Missing(reason="no GPU"),
+        sample_seconds=0.1,
+        contended=contended,
+        other_processor_share=share,
+    )
+
+
+def test_a_shared_machine_is_a_warning_that_names_the_stage_and_what_others_took(arms: Arms) -> None:
+    def found() -> Check:
+        return next(check for check in audited(arms).checks if check.id == "machine_to_itself")
+
+    unknown = Missing(reason="NVML hides it")
+    for kind in ("sft", "dpo", "orpo"):
+        arms.change(arms.stage(kind).id, cost=metered(unknown, 0.01))
+    assert found().status == "not_applicable"
+    assert "NVML hides it" in found().evidence
+    for kind in ("sft", "dpo"):
+        arms.change(arms.stage(kind).id, cost=metered(False, 0.01))
+    assert (found().status, found().evidence.partition(";")[0]) == ("pass", "no other load in 2 stages")
+    assert "not known of orpo seed" in found().evidence
+    arms.change(arms.stage("dpo").id, cost=metered(True, 0.31))
+    assert found().status == "warning"
+    assert re.match(
+        r"sft-dpo seed \d+: dpo \(dpo-0+\): others took 31 % of the processors' time, so its costs are unreliable",
+        found().evidence,
+    )
+    assert audited(arms).verdict == "fair"
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.words)

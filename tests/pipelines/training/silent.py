@@ -22,6 +22,10 @@ class Silent:
     def aside(self, name: str) -> Iterator[None]:
         yield
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        yield
+
     def progress(self, done: int, total: int) -> None:
         pass
 

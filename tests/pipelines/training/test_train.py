@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -78,6 +81,40 @@ def test_pairs_and_tokens_are_counted_as_the_models_received_them(root: Path, ki
     assert outcome.num_pairs_seen == 2 * len(rows)
     assert outcome.num_policy_tokens == 2 * expected
     assert outcome.num_reference_tokens == (2 * expected if kind == "dpo" else 0)
+
+
+@pytest.mark.parametrize("kind", ["sft", "orpo", "dpo"])
+def test_every_batch_of_training_is_made_while_the_observer_is_told_of_waiting(
+    root: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Waits(tiny.Silent):
+        is_waiting = False
+
+        @contextmanager
+        def waiting(self) -> Iterator[None]:
+            self.is_waiting = True
+            yield
+            self.is_waiting = False
+
+    observer, seen = Waits(), []
+    make = train_module.make_trainer
+
+    def with_watched_collator(*parts: Any) -> Any:
+        trainer = make(*parts)
+        collate = trainer.data_collator
+
+        def watched(rows: Any) -> Any:
+            seen.append(observer.is_waiting)
+            return collate(rows)
+
+        trainer.data_collator = watched
+        return trainer
+
+    monkeypatch.setattr(train_module, "make_trainer", with_watched_collator)
+    stage = tiny.stage(kind, num_train_epochs=2, micro_batch=2)
+    train(stage, tiny.folder_of(root, stage), observer)
+    assert seen == [True] * 12  # 2 epochs of 12 pairs, 2 at a time
+    assert observer.is_waiting is False
 
 
 @pytest.mark.parametrize("nll", ["prompt_and_completion", "completion"])
