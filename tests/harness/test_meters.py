@@ -275,6 +275,21 @@ def test_the_first_step_is_warm_up_and_the_loaders_waiting_is_inside_training() 
     }
 
 
+def test_a_look_at_validation_pairs_before_the_first_step_is_no_warm_up_and_its_energy_on_no_bill() -> None:
+    clock, device = FakeClock(100.0), FakeDevice(joules=0.0)
+    made = meter(clock, device=device)
+    with made.phase("train"):
+        clock.now = 101.0
+        with made.aside("validate"):
+            clock.now, device.values["joules"] = 106.0, 500.0
+        clock.now, device.values["joules"] = 108.0, 700.0
+        made.progress(1, 2)
+        clock.now, device.values["joules"] = 109.0, 800.0
+        made.progress(2, 2)
+    cost = made.cost()
+    assert (cost.warm_up_seconds, cost.train_seconds, cost.energy_joules) == (3.0, 4.0, 300.0)
+
+
 def test_each_process_of_a_resumed_stage_has_its_own_warm_up() -> None:
     clock = FakeClock(100.0)
     first = meter(clock)

@@ -102,7 +102,7 @@ def test_frozen_weights_cost_no_gradient_of_their_own() -> None:
     # The first layer's inputs need no gradient, which the formula does not know: 1 of 2 layers' three products at most.
     by_torch = operations_by_torch(model, backward=True)
     assert by_torch <= found <= 1.15 * by_torch
-    assert found < 0.8 * work_of(llama(), counted(policy=BATCH)).operations
+    assert found < 0.9 * work_of(llama(), counted(policy=BATCH)).operations
 
 
 def test_a_model_that_the_formula_does_not_fit_has_a_reason_and_no_number() -> None:
