@@ -19,7 +19,13 @@ from harness.forecast.schema import Range
 from harness.plan import Plan
 from harness.records import RECORD
 from pipelines.forecast.request import Lengths, StageAnswer
-from pipelines.stages import BenchmarkEvaluation, EvaluateSettings, GenerationEvaluation, PreferenceEvaluation
+from pipelines.stages import (
+    BenchmarkEvaluation,
+    EvaluateSettings,
+    GenerationEvaluation,
+    PreferenceEvaluation,
+    TrainSettings,
+)
 
 MOST_READ = 200  # newest first
 FREE_JUDGES = ("gold",)  # rules in plain Python
@@ -55,6 +61,8 @@ def evaluation_seconds(
 ) -> tuple[list[Range], Counter[str]]:
     """The seconds of every evaluation stage that can be forecast, and how many of which group cannot.
 
+    A training stage's looks at validation pairs are evaluation, too: they are in no training time.
+
     Args:
         plan: The plan.
         size: What they run on.
@@ -67,6 +75,8 @@ def evaluation_seconds(
     left_out: Counter[str] = Counter()
     for stage in plan.stages:
         settings = stage.settings
+        if isinstance(settings, TrainSettings) and settings.eval_every is not None:
+            found.append(_looks(settings.eval_every, settings.eval_pairs, size))
         if not isinstance(settings, EvaluateSettings):
             continue
         if seconds := earlier.get(settings.model_dump_json()):
@@ -118,6 +128,12 @@ def _by_tokens(settings: EvaluateSettings, num_test: int, size: Size) -> Range |
     if isinstance(evaluation, BenchmarkEvaluation):
         return _benchmarks(evaluation, size)
     return None
+
+
+def _looks(every: float, num_pairs: int, size: Size) -> Range:
+    """Both replies of the pairs of two splits, at the start and after each share of the steps."""
+    num_looks = 1 + math.ceil(1 / every)
+    return _at(size.speed, num_looks * 2 * num_pairs * 2 * size.mean_tokens * 2 * size.answer.num_parameters)
 
 
 def _generation(evaluation: GenerationEvaluation, num_test: int, size: Size) -> Range:

@@ -110,7 +110,9 @@ class Total(Strict):
 
     seconds: Range
     training_seconds: Range
-    evaluation_seconds: Range
+    evaluation_seconds: Range = Field(
+        description="Evaluations, and looks at validation pairs during training."
+    )
     not_forecast: list[str] = Field(
         default_factory=list, description="Stages whose time nothing tells: it is in no sum."
     )

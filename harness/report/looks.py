@@ -14,7 +14,7 @@ from harness.report.figures import BETTER, MOST_MODELS, Curve
 from harness.report.page import Block, Bullets, Code, Figure, Heading, Paragraph, Table, Text, cut
 from harness.report.palette import Look
 from harness.report.view import View
-from pipelines.stages import Split
+from pipelines.stages import Split, TrainOutcome, TrainSettings
 
 MOST_SEEDS, MOST_PANELS = 20, 6
 DEFAULT_METRIC = "preference_accuracy"
@@ -38,7 +38,7 @@ def looks_blocks(view: View) -> list[Block]:
     }
     blocks: list[Block] = [Heading("Quality for its price")]
     if any(look.means.get("validation") for by_seed in seen.values() for looks in by_seed for look in looks):
-        blocks += [_figure(view, seen), *_target(view), *_table(view)]
+        blocks += [_figure(view, seen), *_target(view), *_selected(view), *_table(view)]
     return [*blocks, *_displacement(view, seen)]
 
 
@@ -139,6 +139,28 @@ def _target(view: View) -> Iterator[Block]:
         )
     )
     yield Bullets([_price(view, arm, reached) for arm, reached in target.arms.items()] + _ratio(view, target))
+
+
+def _selected(view: View) -> Iterator[Block]:
+    """After how many steps the weights that were left were the stage's, where the best were chosen."""
+    lines = []
+    for arm, trials in view.arms.items():
+        for place in range(len(trials[0].training)):
+            records = [view.results.done(trial.training[place]) for trial in trials]
+            settings = view.results.stage(trials[0].training[place]).settings
+            outcomes = [record.outcome for record in records if record is not None]
+            steps = [
+                f"{outcome.selected_step or outcome.num_steps} of {outcome.num_steps}"
+                for outcome in outcomes
+                if isinstance(outcome, TrainOutcome)
+            ]
+            if isinstance(settings, TrainSettings) and settings.select == "best_validation" and steps:
+                lines.append(f"{arm}, {place + 1}. {settings.kind}: {', '.join(steps[:MOST_SEEDS])} steps")
+    if lines:
+        yield Paragraph(
+            "The weights that each stage left, the best on validation pairs, by seed; the whole stage is paid for:"
+        )
+        yield Bullets(lines)
 
 
 def _price(view: View, arm: str, reached: TargetReached) -> str:

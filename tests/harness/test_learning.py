@@ -268,3 +268,16 @@ def test_a_report_without_looks_says_so(tmp_path: Path) -> None:
         write_report(make_results(tmp_path, Run(seeds=2)), tmp_path / "reports").read_text().replace("\\", "")
     )
     assert "no finished stage looked at validation pairs (`training.eval_every`)" in text
+
+
+def test_the_report_says_which_weights_were_left(tmp_path: Path) -> None:
+    shape = {"effective_batch": 16, "micro_batch": 8, "max_length": 128, "select": "best_validation"}
+    folder = looked(tmp_path, Run(seeds=2, changes={"training": shape}))
+    plan = read_plan(folder)
+    chosen = folder / next(trial for trial in plan.trials if trial.name == "orpo").training[0] / "record.json"
+    record = json.loads(chosen.read_text())
+    record["outcome"]["selected_step"] = 6
+    chosen.write_text(json.dumps(record))
+    text = write_report(folder, tmp_path / "reports").read_text().replace("\\", "")
+    assert "- orpo, 1. orpo: 6 of 12, 12 of 12 steps" in text
+    assert "- sft-dpo, 2. dpo: 12 of 12, 12 of 12 steps" in text

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness.forecast.bill import total_of
 from harness.forecast.benchmarks import work_of
+from harness.forecast.bill import total_of
 from harness.forecast.devices import Device
 from harness.forecast.duration import Speed
 from harness.forecast.evaluations import Size, earlier_seconds, evaluation_seconds
@@ -46,10 +46,11 @@ def size() -> Size:
     return Size(answer, lengths, 100, device, Speed(rate, 0.0, "made up"))
 
 
-def plan(**evaluations: Any) -> Plan:
+def plan(*, eval_every: float | None = None, **evaluations: Any) -> Plan:
     """One seed: base, SFT, and the two arms are evaluated."""
     nothing = {"preference": None, "generation": None, "benchmarks": None}
-    changes = {"evaluations": nothing | evaluations}
+    shape = {"effective_batch": 16, "micro_batch": 8, "max_length": 128, "eval_every": eval_every}
+    changes = {"evaluations": nothing | evaluations, "training": shape}
     return make_plan(Run(seeds=1, decision={"metric": "preference_accuracy"}, changes=changes).comparison())
 
 
@@ -59,6 +60,14 @@ def test_both_replies_of_every_test_pair_are_scored_in_one_forward_pass() -> Non
     assert [one.mid for one in found] == pytest.approx([seconds] * 4)
     assert (found[0].low, found[0].high) == pytest.approx((seconds / 2, 2 * seconds))
     assert not left_out
+
+
+def test_looks_during_training_are_in_the_evaluations_time() -> None:
+    without, _ = evaluation_seconds(plan(preference={}), size(), {})
+    found, _ = evaluation_seconds(plan(eval_every=0.25, preference={}), size(), {})
+    # Of SFT, DPO and ORPO: five looks at 64 pairs of two splits, two sequences of 30 tokens each.
+    expected = 5 * 2 * 64 * 2 * 30 * 2 * PARAMETERS / FLOPS_PER_SECOND
+    assert sum(one.mid for one in found) - sum(one.mid for one in without) == pytest.approx(3 * expected)
 
 
 def test_a_reply_takes_no_less_than_reading_the_weights_for_each_token() -> None:
