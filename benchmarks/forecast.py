@@ -88,6 +88,10 @@ class Watch:
         """By phase."""
         return dict(self.spent)
 
+    def joules(self) -> float | None:
+        """Not measured here."""
+        return None
+
     def state(self) -> dict[str, Any]:
         """Nothing is kept."""
         return {}

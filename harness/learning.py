@@ -36,9 +36,11 @@ PLACES = (
     "num_reference_tokens",
     "train_seconds",
     "total_seconds",
+    "energy_joules",
     "split",
     "num_pairs",
 )
+PRICES = ("num_policy_tokens", "train_seconds", "total_seconds", "energy_joules", "money")
 DISPLACED = ("chosen_logprob_mean", "rejected_logprob_mean", "preference_margin")
 
 
@@ -60,6 +62,7 @@ class Look:
     num_reference_tokens: int
     train_seconds: float
     total_seconds: float
+    energy_joules: float | None
     means: dict[Split, dict[str, float]]
     num_pairs: dict[Split, int]
 
@@ -76,6 +79,7 @@ class _Spent:
     num_reference_tokens: int = 0
     train_seconds: float = 0.0
     total_seconds: float = 0.0
+    energy_joules: float | None = 0.0
 
     def add(self, record: Record) -> None:
         assert record.cost is not None
@@ -84,6 +88,8 @@ class _Spent:
         self.num_reference_tokens += record.outcome.num_reference_tokens
         self.train_seconds += record.cost.train_seconds
         self.total_seconds += record.cost.billed_seconds
+        joules = record.cost.energy_joules
+        self.energy_joules = _both(self.energy_joules, joules if isinstance(joules, float) else None)
 
 
 def looks_of(results: Results, trial: Trial) -> list[Look]:
@@ -118,6 +124,7 @@ def learning_points(results: Results, trials: Sequence[Trial]) -> list[LearningP
                 num_reference_tokens=_mean([look.num_reference_tokens for look in looks]),
                 train_seconds=_mean([look.train_seconds for look in looks]),
                 total_seconds=seconds,
+                energy_joules=_mean_of_all([look.energy_joules for look in looks]),
                 money=None if price is None else seconds / SECONDS_PER_HOUR * price,
                 validation=_means(looks, "validation"),
                 train=_means(looks, "train"),
@@ -192,6 +199,7 @@ def _looks_of_stage(results: Results, stage_id: str, place: int, spent: _Spent) 
             num_reference_tokens=spent.num_reference_tokens + int(row["num_reference_tokens"]),
             train_seconds=spent.train_seconds + float(row["train_seconds"]),
             total_seconds=spent.total_seconds + float(row["total_seconds"]),
+            energy_joules=_both(spent.energy_joules, row.get("energy_joules")),
             means={
                 row["split"]: {
                     name: value
@@ -289,24 +297,35 @@ def _reached(results: Results, trials: list[Trial]) -> TargetReached | None:
                 num_policy_tokens=look.num_policy_tokens,
                 train_seconds=look.train_seconds,
                 total_seconds=look.total_seconds,
+                energy_joules=look.energy_joules,
                 money=None if price is None else look.total_seconds / SECONDS_PER_HOUR * price,
             )
         )
     if not best:
         return None
-    whole = bool(reached) and not missed
     return TargetReached(
         by_seed=reached,
         not_reached=missed,
         best=over_seeds(best),
-        num_policy_tokens=over_seeds([one.num_policy_tokens for one in reached]) if whole else None,
-        train_seconds=over_seeds([one.train_seconds for one in reached]) if whole else None,
-        total_seconds=over_seeds([one.total_seconds for one in reached]) if whole else None,
-        money=over_seeds([one.money for one in reached if one.money is not None])
-        if whole and price is not None
-        else None,
+        **{name: None if missed else _price([getattr(one, name) for one in reached]) for name in PRICES},
     )
+
+
+def _price(values: Sequence[float | None]) -> OverSeeds | None:
+    """Over seeds; None where it was not measured in each."""
+    known = [value for value in values if value is not None]
+    return over_seeds(known) if known and len(known) == len(values) else None
 
 
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
+
+
+def _mean_of_all(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return _mean(known) if len(known) == len(values) else None
+
+
+def _both(first: float | None, second: float | None) -> float | None:
+    """The sum of two quantities of which either may not have been measured."""
+    return None if first is None or second is None else first + second

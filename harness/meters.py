@@ -132,6 +132,12 @@ class Meter:
         self._close(self._open or "other")
         return {phase.name: phase.seconds for phase in self._phases.values()}
 
+    def joules(self) -> float | None:
+        """Energy up to now of what is billed; None where the device has no meter for it."""
+        self._close(self._open or "other")
+        used = total(phase.energy_joules for phase in self._phases.values() if phase.name != UNBILLED)
+        return used if isinstance(used, float) else None
+
     def state(self) -> dict[str, Any]:
         """What the stage has cost up to now, to be kept with a checkpoint."""
         self._close(self._open or "other")

@@ -411,6 +411,9 @@ class Observer(Protocol):
     def seconds(self) -> dict[str, float]:
         """Seconds up to now by phase, those of the stage's processes before a resume among them."""
 
+    def joules(self) -> float | None:
+        """Energy up to now of all phases but `validate`; None where it is not measured."""
+
     def state(self) -> dict[str, Any]:
         """What the observer wants kept with a checkpoint made now; plain JSON."""
 

@@ -90,3 +90,7 @@ class StepClock:
     def seconds(self) -> dict[str, float]:
         """Passed on."""
         return self._observer.seconds()
+
+    def joules(self) -> float | None:
+        """Passed on."""
+        return self._observer.joules()

@@ -112,13 +112,14 @@ class ValidationPoints(TrainerCallback):
 
     def _take(self, step: int) -> None:
         with self._observer.aside(NOT_TRAINING), self._path.open("a", encoding="utf-8") as file:
-            seconds = self._observer.seconds()
+            seconds, joules = self._observer.seconds(), self._observer.joules()
             spent = {
                 "step": step,
                 "num_policy_tokens": self._counted.num_policy_tokens,
                 "num_reference_tokens": self._counted.num_reference_tokens,
                 "train_seconds": seconds.get("train", 0.0) + seconds.get("reference", 0.0),
                 "total_seconds": math.fsum(value for name, value in seconds.items() if name != NOT_TRAINING),
+                "energy_joules": joules,
             }
             for split, pairs in self._scored.items():
                 row = spent | {"split": split, "num_pairs": len(pairs)} | means(self._scorer(pairs))

@@ -121,6 +121,26 @@ def test_money_is_the_seconds_in_all_at_the_price_of_an_hour(tmp_path: Path) -> 
     assert {point.money for point in unpriced.arms["orpo"].learning} == {None}
 
 
+def test_joules_of_earlier_stages_are_in_every_sum_and_none_are_made_up(tmp_path: Path) -> None:
+    folder = looked(tmp_path, Run(seeds=1, changes=TARGET))
+    plan = read_plan(folder)
+    sft, dpo = next(trial for trial in plan.trials if trial.name == "sft-dpo").training
+    for stage_id, joules in ((sft, 300.0), (dpo, 500.0)):
+        record = json.loads((folder / stage_id / "record.json").read_text())
+        record["cost"]["energy_joules"] = joules
+        (folder / stage_id / "record.json").write_text(json.dumps(record))
+        rows = [json.loads(line) for line in (folder / stage_id / VALIDATION).read_text().splitlines()]
+        rows = [row | {"energy_joules": joules * row["step"] / STEPS[-1]} for row in rows]
+        (folder / stage_id / VALIDATION).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summary = summary_of(folder)
+    assert [point.energy_joules for point in summary.arms["sft-dpo"].learning] == [0, 150, 300, 300, 550, 800]
+    assert {point.energy_joules for point in summary.arms["orpo"].learning} == {None}
+    assert summary.target is not None
+    other, orpo = summary.target.arms["sft-dpo"].energy_joules, summary.target.arms["orpo"].energy_joules
+    assert other is not None
+    assert (other.mean, orpo) == (550, None)
+
+
 def test_the_price_of_a_target_is_that_of_the_first_look_that_has_it(tmp_path: Path) -> None:
     folder = looked(tmp_path, Run(seeds=3, changes=TARGET))
     target = summary_of(folder).target

@@ -288,6 +288,7 @@ def test_a_look_at_validation_pairs_before_the_first_step_is_no_warm_up_and_its_
         made.progress(2, 2)
     cost = made.cost()
     assert (cost.warm_up_seconds, cost.train_seconds, cost.energy_joules) == (3.0, 4.0, 300.0)
+    assert made.joules() == 300.0
 
 
 def test_each_process_of_a_resumed_stage_has_its_own_warm_up() -> None:

@@ -32,6 +32,9 @@ class Silent:
     def seconds(self) -> dict[str, float]:
         return {}
 
+    def joules(self) -> float | None:
+        return None
+
     def state(self) -> dict[str, Any]:
         return {"phases": list(self.phases)}
 
