@@ -39,12 +39,12 @@ class Setting:
     @property
     def length(self) -> int:
         """Tokens of the longest sequence."""
-        return 256 if self.size == "small" else 128
+        return 256 if self.size == "small" else 64
 
     @property
     def num_steps(self) -> int:
         """Optimizer steps, of two micro-batches each."""
-        return 8 if self.size == "small" else 4
+        return 8 if self.size == "small" else 3
 
     def settings(self, folder: Path) -> TrainSettings:
         """The stage's, its base model in `folder`."""
