@@ -25,7 +25,7 @@ CONTEXT_BYTES = 600_000_000
 BYTES_PER_DATA_TOKEN = 8
 ADAM_STATES = 2
 NO_TIME = Range(low=0, mid=0, high=0)
-PREPARATION = ("pretrain", "convert", "data")
+PREPARATION = ("pretrain", "convert", "data", "calibrate")
 
 
 def overhead(tensor_bytes: int, kind: str) -> int:

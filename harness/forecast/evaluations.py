@@ -23,12 +23,13 @@ from pipelines.stages import (
     BenchmarkEvaluation,
     EvaluateSettings,
     GenerationEvaluation,
+    JudgeSettings,
     PreferenceEvaluation,
+    Stage,
     TrainSettings,
 )
 
 MOST_READ = 200  # newest first
-FREE_JUDGES = ("gold",)  # rules in plain Python
 
 
 @dataclass(frozen=True)
@@ -77,31 +78,29 @@ def evaluation_seconds(
         settings = stage.settings
         if isinstance(settings, TrainSettings) and settings.eval_every is not None:
             found.append(_looks(settings.eval_every, settings.eval_pairs, size))
-        if not isinstance(settings, EvaluateSettings):
+        if not isinstance(settings, EvaluateSettings | JudgeSettings):
             continue
         if seconds := earlier.get(settings.model_dump_json()):
             found.append(_like(seconds))
+        elif isinstance(settings, JudgeSettings):
+            left_out["judge"] += 1
         elif (range_ := _by_tokens(settings, num_test, size)) is not None:
             found.append(range_)
         else:
             left_out[settings.evaluation.group] += 1
-        judges = getattr(settings.evaluation, "judges", ())
-        if not seconds and any(judge not in FREE_JUDGES for judge in judges):
-            left_out["judges"] += 1
     return found, left_out
 
 
 def earlier_seconds(results: Path, device: str) -> dict[str, list[float]]:
-    """Seconds of earlier evaluations on this device, from process start to record, by their settings as JSON."""
-    files = sorted(
-        results.glob(f"*/evaluate-*/{RECORD}"), key=lambda path: path.stat().st_mtime, reverse=True
-    )
+    """Seconds of earlier evaluations and judges on this device, from process start to record, by their settings as JSON."""
+    files = [path for kind in ("evaluate", "judge") for path in results.glob(f"*/{kind}-*/{RECORD}")]
+    files.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     found: dict[str, list[float]] = {}
     for path in files[:MOST_READ]:
         # Only what is needed: an evaluation's record can be long.
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            settings = EvaluateSettings.model_validate(content["stage"]["settings"])
+            settings = Stage.model_validate(content["stage"]).settings
             machine = content["machine"]
             done = content["status"] == "done" and device in (machine["accelerator"], machine["processor"])
             seconds = float(content["cost"]["total_seconds"]) if done else None

@@ -84,6 +84,8 @@ def make_forecast(plan: Plan, *, arms: list[str] | None, asked: Asked) -> Foreca
             "known when the run has prepared the data"
         )
         plan = make_plan(comparison.model_copy(update={"budget": Budget(match="none")}), arms=arms)
+    if any(stage.inputs.demonstrations for stage in plan.stages):
+        notes.append("SFT on demonstrations is forecast as on the pairs' chosen replies, as many and as long")
     wanted = {_text(settings): settings for settings in _training(plan).values()}
     answers, lengths = _rehearse(plan, list(wanted.values()), asked, device)
     num_pairs = _num_pairs(comparison, lengths, asked, notes)
@@ -195,17 +197,20 @@ def _job(settings: TrainSettings, answers: dict[str, StageAnswer], lengths: Leng
 
 def _length_source(plan: Plan, asked: Asked) -> LengthSource | None:
     """The pairs that a data stage left, else the source, where it is on this machine."""
-    data = next(stage for stage in plan.stages if isinstance(stage.settings, PrepareSettings))
-    assert isinstance(data.settings, PrepareSettings)
-    source = data.settings.data
-    prepared = asked.results / plan.comparison.name / data.id
+    data_id, settings = next(
+        (stage.id, stage.settings)
+        for stage in plan.stages
+        if isinstance(stage.settings, PrepareSettings) and not stage.settings.demonstrations
+    )
+    source = settings.data
+    prepared = asked.results / plan.comparison.name / data_id
     there = (prepared / "splits").is_dir()
     if not there and source.path != TOY and not Path(source.path).exists():
         return None
     return LengthSource(
-        model=data.settings.model,
+        model=settings.model,
         data=source,
-        max_length=data.settings.max_length,
+        max_length=settings.max_length,
         prepared=str(prepared) if there else None,
     )
 
