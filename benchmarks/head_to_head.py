@@ -2,7 +2,7 @@
 
 (a) Two arms on three seeds with both controls, trained, evaluated and judged by one `prefduel run` into an empty folder.
 (b) By hand: a plain TRL script for each training (3 SFT, 3 DPO, 3 ORPO), `lm_eval` for each evaluation (10 models), each a
-process of its own, one after the other. Same base model, as many pairs and steps, same task, one thread for both.
+process of its own, one after the other. Same base model, pairs, steps and task, one thread for both.
 
 A round is one of each; a and b alternate A B, B A, ... Prints each round's ratio of wall-clock times, and where the
 time of the last (a) went. The toy's trainings take about a second: start-up and sharing are what is measured, and the longer
@@ -26,7 +26,8 @@ from typing import Any
 import yaml
 
 from harness.events import read_events
-from pipelines.stages import PretrainSettings, Stage
+from pipelines.data.splitting import split_of
+from pipelines.stages import DataSettings, PretrainSettings, Stage
 from pipelines.toy.tickets import make_pairs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -73,7 +74,7 @@ def main(arguments: list[str]) -> None:
 
 
 def make_inputs(root: Path, *, num_pairs: int, documents: int) -> None:
-    """What both sides start from: base model, pairs, config; and for (b) as many pairs as (a) trains on."""
+    """What both sides start from: base model, pairs, config; and for (b) the pairs that (a) trains on."""
     settings = PretrainSettings(kind="pretrain", documents=documents)
     stage = Stage(id="pretrain-000000000000", settings=settings, seed=0, threads=1, device="cpu")
     made = root / stage.id
@@ -83,7 +84,11 @@ def make_inputs(root: Path, *, num_pairs: int, documents: int) -> None:
     (made / "model").rename(root / "base")
     rows = make_pairs(num_pairs, seed=1)
     write_rows(root / "pairs.jsonl", rows)
-    write_rows(root / "train.jsonl", rows[: round(num_pairs * (1 - TEST_SHARE))])
+    data = DataSettings(path="pairs.jsonl", test_share=TEST_SHARE, validation_share=0)
+    trained_on = [
+        row for row in rows if split_of([{"role": "user", "content": row["prompt"]}], data) == "train"
+    ]
+    write_rows(root / "train.jsonl", trained_on)
     (root / "duel.yaml").write_text(yaml.safe_dump(config(root)))
 
 

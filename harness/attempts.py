@@ -14,13 +14,13 @@ from harness.interrupts import StopRequest
 from harness.launch import Ending, Launcher
 from harness.machine import git_commit, machine, versions
 from harness.records import CHECKPOINTS, Failure, Record, Status, read_record, write_json, write_record
-from harness.reserve import with_room
+from harness.reserve import RESERVE_BYTES, with_room
 from harness.reuse import PARTIAL
 from harness.stage import STAGE, log_tail, make_room
 from pipelines.stages import Stage
 
 LOST = 255  # what multiprocessing gives for a child of a fork server that is gone
-LEAST_FREE_BYTES = 1 << 20
+LEAST_FREE_BYTES = 2 * RESERVE_BYTES  # the reserve may have been given up meanwhile
 RETRY_SECONDS = 10.0
 OOM_COUNTERS = (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events"))
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 RESERVE = ".reserve"
-RESERVE_BYTES = 1 << 19  # a record has about 10 KiB, an event less than one
+RESERVE_BYTES = 2 << 20  # a record has about 10 KiB, an event less than one, summary and report some hundred
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -23,15 +23,17 @@ def reserve(folder: Path) -> Iterator[None]:
         release(folder)
 
 
-def hold(folder: Path) -> None:
-    """Set the space aside, unless it is already; where the disk has none left, there is no reserve."""
+def hold(folder: Path) -> bool:
+    """Set the space aside, unless it is already. False: the disk has no more, and there is no reserve."""
     path = folder / RESERVE
     if path.is_file() and path.stat().st_size == RESERVE_BYTES:
-        return
+        return True
     try:
         path.write_bytes(os.urandom(RESERVE_BYTES))  # zeros could be compressed, and would hold nothing
     except OSError:
         release(folder)
+        return False
+    return True
 
 
 def release(folder: Path) -> None:

@@ -120,7 +120,10 @@ def _run_stages(
             failed.add(stage.id)
             log.skipped(stage, "an input failed")
             continue
-        hold(folder)
+        if not hold(folder):  # it could only fail, and fill the space that the report needs
+            failed.add(stage.id)
+            log.skipped(stage, "no space is left on the disk of the results")
+            continue
         log.started(stage)
         record = run_stage(
             stage, plan.identities[stage.id], folder, launcher, log, stop, decision_hash=plan.decision_hash

@@ -12,15 +12,7 @@ from harness.progress import Quiet
 from harness.records import Record, read_record, write_record
 from harness.reserve import RESERVE, RESERVE_BYTES, hold, reserve, with_room
 from tests.harness.fixtures_results import Run, make_results
-
-
-def fill(disk: Path) -> Path:
-    """Fill what is left, to the last byte."""
-    filler = disk / "filler"
-    with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:  # noqa: PT012
-        while True:
-            file.write(b"x" * 4096)
-    return filler
+from tests.small_disk import fill
 
 
 def some_record(root: Path) -> Record:
