@@ -99,7 +99,10 @@ def _folders(results: Path, name: str) -> list[Path]:
             f"{results}; there is none."
         )
     folder, trial = trials[0]
-    return [folder / stage for stage in [*trial.preparation, *trial.billed(), *trial.evaluations]]
+    return [
+        folder / stage
+        for stage in [*trial.preparation, *trial.billed(), *trial.evaluations, *trial.judgements]
+    ]
 
 
 def _trial(plan: Plan, name: str) -> Trial | None:

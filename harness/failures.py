@@ -8,7 +8,7 @@ from errno import ENOMEM
 from harness.records import Status
 from harness.reserve import FULL
 from pipelines.errors import Diverged, DoesNotLoad, NotFinite, PipelineError
-from pipelines.stages import EvaluateSettings, Stage, TrainSettings
+from pipelines.stages import EvaluateSettings, JudgeSettings, Stage, TrainSettings
 
 # Worth another attempt by themselves: the same stage can succeed without anybody changing anything.
 TRANSIENT: frozenset[Status] = frozenset({"killed", "hung", "unreachable"})
@@ -62,6 +62,8 @@ def advice(status: Status, stage: Stage) -> str:
     if status == "timed_out":
         hours = stage.limits.stage_hours
         return f"Raise stage_hours (it was {hours:g}): the stage goes on from its last checkpoint, if it has one."
+    if isinstance(stage.settings, JudgeSettings) and status in JUDGE_ADVICE:
+        return JUDGE_ADVICE[status]
     return ADVICE.get(status, "")
 
 
@@ -87,6 +89,14 @@ ADVICE: dict[Status, str] = {
 }
 
 
+JUDGE_ADVICE: dict[Status, str] = {
+    "failed": "Mend what the message names: the same command judges again, and trains and generates nothing.",
+    "unreachable": "Bring the judge's endpoint, or the hub, back: the same command goes on, and answers that were had are kept.",
+    "does_not_load": "Set the judge's model to a sequence classifier that this version of transformers loads; the same command "
+    "judges again, and trains and generates nothing.",
+}
+
+
 def smaller(stage: Stage) -> str:
     """Concrete smaller settings after a stage ran out of memory. Settings of `training` hold for all arms alike."""
     settings = stage.settings
@@ -96,6 +106,9 @@ def smaller(stage: Stage) -> str:
             key = f"evaluations.{evaluation.group}.batch_size"
             return f"Set {key} to {evaluation.batch_size // 2} (it was {evaluation.batch_size}), for every model alike."
         return "Take a smaller model, or a machine with more memory: one sequence at a time does not fit."
+    batch_size = getattr(settings.judge, "batch_size", 1) if isinstance(settings, JudgeSettings) else 1
+    if batch_size > 1:
+        return f"Set batch_size of this judge to {batch_size // 2} (it was {batch_size})."
     if not isinstance(settings, TrainSettings):
         return "Free memory, or take a machine with more: this stage has no smaller setting."
     effective, micro = settings.effective_batch, settings.micro_batch

@@ -15,7 +15,7 @@ from harness.judge_plugins import plugin_version
 from harness.machine import machine, versions
 from harness.sources import code_hashes
 from pipelines.data.sources import content_hash_of
-from pipelines.judge_settings import CommandJudge, Judge, PluginJudge
+from pipelines.judge_settings import TOY, CommandJudge, Judge, PluginJudge, RewardModelJudge
 from pipelines.locations import model_location
 from pipelines.stages import (
     BenchmarkEvaluation,
@@ -52,6 +52,8 @@ WORK: dict[str, tuple[str, tuple[str, ...]]] = {
     "generation": ("harness.evaluation.generation", ("torch", "transformers", "peft")),
     "drift": ("harness.evaluation.drift", ("torch", "transformers", "peft")),
     "benchmarks": ("harness.evaluation.benchmarks", ("torch", "transformers", "peft", "lm-eval")),
+    "reward": ("pipelines.toy.reward_model", ("torch", "transformers", "tokenizers", "datasets")),
+    "reward_model": ("harness.evaluation.judges.reward_model", ("torch", "transformers", "tokenizers")),
     "gold": ("harness.evaluation.judges.gold", ()),
     "command": ("harness.evaluation.judges.command", ()),
     "plugin": ("harness.evaluation.judges.plugin", ()),
@@ -134,8 +136,9 @@ def _without_names(settings: StageSettings) -> dict[str, Any]:
             part.get(section, {}).pop(name, None)
     if "tasks" in dumped.get("evaluation", {}):
         dumped["evaluation"]["tasks"] = [benchmark_name(task) for task in dumped["evaluation"]["tasks"]]
-    for name in _IRRELEVANT_TO_JUDGE:
-        dumped.get("judge", {}).pop(name, None)
+    judge = dumped.get("judge", {})
+    for name in (*_IRRELEVANT_TO_JUDGE, *["model"] * (judge.get("kind") == "reward_model")):
+        judge.pop(name, None)
     return dumped
 
 
@@ -159,6 +162,8 @@ def _judge_content(judge: Judge) -> dict[str, str]:
     if isinstance(judge, CommandJudge):
         paths = [Path(argument) for argument in judge.command]
         return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
+    if isinstance(judge, RewardModelJudge) and judge.model != TOY:
+        return {"model": _model_hash(ModelSettings(name=judge.model, revision=judge.revision))}
     if isinstance(judge, PluginJudge):
         return {"plugin": plugin_version(judge.plugin)}
     return {}

@@ -22,6 +22,7 @@ PRODUCTS = {
     "reference": ("logps",),
     "calibrate": (),
     "base": ("model",),
+    "reward": ("model",),
     "evaluate": (),
 }
 GIVEN_UP = "given_up.json"  # beside a record whose weights were removed on purpose

@@ -17,7 +17,7 @@ from harness.overrides import apply_overrides
 from harness.rules import TOY, broken_rules
 from harness.sweep_rules import broken_sweep_rules
 from harness.yaml_source import parse_config, read_config_file
-from pipelines.judge_settings import CommandJudge, Judge
+from pipelines.judge_settings import CommandJudge, Judge, RewardModelJudge
 from pipelines.locations import PACKAGE_PREFIX
 
 
@@ -100,7 +100,9 @@ def _with_found_files(comparison: Comparison, folder: Path) -> Comparison:
 
 
 def _with_found_judge_files(judge: Judge, folder: Path) -> Judge:
-    """Of a command, the arguments that look like files: `python` is a program, whatever lies beside the config."""
+    """Of a command the arguments that look like files: `python` is a program, whatever lies beside the config."""
+    if isinstance(judge, RewardModelJudge):
+        return judge.model_copy(update={"model": _found(judge.model, folder)})
     if not isinstance(judge, CommandJudge):
         return judge
     command = [_found(part, folder) if "/" in part or "." in part else part for part in judge.command]

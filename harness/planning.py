@@ -27,7 +27,7 @@ from harness.stage_settings import (
 )
 from harness.sweep import points_of
 from pipelines.errors import PipelineError
-from pipelines.judge_settings import mode_of
+from pipelines.judge_settings import TOY, RewardModelJudge, mode_of
 from pipelines.stages import (
     CalibrateOutcome,
     ConvertSettings,
@@ -38,6 +38,7 @@ from pipelines.stages import (
     Outcome,
     PrepareSettings,
     PretrainSettings,
+    RewardSettings,
     Stage,
     StageInputs,
     StageSettings,
@@ -151,12 +152,23 @@ class _Planner:
     def judged(self, trials: list[Trial]) -> list[Trial]:
         """The trials with their judges' stages, which come last: they need nothing but stored replies."""
         added: dict[int, list[str]] = {}
+        rewards: list[str] = []
         for judge in self.comparison.evaluations.judges:
-            settings = JudgeSettings(kind="judge", judge=judge)
+            settings, reward = JudgeSettings(kind="judge", judge=judge), None
+            if isinstance(judge, RewardModelJudge) and judge.model == TOY:
+                inputs = StageInputs(data=self._data)
+                reward = self._add(RewardSettings(kind="reward"), inputs, DATA_SEED)
+                rewards = [reward]
             for place, inputs in judge_inputs(self.comparison, trials, mode_of(judge), self._replies):
+                inputs = inputs.model_copy(update={"reward": reward})
                 added.setdefault(place, []).append(self._add(settings, inputs, DATA_SEED))
         return [
-            trial.model_copy(update={"judgements": added.get(place, [])})
+            trial.model_copy(
+                update={
+                    "preparation": [*trial.preparation, *rewards],
+                    "judgements": added.get(place, []),
+                }
+            )
             for place, trial in enumerate(trials)
         ]
 

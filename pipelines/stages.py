@@ -299,6 +299,12 @@ class EvaluateSettings(Strict):
     evaluation: Evaluation
 
 
+class RewardSettings(Strict):
+    """The toy world's reward model, trained from nothing on the training pairs."""
+
+    kind: Literal["reward"]
+
+
 class JudgeSettings(Strict):
     """One judge on the stored replies of one model, or of two."""
 
@@ -314,6 +320,7 @@ StageSettings = Annotated[
     | ConvertSettings
     | PrepareSettings
     | EvaluateSettings
+    | RewardSettings
     | JudgeSettings,
     Field(discriminator="kind"),
 ]
@@ -339,6 +346,7 @@ class StageInputs(Strict):
         None,
         description="The same evaluation on the base model, which this one is compared with, pair by pair.",
     )
+    reward: str | None = Field(None, description="A judge's: the stage that trained its reward model.")
     replies: str | None = Field(None, description="A judge's: the generation stage whose replies it reads.")
     opponent: str | None = Field(
         None, description="A comparing judge's: the generation stage whose replies it compares them with."
@@ -555,6 +563,20 @@ class PretrainOutcome(Strict):
     weights_hash: str
 
 
+class RewardOutcome(Strict):
+    """What training the toy world's reward model did."""
+
+    kind: Literal["reward"] = "reward"
+    num_parameters: int
+    num_steps: int
+    num_pairs: int = Field(description="Training pairs, each seen once an epoch.")
+    final_loss: float
+    validation_accuracy: float | None = Field(
+        description="Share of validation pairs whose chosen reply has the higher score; null without any."
+    )
+    weights_hash: str
+
+
 class EvaluateOutcome(Strict):
     """Means over the items of `items.jsonl`, one for each metric that this evaluation measures."""
 
@@ -569,6 +591,12 @@ class EvaluateOutcome(Strict):
 
 
 Outcome = Annotated[
-    DataOutcome | TrainOutcome | ReferenceOutcome | CalibrateOutcome | PretrainOutcome | EvaluateOutcome,
+    DataOutcome
+    | TrainOutcome
+    | ReferenceOutcome
+    | CalibrateOutcome
+    | PretrainOutcome
+    | RewardOutcome
+    | EvaluateOutcome,
     Field(discriminator="kind"),
 ]

@@ -36,6 +36,7 @@ from pipelines.stages import (
     JudgeSettings,
     PretrainOutcome,
     ReferenceOutcome,
+    RewardOutcome,
     SplitCount,
     Stage,
     TrainOutcome,
@@ -174,6 +175,15 @@ def _outcome(plan: Plan, stage: Stage, folder: Path, run: Run) -> Any:
         return CalibrateOutcome(step_seconds=[seconds] * (settings.num_steps - 1), start_seconds=0.1)
     if isinstance(settings, JudgeSettings):
         return _judge(stage, settings, folder)
+    if settings.kind == "reward":
+        return RewardOutcome(
+            num_parameters=250_000,
+            num_steps=80,
+            num_pairs=300,
+            final_loss=0.1,
+            validation_accuracy=0.9,
+            weights_hash="ef",
+        )
     if settings.kind == "reference":
         return ReferenceOutcome(num_pairs=100, num_reference_tokens=12_000)
     if settings.kind == "data":

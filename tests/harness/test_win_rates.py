@@ -12,6 +12,7 @@ import statsmodels.api as sm
 
 from harness.length_control import length_controlled
 from harness.matches import judged_pairs, reference_opponent
+from harness.outlook import stage_label
 from harness.plan import Plan, read_plan
 from harness.planning import make_plan
 from harness.report.view import View
@@ -71,6 +72,40 @@ def test_a_judge_that_is_added_later_adds_its_own_stages_and_nothing_else() -> N
     after = {stage.id: stage.kind for stage in make_plan(BOTH.comparison()).stages}
     assert before <= after.keys()
     assert {after[one] for one in after.keys() - before} == {"judge"}
+
+
+def test_the_toys_reward_model_is_trained_once_for_all_models(tmp_path: Path) -> None:
+    judge = {"name": "rm", "kind": "reward_model", "model": "toy"}
+    run = Run(
+        judges=(judge, judge | {"name": "rm2", "batch_size": 4}), changes={"model": {"name": "org/other"}}
+    )
+    plan = make_plan(run.comparison())
+    (reward,) = (stage for stage in plan.stages if stage.kind == "reward")
+    assert (
+        reward.inputs.policy is reward.inputs.base is None
+    )  # it is no relative of the models that it scores
+    judged = [stage for stage in plan.stages if stage.kind == "judge"]
+    assert {stage.inputs.reward for stage in judged} == {reward.id}
+    labels = {stage.id: stage_label(plan, stage) for stage in plan.stages}
+    assert labels[reward.id] == "reward"
+    assert "orpo seed 1: judge rm2" in labels.values()
+    found = make_summary(read_results(make_results(tmp_path, run))).win_rates
+    assert {(one.judge, one.kind) for one in found} == {("rm", "reward_model"), ("rm2", "reward_model")}
+
+
+def test_a_reward_models_identity_is_its_files_and_not_their_place(tmp_path: Path) -> None:
+    def ids(folder: Path) -> set[str]:
+        judge = {"name": "rm", "kind": "reward_model", "model": str(folder)}
+        plan = make_plan(Run(judges=(judge,)).comparison())
+        return {stage.id for stage in plan.stages if stage.kind == "judge"}
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "config.json").write_text("{}")
+    first = ids(tmp_path / "a")
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert ids(tmp_path / "b") == first
+    (tmp_path / "b" / "config.json").write_text('{"other": 1}')
+    assert not ids(tmp_path / "b") & first
 
 
 def test_a_judges_identity_follows_what_it_says_and_not_how_long_it_may_take(tmp_path: Path) -> None:

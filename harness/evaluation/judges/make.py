@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.evaluation.judges.interface import ComparingJudge, ScoringJudge
-from pipelines.judge_settings import CommandJudge, LlmJudge, PluginJudge
+from harness.keeping import WEIGHTS
+from pipelines.judge_settings import CommandJudge, LlmJudge, PluginJudge, RewardModelJudge
 from pipelines.stages import JudgeSettings, Observer, Stage
 
 
@@ -34,6 +35,11 @@ def make_judge(stage: Stage, folder: Path, observer: Observer) -> ScoringJudge |
         from harness.evaluation.judges.llm import Llm
 
         return Llm(settings, folder.parent, observer.progress)
+    if isinstance(settings, RewardModelJudge):
+        from harness.evaluation.judges.reward_model import RewardModel
+
+        trained = folder.parent / stage.inputs.reward / WEIGHTS if stage.inputs.reward else None
+        return RewardModel(settings, trained, stage.device, observer.progress)
     from harness.evaluation.judges.gold import Gold
 
     return Gold()
