@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.intervals import Estimate, estimate_mean, p_value
-from harness.metrics import metric
+from harness.metrics import TRAIN_PREFIX, metric
 from harness.results import Results
 from harness.scores import Tables, scores_of, shared_items
 from harness.summary_schema import Contrast
@@ -20,11 +20,15 @@ NO_SPREAD = "the seeds do not differ at all, so nothing can be said of other see
 def secondary(results: Results, tables: Tables, alpha: float) -> list[Contrast]:
     """The declared arms on every other metric, and every other arm against each of them on the primary metric.
 
-    One family: p-values are corrected by Holm, and `detected` goes by the corrected ones.
+    Metrics on training pairs are left out: they show overfitting, and tests of them would weaken the others'. One family: p-values are corrected by Holm, and `detected` goes by the corrected ones.
     """
     decision = results.plan.comparison.decision
     first, second = decision.compare
-    metrics = [name for name in tables.get(first, {}) if name != decision.metric]
+    metrics = [
+        name
+        for name in tables.get(first, {})
+        if name != decision.metric and not name.startswith(TRAIN_PREFIX)
+    ]
     others = [name for name in results.plan.comparison.arms if name not in decision.compare]
     wanted = [(name, first, second) for name in metrics]
     wanted += [(decision.metric, arm, declared) for arm in others for declared in (first, second)]

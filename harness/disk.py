@@ -69,6 +69,8 @@ def bytes_needed(plan: Plan, todo: list[Stage], folder: Path) -> int | None:
     total = sum(weights[stage] for stage in _kept(plan, making)) + AT_ONCE * largest
     if plan.comparison.save_every_minutes is not None:
         total += AT_ONCE * (largest + trained * MOMENT_BYTES)
+    if shape.select == "best_validation":  # the best so far, and those of before that checkpoints still hold
+        total += largest * (1 if plan.comparison.save_every_minutes is None else 1 + AT_ONCE)
     return data + total
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.metrics import BENCHMARK_PREFIX, metric
+from harness.metrics import BENCHMARK_PREFIX, TRAIN_PREFIX, metric
 from harness.numbers import interval, number, with_interval
 from harness.report.diagnostics import diagnostics_blocks
 from harness.report.exactness import exactness_blocks
@@ -23,7 +23,8 @@ LOSSES = (  # beside benchmarks: what training may damage
 
 def quality_section(view: View) -> Section:
     """A figure, the table behind it and what each metric is."""
-    names = view.summary.metric_names()
+    # On training pairs only the gap to the others says something: it stands below.
+    names = [name for name in view.summary.metric_names() if not name.startswith(TRAIN_PREFIX)]
     if not names:
         return Section("Quality", [Paragraph("Not measured: no evaluation finished.")])
     explained = [(Code(name), f": {metric(name).formula}") for name in names]

@@ -13,7 +13,11 @@ from statsmodels.stats.multitest import multipletests
 from harness import contrasts
 from harness.plan import read_plan
 from harness.recommendation import verdict_lines
-from harness.summary import summarise
+from harness.report.page import Code, Section, Table
+from harness.report.quality import quality_section
+from harness.report.view import View
+from harness.results import read_results
+from harness.summary import make_summary, summarise
 from tests.harness.fixtures_results import LEVELS, Run, make_results
 from tests.harness.test_summary import items_of
 
@@ -167,3 +171,27 @@ def test_the_order_of_items_in_the_files_changes_nothing(tmp_path: Path) -> None
             np.random.default_rng(number).shuffle(lines)
             path.write_text("\n".join(lines) + "\n")
     assert summarise(folder) == before
+
+
+def test_metrics_on_training_pairs_are_in_no_family(tmp_path: Path) -> None:
+    folder = make_results(
+        tmp_path, Run(seeds=3, groups=("preference",), decision={"metric": "preference_accuracy"})
+    )
+    results = read_results(folder)
+    for columns in results.items.values():
+        if "chosen_nll" in columns:
+            columns["train_chosen_nll"] = columns["chosen_nll"]
+    summary = make_summary(results)
+    assert "train_chosen_nll" in summary.arms["orpo"].metrics
+    assert [contrast.metric for contrast in summary.secondary] == ["chosen_nll"]
+    assert "train_chosen_nll" not in [row[0] for row in _rows(quality_section(View(results, summary)))]
+    assert "chosen_nll" in [row[0] for row in _rows(quality_section(View(results, summary)))]
+
+
+def _rows(section: Section) -> list[list[str]]:
+    return [
+        [cell.text if isinstance(cell, Code) else str(cell) for cell in row]
+        for block in section.blocks
+        if isinstance(block, Table)
+        for row in block.rows
+    ]

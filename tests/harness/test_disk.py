@@ -48,6 +48,15 @@ def test_checkpoints_hold_weights_and_two_moments_and_two_are_there_at_once(mode
     assert with_them == without + 2 * NUM_PARAMETERS * (4 + 8)
 
 
+def test_the_best_so_far_is_held_once_and_in_each_checkpoint(model: Path) -> None:
+    shape = {"effective_batch": 16, "micro_batch": 8, "max_length": 128}
+    best = shape | {"select": "best_validation"}
+    for minutes, copies in ((None, 1), (10, 3)):
+        last = needed(model, save_every_minutes=minutes, training=shape)
+        assert last is not None
+        assert needed(model, save_every_minutes=minutes, training=best) == last + copies * NUM_PARAMETERS * 4
+
+
 def test_bfloat16_takes_half(model: Path) -> None:
     training = {"dtype": "bfloat16", "master_weights": "none", "effective_batch": 8, "micro_batch": 8}
     plain = needed(model, save_every_minutes=None)
