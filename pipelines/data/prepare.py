@@ -165,7 +165,7 @@ def _refuse_too_many_drops(tally: Tally, data: DataSettings) -> None:
 
 def _save_splits(
     path: Path,
-    positions: dict[Split, list[int]],
+    positions: dict[Split, array[int]],
     folder: Path,
     settings: PrepareSettings,
     *,
@@ -183,7 +183,7 @@ def _save_splits(
     counts: dict[Split, SplitCount] = {}
     with (folder / PAIRS).open("w", encoding="utf-8") as file:
         for split in SPLITS:
-            chosen = pairs.select(positions[split])
+            chosen = pairs.select(np.asarray(positions[split], dtype=np.int64))
             # datasets 5.2 writes no file for an empty dataset unless told to, and then cannot load it.
             chosen.save_to_disk(folder / SPLITS_FOLDER / split, num_shards=None if len(chosen) else 1)
             digest.update(split.encode())

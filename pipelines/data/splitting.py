@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from array import array
 from collections.abc import Sequence
+from heapq import nsmallest
 
 from pipelines.data.forms import Message, readable
 from pipelines.stages import DataSettings, Split
@@ -44,7 +46,7 @@ def share_size(num_pairs: int, share: float) -> int:
 
 def rows_of_splits(
     uids: Sequence[int], splits: Sequence[int], *, data: DataSettings
-) -> dict[Split, list[int]]:
+) -> dict[Split, array[int]]:
     """Positions of each split's pairs, in the order given.
 
     A split larger than its cap keeps the pairs with the smallest uids: a choice by hash, which a larger cap adds to.
@@ -59,10 +61,13 @@ def rows_of_splits(
         "validation": data.max_validation_pairs,
         "test": data.max_test_pairs,
     }
-    found: dict[Split, list[int]] = {split: [] for split in SPLITS}
+    found: dict[Split, array[int]] = {split: array("q") for split in SPLITS}
     for position, place in enumerate(splits):
         found[SPLITS[place]].append(position)
-    return {
-        split: sorted(sorted(positions, key=lambda position: uids[position])[: caps[split]])
-        for split, positions in found.items()
-    }
+    return {split: _capped(positions, uids, caps[split]) for split, positions in found.items()}
+
+
+def _capped(positions: array[int], uids: Sequence[int], cap: int | None) -> array[int]:
+    if cap is None or len(positions) <= cap:
+        return positions
+    return array("q", sorted(nsmallest(cap, positions, key=lambda position: uids[position])))

@@ -1,4 +1,8 @@
-"""The shared loader's pairs in the columns that each trainer takes as they are (TRL 1.16)."""
+"""The shared loader's pairs in the columns that each trainer takes as they are (TRL 1.16).
+
+Rows stay on disk, memory-mapped as the data stage wrote them; what a trainer needs beside them is made for a batch when it
+is asked for. So memory does not grow with the number of pairs, and nothing is written twice.
+"""
 
 from __future__ import annotations
 
@@ -11,36 +15,43 @@ from pipelines.stages import Nll
 IGNORED = -100
 REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
 
+Columns = dict[str, list[Any]]  # of a batch of rows
+
 
 def sft_rows(pairs: Dataset, nll: Nll) -> Dataset:
     """`input_ids` and `labels` of prompt + chosen; `labels` cover the completion, or everything."""
 
-    def convert(pair: dict[str, Any]) -> dict[str, Any]:
-        prompt, chosen = pair["prompt_ids"], pair["chosen_ids"]
-        head = prompt if nll == "prompt_and_completion" else [IGNORED] * len(prompt)
-        return {"input_ids": prompt + chosen, "labels": head + chosen}
+    def convert(batch: Columns) -> Columns:
+        both = list(zip(batch["prompt_ids"], batch["chosen_ids"], strict=True))
+        whole = nll == "prompt_and_completion"
+        return {
+            "input_ids": [prompt + chosen for prompt, chosen in both],
+            "labels": [(prompt if whole else [IGNORED] * len(prompt)) + chosen for prompt, chosen in both],
+        }
 
-    return Dataset.from_list([convert(pair) for pair in pairs])
+    return pairs.select_columns(["prompt_ids", "chosen_ids"]).with_transform(convert)
 
 
 def dpo_rows(pairs: Dataset) -> Dataset:
     """`prompt_ids`, `chosen_ids`, `rejected_ids`, and the reference's log-probs where the pairs have them."""
     stored = [column for column in REFERENCE_COLUMNS if column in pairs.column_names]
-    columns = ("prompt_ids", "chosen_ids", "rejected_ids", *stored)
-    return Dataset.from_list([{column: pair[column] for column in columns} for pair in pairs])
+    return pairs.select_columns(["prompt_ids", "chosen_ids", "rejected_ids", *stored])
 
 
 def orpo_rows(pairs: Dataset) -> Dataset:
     """Ids and masks of prompt, chosen and rejected (both with their prompt), and labels of the completions."""
 
-    def convert(pair: dict[str, Any]) -> dict[str, Any]:
-        prompt = pair["prompt_ids"]
-        row = {"prompt_input_ids": prompt, "prompt_attention_mask": [1] * len(prompt)}
+    def convert(batch: Columns) -> Columns:
+        prompts = batch["prompt_ids"]
+        made: Columns = {
+            "prompt_input_ids": prompts,
+            "prompt_attention_mask": [[1] * len(prompt) for prompt in prompts],
+        }
         for side in ("chosen", "rejected"):
-            completion = pair[f"{side}_ids"]
-            row[f"{side}_input_ids"] = prompt + completion
-            row[f"{side}_attention_mask"] = [1] * (len(prompt) + len(completion))
-            row[f"{side}_labels"] = [IGNORED] * len(prompt) + completion
-        return row
+            both = list(zip(prompts, batch[f"{side}_ids"], strict=True))
+            made[f"{side}_input_ids"] = [prompt + reply for prompt, reply in both]
+            made[f"{side}_attention_mask"] = [[1] * (len(prompt) + len(reply)) for prompt, reply in both]
+            made[f"{side}_labels"] = [[IGNORED] * len(prompt) + reply for prompt, reply in both]
+        return made
 
-    return Dataset.from_list([convert(pair) for pair in pairs])
+    return pairs.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"]).with_transform(convert)

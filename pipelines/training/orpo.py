@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from datasets import Dataset
 from torch.nn import functional
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
@@ -30,10 +31,12 @@ class PretokenizedORPOTrainer(ORPOTrainer):
         stock: What `ORPOTrainer` takes.
     """
 
-    def __init__(self, *, settings: TrainSettings, **stock: Any) -> None:
+    def __init__(self, *, settings: TrainSettings, train_dataset: Dataset, **stock: Any) -> None:
         self.nll = settings.nll
         self.nll_weight = 1.0 if settings.nll_weight is None else settings.nll_weight
-        super().__init__(**stock)
+        # TRL 1.16 maps its dataset three times, which would write every row anew; the rows are ready as they are.
+        super().__init__(train_dataset=Dataset.from_list([train_dataset[0]]), **stock)
+        self.train_dataset = train_dataset
 
     def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:  # noqa: D102
         return {}

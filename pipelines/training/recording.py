@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 BATCHES = "batches.jsonl"
 MASK = "completion_mask"
 LABELS = ("labels", "chosen_labels", "rejected_labels", MASK)  # names in a trainer's batch
+READ_AT_ONCE = 1000  # pairs
 SAMPLED_STEPS = 16  # `sampled` notes every so many optimizer steps, with all their micro-batches
 
 Side = Literal["chosen", "rejected"]
@@ -52,13 +53,15 @@ class Prepared:
 
     def __init__(self, pairs: Dataset) -> None:
         self._uids = np.array(pairs["uid"][:], dtype=np.bytes_)
-        hashes: dict[Side, list[int]] = {"chosen": [], "rejected": []}
-        for pair in pairs.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"]):
-            for side, found in hashes.items():
-                found.append(int(ids_hash(pair["prompt_ids"], pair[f"{side}_ids"]), 16))
+        hashes: dict[Side, Hashes] = {
+            "chosen": np.empty(len(pairs), dtype=np.uint64),
+            "rejected": np.empty(len(pairs), dtype=np.uint64),
+        }
+        for place, pair in enumerate(_ids_of(pairs)):
+            for side, values in hashes.items():
+                values[place] = int(ids_hash(pair["prompt_ids"], pair[f"{side}_ids"]), 16)
         self._hashes: dict[Side, tuple[Hashes, NDArray[np.int64]]] = {}
-        for side, found in hashes.items():
-            values = np.array(found, dtype=np.uint64)
+        for side, values in hashes.items():
             order = np.argsort(values, kind="stable")
             self._hashes[side] = values[order], order
 
@@ -241,6 +244,14 @@ class Recorder(TrainerCallback):
             }
             for row, loss in enumerate(_ranges(covered_bt & kept_bt))
         ]
+
+
+def _ids_of(pairs: Dataset) -> Iterator[dict[str, Ids]]:
+    """The ids of each pair, read from disk piece by piece."""
+    names = ["prompt_ids", "chosen_ids", "rejected_ids"]
+    for batch in pairs.select_columns(names).with_format("numpy").iter(READ_AT_ONCE):
+        for ids in zip(*(batch[name] for name in names), strict=True):
+            yield dict(zip(names, ids, strict=True))
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:

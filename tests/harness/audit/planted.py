@@ -115,7 +115,7 @@ class Arms:
 
         def changed(*inputs: Any) -> Any:
             made = make(*inputs)
-            return type(made).from_list(change(made.to_list()))
+            return type(made).from_list(change([made[place] for place in range(len(made))]))
 
         self.patch(kind, f"{kind}_rows", changed)
 

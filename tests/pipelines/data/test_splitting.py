@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.data.splitting import normalised, rows_of_splits, split_of
+from pipelines.data.splitting import normalised, rows_of_splits, share_of, split_of
 from pipelines.stages import DataSettings
 
 DATA = DataSettings(path="rows", validation_share=0.1, test_share=0.2)
@@ -39,7 +39,8 @@ def test_a_larger_cap_adds_to_a_smaller_one_and_rows_keep_their_order() -> None:
     splits = [0] * 100  # all in train
 
     def kept(cap: int | None) -> list[int]:
-        return rows_of_splits(uids, splits, data=DATA.model_copy(update={"max_train_pairs": cap}))["train"]
+        data = DATA.model_copy(update={"max_train_pairs": cap})
+        return list(rows_of_splits(uids, splits, data=data)["train"])
 
     assert len(kept(10)) == 10
     assert set(kept(10)) < set(kept(30)) < set(kept(None))
@@ -62,3 +63,11 @@ def test_a_prompt_that_differs_in_case_spacing_or_its_closing_mark_is_in_the_sam
 def test_marks_inside_a_prompt_and_marks_alone_make_prompts_apart() -> None:
     assert normalised("2 + 2?") != normalised("2 - 2?")
     assert normalised("???") != normalised("!")
+
+
+def test_a_share_is_the_pairs_with_the_smallest_uids_in_their_order() -> None:
+    uids = ["f0", "01", "a3", "02", "b4"]
+    assert share_of(uids, 0.4) == [1, 3]
+    assert share_of(uids, 0.6) == [1, 2, 3]
+    assert share_of(uids, 0.01) == [1]  # at least one
+    assert share_of(uids, 1.0) == [0, 1, 2, 3, 4]
