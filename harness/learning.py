@@ -213,11 +213,16 @@ def _looks_of_stage(results: Results, stage_id: str, place: int, spent: _Spent) 
 
 
 def _together(by_seed: list[list[Look]]) -> Iterator[list[Look]]:
-    """The looks of all seeds at one stage and step, in the order of the first seed."""
-    held = [{(look.stage, look.step): look for look in looks} for looks in by_seed]
-    for place in held[0] if held else ():
-        if all(place in looks for looks in held):
-            yield [looks[place] for looks in held]
+    """The looks of all seeds at one moment of a stage: its n-th, or where seeds have other numbers of looks, those at one step."""
+    for stage in dict.fromkeys(look.stage for looks in by_seed for look in looks):
+        own = [[look for look in looks if look.stage == stage] for looks in by_seed]
+        if len({len(looks) for looks in own}) == 1:
+            yield from (list(looks) for looks in zip(*own, strict=True))
+            continue
+        held = [{look.step: look for look in looks} for looks in own]
+        for step in held[0]:
+            if all(step in looks for looks in held):
+                yield [looks[step] for looks in held]
 
 
 def _means(looks: list[Look], split: Split) -> dict[str, float]:

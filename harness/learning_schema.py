@@ -24,7 +24,9 @@ class LearningPoint(Strict):
     """A look at an arm's model while it trains: means over seeds. What earlier stages of the arm took is in every sum."""
 
     stage: int = Field(description="Place of the stage within its arm, from 1.")
-    step: int = Field(description="Optimizer steps of this stage; 0 is before its first.")
+    step: int = Field(
+        description="Optimizer steps of this stage; 0 is before its first. Of the first seed, where they differ by a few."
+    )
     num_seeds: int
     num_policy_tokens: float
     num_reference_tokens: float

@@ -98,6 +98,24 @@ def test_what_an_arms_sft_stage_took_is_in_every_later_point(tmp_path: Path) -> 
     assert points[-1].num_reference_tokens == TOKENS["dpo"]
 
 
+def test_seeds_of_other_lengths_meet_at_the_same_share_of_their_steps(tmp_path: Path) -> None:
+    """A budget of tokens gives each seed its own number of steps."""
+    folder = looked(tmp_path, Run(seeds=2))
+    second = (
+        folder
+        / [trial for trial in read_plan(folder).trials if trial.name == "orpo"][1].training[0]
+        / VALIDATION
+    )
+    rows = [json.loads(line) for line in second.read_text().splitlines()]
+    longer = [row | {"step": {0: 0, 6: 7, 12: 13}[row["step"]]} for row in rows]
+    second.write_text("".join(json.dumps(row) + "\n" for row in longer))
+    points = summary_of(folder).arms["orpo"].learning
+    assert [(point.step, point.num_seeds) for point in points] == [(0, 2), (6, 2), (12, 2)]
+    # One look fewer: only those at the same step are the same moment.
+    second.write_text("".join(json.dumps(row) + "\n" for row in rows if row["step"] != 6))
+    assert [point.step for point in summary_of(folder).arms["orpo"].learning] == [0, 12]
+
+
 def test_reference_log_probs_of_a_stage_of_their_own_are_paid_before_dpo(tmp_path: Path) -> None:
     arms = Run().comparison().model_dump()["arms"]
     arms["sft-dpo"][1]["reference"] = "precomputed"
