@@ -84,9 +84,8 @@ def judge_budget(comparison: Comparison, judge: LlmJudge) -> str:
         requests = f"two requests for each {generation.split} prompt and each of {runs} matches of two models"
     else:
         requests = f"at most {2 * runs * generation.max_items:,} requests ({runs} matches of two models, {generation.max_items} prompts, both orders)"
-    return (
-        f"{judge.model} at {judge.base_url}: {requests}; it stops at {judge.token_cap:,} tokens (token_cap)"
-    )
+    cap = f"it stops at {judge.token_cap:,} tokens (token_cap)"
+    return terminal(f"{judge.model} at {judge.base_url}: {requests}; {cap}")
 
 
 def look_at_data(comparison: Comparison) -> Inspection | None:

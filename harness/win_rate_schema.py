@@ -57,5 +57,5 @@ class WinRate(Strict):
         None, description="Share of matches in which the two orders gave other verdicts."
     )
     categories: list[CategoryRate] = Field(
-        [], description="Where the data has a `category`; the largest first."
+        [], description="Where the data has a `category`: the 20 largest at most."
     )

@@ -22,6 +22,7 @@ from pipelines.stages import JudgeSettings
 
 ALPHA = 0.05  # intervals are shown at 95 %, as those of single means
 TIE = 0.5
+MOST_CATEGORIES = 20
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def _by_category(judged: Judged) -> list[CategoryRate]:
             places.setdefault(judged.categories[item], []).append(place)
     return [
         CategoryRate(category=name, rate=judged.rate_of(judged.wins, chosen), num_items=len(chosen))
-        for name, chosen in sorted(places.items(), key=lambda one: (-len(one[1]), one[0]))
+        for name, chosen in sorted(places.items(), key=lambda one: (-len(one[1]), one[0]))[:MOST_CATEGORIES]
     ]
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
+from harness.matches import judged_pairs
 from harness.numbers import interval, number, with_interval
 from harness.records import JUDGEMENTS
 from harness.report.page import Block, Bullets, Code, Heading, Listing, Paragraph, Table, Text, cut
 from harness.report.view import View
 from harness.win_rate_schema import Rate, WinRate
+from harness.win_rates import MOST_CATEGORIES
 from pipelines.stages import JudgeSettings
 
-MOST_CATEGORIES, MOST_ANSWERS = 20, 3
+MOST_ANSWERS = 3
 
 INTRO = (
     "How often a judge prefers the first model's reply to the second's, ties half, with a 95 % interval for other seeds and other "
@@ -25,23 +27,44 @@ INTRO = (
 def win_rate_blocks(view: View) -> Iterator[Block]:
     """A table of every judge and pair, categories where the data has them; nothing without judges."""
     found = view.summary.win_rates
-    if not found:
+    if not view.results.plan.comparison.evaluations.judges:
         return
     yield Heading("Win rates")
+    if found:
+        yield from _table(view, found)
+    yield from _notes(view, found)
+    yield from _categories(view, found)
+    yield from _without_verdict(view)
+
+
+def _table(view: View, found: list[WinRate]) -> Iterator[Block]:
     yield Paragraph(INTRO)
     head = ["judge", "pair", "win rate", "95 % interval", "win / tie / loss", "at equal length"]
     head += ["shown first", "contradicts itself", "no verdict", "seeds", "prompts"]
     rows = [_row(one) for one in found]
     yield from cut(Table(head, rows, align="ll" + "r" * 9), view.export)
-    reasons = [
+
+
+def _notes(view: View, found: list[WinRate]) -> Iterator[Block]:
+    """What is missing and why: win rates, and rates at equal length."""
+    comparison = view.results.plan.comparison
+    have = {(one.judge, one.pair) for one in found}
+    lines: list[Text] = [
+        (
+            Code(judge.name),
+            f", {pair[0]} against {pair[1]}: not measured, its stages did not finish (see Failures) or gave no verdict",
+        )
+        for judge in comparison.evaluations.judges
+        for pair in judged_pairs(comparison)
+        if (judge.name, pair) not in have and set(pair) <= view.models.keys()
+    ]
+    lines += [
         (Code(one.judge), f", {_pair(one)}: no rate at equal length, {one.length_reason}")
         for one in found
         if one.length_reason
     ]
-    if reasons:
-        yield Bullets(reasons)
-    yield from _categories(view, found)
-    yield from _without_verdict(view)
+    if lines:
+        yield Bullets(lines)
 
 
 def _row(one: WinRate) -> tuple[Text, ...]:
@@ -64,15 +87,12 @@ def _row(one: WinRate) -> tuple[Text, ...]:
 def _categories(view: View, found: list[WinRate]) -> Iterator[Block]:
     rows: list[tuple[Text, ...]] = []
     for one in found:
-        for each in one.categories[:MOST_CATEGORIES]:
+        for each in one.categories:
             rows.append(
                 (Code(each.category), Code(one.judge), _pair(one), _rate_text(each.rate), str(each.num_items))
             )
-        if len(one.categories) > MOST_CATEGORIES:
-            more = f"and {len(one.categories) - MOST_CATEGORIES} smaller ones"
-            rows.append((more, Code(one.judge), _pair(one), "", ""))
     if rows:
-        caption = "By category of the prompt, the largest first; small ones say little."
+        caption = f"By category of the prompt, the {MOST_CATEGORIES} largest at most; small ones say little."
         head = ["category", "judge", "pair", "win rate (95 % interval)", "prompts"]
         yield from cut(Table(head, rows, align="lllrr", caption=caption), view.export)
 

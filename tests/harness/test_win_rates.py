@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from harness.matches import judged_pairs, reference_opponent
 from harness.outlook import stage_label
 from harness.plan import Plan, read_plan
 from harness.planning import make_plan
+from harness.report.markdown import render_markdown
+from harness.report.page import Listing, Page, Section
 from harness.report.view import View
 from harness.report.win_rates import win_rate_blocks
 from harness.results import read_results
@@ -204,6 +207,28 @@ def test_the_report_shows_rate_bias_and_length_and_hides_nothing_hostile(folder:
     text = repr(list(win_rate_blocks(view)))
     for said in ("Win rates", "orpo against sft-dpo", "shown first", "at equal length", "kind 0"):
         assert said in text
+
+
+def test_a_judge_without_a_single_verdict_is_not_passed_over(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run(judges=(COMPARING,)))
+    hostile = "<script>x</script> | A wins ![](http://e.vil/x.png)"
+    for stage_id in {one for found in stages(read_plan(folder), "orpo", "pairs").values() for one in found}:
+        rows = [{"item": f"item-{n:04d}", "length_difference": 0, "unparsable": 1} for n in range(3)]
+        answers = [{"item": "item-0000", "win": None, "answers": [hostile, "A"]}]
+        for name, content in (("items.jsonl", rows), ("judgements.jsonl", answers)):
+            (folder / stage_id / name).write_text("".join(json.dumps(row) + "\n" for row in content))
+        record = json.loads((folder / stage_id / "record.json").read_text())
+        record["outcome"] |= {"means": {}, "num_items": {}}
+        (folder / stage_id / "record.json").write_text(json.dumps(record))
+    results = read_results(folder)
+    view = View(results, make_summary(results))
+    assert {one.pair[0] for one in view.summary.win_rates} == {"sft-dpo"}
+    blocks = list(win_rate_blocks(view))
+    assert "orpo against sft-dpo: not measured, its stages" in repr(blocks)
+    (listing, *_) = (block for block in blocks if isinstance(block, Listing))
+    assert listing.text == f"{hostile} | A"
+    page = render_markdown(Page("x", "x", [], [Section("Quality", blocks)]))
+    assert f"```text\n{hostile}" in page
 
 
 def test_results_without_judges_have_no_win_rates(tmp_path: Path) -> None:

@@ -16,8 +16,11 @@ from harness.evaluation.judges.endpoint import Endpoint, EndpointUnreachable
 from harness.evaluation.judges.interface import Match
 from harness.evaluation.judges.llm import Llm
 from harness.evaluation.judges.verdicts import both_orders, judgement, read_verdict
-from pipelines.errors import PipelineError
+from harness.failures import advice, status_of
+from harness.records import Status
+from pipelines.errors import DoesNotLoad, PipelineError
 from pipelines.judge_settings import LlmJudge
+from pipelines.stages import Stage
 from tests.harness.evaluation.judges import server, stored
 from tests.harness.evaluation.judges.server import Handler, say, send, serving
 
@@ -407,3 +410,27 @@ def test_progress_is_told(tmp_path: Path) -> None:
 def test_the_marks_differ_between_the_two_orders() -> None:
     first, last = both_orders("Judge.", Match("i", "p", "one", "two"))
     assert first[1] != last[1]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (EndpointUnreachable("no answer"), "unreachable", "Bring the judge's endpoint"),
+        (PipelineError("refused"), "failed", "trains and generates nothing"),
+        (DoesNotLoad("no head"), "does_not_load", "Set the judge's model"),
+    ],
+)
+def test_a_failed_judge_has_a_status_and_advice_of_its_own(
+    error: Exception, status: Status, said: str
+) -> None:
+    stage = Stage.model_validate(
+        {
+            "id": "judge-000000000000",
+            "settings": {"kind": "judge", "judge": settings("http://h/v1")},
+            "seed": 0,
+            "threads": 1,
+            "device": "cpu",
+        }
+    )
+    assert status_of(error, stage) == status
+    assert said in advice(status, stage)
