@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -71,16 +71,10 @@ def main(arguments: list[str]) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        data = root / "data-000000000000"
-        data.mkdir()
-        settings = PrepareSettings(
-            kind="data", model=ModelSettings(name="toy"), data=DataSettings(path="toy"), max_length=128
-        )
-        stage = Stage(id="data-000000000000", settings=settings, seed=0, threads=1, device="cpu")
-        prepare(stage, data, Silent())
+        make_toy_data(root)
         for kind in TRAINERS:
             with_recorder, without = _alternate(root, kind, steps)
-            ratio, low, high = _ratio(with_recorder, without)
+            ratio, low, high = ratio_of(with_recorder, without)
             sys.stdout.write(
                 f"{kind}: {1000 * np.median(without):.1f} ms a step, with the recorder {ratio:.4f} times "
                 f"({low:.4f} to {high:.4f})\n"
@@ -92,7 +86,7 @@ def _alternate(root: Path, kind: Any, steps: int) -> tuple[np.ndarray, np.ndarra
     folder = root / kind
     folder.mkdir()
     data = root / "data-000000000000"
-    trainer, pairs = _trainer(data, folder, kind, max_steps=4 * WARMUP + 2 * steps)
+    trainer, pairs = toy_trainer(data, folder, kind, max_steps=4 * WARMUP + 2 * steps)
     recorder = Recorder(
         trainer,
         Prepared(pairs),
@@ -132,10 +126,24 @@ class Alternation(TrainerCallback):
         self._place += 1
 
 
-def _trainer(data: Path, folder: Path, kind: Any, *, max_steps: int) -> tuple[Trainer, Dataset]:
+def make_toy_data(root: Path) -> Path:
+    """The toy world's prepared pairs, in a data stage's folder below `root`."""
+    data = root / "data-000000000000"
+    data.mkdir()
+    settings = PrepareSettings(
+        kind="data", model=ModelSettings(name="toy"), data=DataSettings(path="toy"), max_length=128
+    )
+    prepare(Stage(id=data.name, settings=settings, seed=0, threads=1, device="cpu"), data, Silent())
+    return data
+
+
+def toy_trainer(
+    data: Path, folder: Path, kind: Any, *, max_steps: int, device: Literal["cpu", "cuda"] = "cpu"
+) -> tuple[Trainer, Dataset]:
+    """A trainer of the toy world's model with random weights, and its pairs."""
     tokenizer, pairs = read_tokenizer(data), read_split(data, "train")
     torch.manual_seed(0)
-    policy, reference = (LlamaForCausalLM(base_config(tokenizer)) for _ in range(2))
+    policy, reference = (LlamaForCausalLM(base_config(tokenizer)).to(device) for _ in range(2))
     settings = TrainSettings(
         kind=kind,
         model=ModelSettings(name="toy"),
@@ -151,7 +159,7 @@ def _trainer(data: Path, folder: Path, kind: Any, *, max_steps: int) -> tuple[Tr
         nll="completion",
         arguments={"learning_rate": 1e-4, "max_steps": max_steps},
     )
-    stage = Stage(id=f"{kind}-000000000000", settings=settings, seed=0, threads=1, device="cpu")
+    stage = Stage(id=f"{kind}-000000000000", settings=settings, seed=0, threads=1, device=device)
     parts = Parts(
         settings=settings,
         policy=policy,
@@ -162,7 +170,7 @@ def _trainer(data: Path, folder: Path, kind: Any, *, max_steps: int) -> tuple[Tr
     return TRAINERS[kind](parts, shared_arguments(stage, folder)), pairs
 
 
-def _ratio(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]:
+def ratio_of(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]:
     """Ratio of the medians with its 95 % interval; neighbours, measured in turn, are drawn together."""
     random = np.random.default_rng(0)
     first_q2, second_q2 = first.reshape(-1, 2), second.reshape(-1, 2)

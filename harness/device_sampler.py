@@ -100,12 +100,12 @@ class DeviceSampler:
     """
 
     def __init__(self, device: Device, *, period_seconds: float = PERIOD_SECONDS) -> None:
-        self.period_seconds = period_seconds
+        self.device, self.period_seconds = device, period_seconds
         self.memory = Highest(device.memory_bytes)
         self.other_processes = Highest(device.num_other_processes)
         self.energy = Energy(device)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, name="device-sampler", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="device-sampler", daemon=True)
 
     def __enter__(self) -> DeviceSampler:
         if not isinstance(self.memory.sample(), Missing):
@@ -119,8 +119,12 @@ class DeviceSampler:
         if self._thread.is_alive():
             self._thread.join()
 
-    def _sample(self) -> None:
+    def sample(self) -> None:
+        """Read everything once."""
+        self.memory.sample()
+        self.other_processes.sample()
+        self.energy.sample()
+
+    def _run(self) -> None:
         while not self._stop.wait(self.period_seconds):
-            self.memory.sample()
-            self.other_processes.sample()
-            self.energy.sample()
+            self.sample()

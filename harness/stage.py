@@ -28,9 +28,9 @@ from harness.failures import advice, status_of
 from harness.integrity import damaged_file, hashes_of_products
 from harness.machine import git_commit, machine, versions
 from harness.meters import Instruments, Meter, activations
-from harness.nvml import NoDevice, find_gpu
+from harness.nvml import Gpu, NoDevice, find_gpu
 from harness.peaks import NoPeak, ResidentPeak, cuda_peaks
-from harness.records import CHECKPOINTS, LOG, Failure, Record, Status, read_record, write_record
+from harness.records import CHECKPOINTS, LOG, Failure, Machine, Record, Status, read_record, write_record
 from pipelines.errors import PipelineError
 from pipelines.stages import Outcome, Stage, TrainOutcome
 
@@ -56,7 +56,7 @@ def run_file(stage_file: Path, *, launched_at: float, report: Report) -> Record:
     failure: Failure | None = None
     status: Status = "done"
     _prepare_torch(stage)
-    instruments = _instruments(stage)
+    instruments = instruments_of(stage)
     meter = Meter(launched_at, report, instruments)
     with instruments.device:
         try:
@@ -72,7 +72,7 @@ def run_file(stage_file: Path, *, launched_at: float, report: Report) -> Record:
         outcome=outcome,
         failure=failure,
         cost=cost,
-        machine=machine(),
+        machine=_machine(instruments),
         versions=versions(),
         git_commit=git_commit(),
         start_method=multiprocessing.get_start_method(allow_none=True) if parent_process() else None,
@@ -135,7 +135,7 @@ def _prepare_torch(stage: Stage) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def _instruments(stage: Stage) -> Instruments:
+def instruments_of(stage: Stage) -> Instruments:
     """What measures a stage in this process."""
     if stage.device == "cpu":
         nothing = NoPeak(f"{ON_CPU}, where torch keeps no peak of its tensors")
@@ -146,6 +146,16 @@ def _instruments(stage: Stage) -> Instruments:
     allocated, reserved = cuda_peaks()
     device = DeviceSampler(find_gpu(str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)))
     return Instruments(ResidentPeak(), allocated, reserved, device, Processors(), on_gpu=True)
+
+
+def _machine(instruments: Instruments) -> Machine:
+    """This machine, with the GPU that the stage used, which need not be the first that NVML shows."""
+    device = instruments.device.device
+    described = device.describe() if isinstance(device, Gpu) else None
+    if described is None:
+        return machine()
+    names = ("accelerator", "accelerator_memory_bytes", "driver")
+    return machine().model_copy(update=dict(zip(names, described, strict=True)))
 
 
 def _failed(error: Exception, stage: Stage, folder: Path) -> tuple[Status, Failure]:

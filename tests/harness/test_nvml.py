@@ -12,8 +12,10 @@ import psutil
 import pytest
 
 from harness.device_sampler import DeviceSampler, Energy
+from harness.machine import machine
 from harness.nvml import NoDevice, find_gpu
 from harness.records import Missing
+from harness.stage import _machine
 from tests.harness.test_meters import FakeClock, FakeDevice
 
 UUID, OTHER, SLICE, SECOND_SLICE = (f"{digit}" * 8 for digit in "1234")
@@ -70,6 +72,12 @@ class FakeNvml:
     def nvmlDeviceGetMemoryInfo(self, handle: str) -> Any:  # noqa: N802
         return types.SimpleNamespace(used=1000 + self.known().index(handle), total=80_000)
 
+    def nvmlDeviceGetName(self, handle: str) -> str:  # noqa: N802
+        return f"name of {handle}"
+
+    def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
+        return "580.1"
+
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:  # noqa: N802
         if self.energy is None:
             raise NVMLError("Not Supported")
@@ -88,6 +96,7 @@ def used_by(handle: str, nvml: FakeNvml) -> int:
 
 @pytest.fixture
 def nvml(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
+    machine()  # kept from now on, so that no fake gets into it
     made = FakeNvml()
     monkeypatch.setitem(sys.modules, "pynvml", made)  # type: ignore[arg-type]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -101,6 +110,15 @@ def test_the_card_is_the_one_that_torch_names_however_it_was_made_visible(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert find_gpu(UUID).memory_bytes() == used_by(f"GPU-{UUID}", nvml)
+
+
+def test_the_record_names_the_card_that_was_used(nvml: FakeNvml) -> None:  # noqa: ARG001
+    found = find_gpu(UUID)
+    instruments = types.SimpleNamespace(device=DeviceSampler(found))
+    used = _machine(instruments)  # type: ignore[arg-type]
+    assert (used.accelerator, used.accelerator_memory_bytes) == (f"name of GPU-{UUID}", 80_000)
+    assert used.driver == "580.1"
+    assert used.processor == machine().processor
 
 
 @pytest.mark.parametrize(
