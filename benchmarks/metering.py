@@ -12,6 +12,7 @@ who took the processors, on CUDA energy), some fourteen times a stage, and a sam
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 import time
@@ -53,7 +54,8 @@ def main(arguments: list[str]) -> None:
             instruments = _instruments(options.device)
             alternation = Alternation(trainer, Meter(time.monotonic(), lambda *_: None, instruments))
             trainer.add_callback(alternation)
-            with alternation.meter.phase("train"):
+            # The trainer's own lines do not belong into the table.
+            with alternation.meter.phase("train"), contextlib.redirect_stdout(sys.stderr):
                 trainer.train()
             metered, bare = (np.array(alternation.seconds[on][WARMUP:]) for on in (True, False))
             ratio, low, high = ratio_of(metered, bare)
