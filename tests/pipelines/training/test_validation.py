@@ -130,6 +130,19 @@ def test_a_point_has_the_means_of_the_log_probs_by_hand(root: Path, kind: str) -
     assert last["num_pairs"] == 5
 
 
+def test_dpo_starts_where_sft_ended(root: Path) -> None:
+    """The same pairs in both stages, and the same weights: the same numbers."""
+    sft = with_looks(tiny.stage("sft"))
+    folder, _ = trained(root, sft, sft.id)
+    after, _ = trained(root, with_looks(tiny.stage("dpo", policy=sft.id)), "after")
+    names = [*validation.METRICS, "split", "num_pairs"]
+    ended, started = (
+        [{name: row[name] for name in names} for row in read_rows(path / VALIDATION)]
+        for path in (folder, after)
+    )
+    assert started[:2] == ended[-2:]
+
+
 def test_a_head_that_is_not_known_is_asked_as_a_whole(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known, _ = trained(root, with_looks(tiny.stage("sft")), "known")
 
