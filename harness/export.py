@@ -68,7 +68,9 @@ TABLES: dict[str, dict[str, Column]] = {
         "train_seconds": Column(
             "Float64", "training loops and reference log-probs, all stages; empty if one did not finish"
         ),
-        "total_seconds": Column("Float64", "the same stages from process start to record"),
+        "total_seconds": Column(
+            "Float64", "the same stages from process start to record, less looks at validation pairs"
+        ),
         "peak_memory_bytes": Column("Int64", "the largest peak of its stages"),
         "peak_device_memory_bytes": Column(
             "Int64", "the same by the device's own figure; empty where it was not measured"

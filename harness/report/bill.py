@@ -44,7 +44,7 @@ def bill_section(view: View) -> Section:
                 Code("train s"),
                 ": training loops, and reference log-probs computed before them, with a 95 % interval over seeds; ",
                 Code("total s"),
-                ": from process start to record; ",
+                ": from process start to record, less looks at validation pairs; ",
                 Code("shared s"),
                 ": the same, where a stage that serves several models (one SFT model for SFT alone and for DPO) is split "
                 "evenly between them, as are energy and money in their shared columns. Evaluation is not included.",
