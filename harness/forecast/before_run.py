@@ -57,10 +57,12 @@ def forecast_before(
         UserError: memory will not do, by more than the forecast's own error.
     """
     left = {stage.id for stage in todo if isinstance(stage.settings, TrainSettings)}
-    if not left:
+    if not left and not plan.waiting:
         return
     forecast = read_forecast(folder)
-    if forecast is None or not _covers(forecast, left):
+    if forecast is not None and left and _covers(forecast, left):
+        checked = [planned for planned in forecast.planned if planned.id in left]
+    else:
         try:
             made = (make or _make_as_stages_start)(plan, folder, arms)
             forecast = _keep(made, left, folder, forecast)
@@ -68,8 +70,10 @@ def forecast_before(
             warn(_failure(error))
             return
         say(headline(forecast))
+        # Stages that wait for their budget have no id yet, but they need the memory.
+        checked = [planned for planned in made.planned if plan.waiting or planned.id in left]
     _check_memory(
-        [planned for planned in forecast.planned if planned.id in left],
+        checked,
         error=forecast.memory_error,
         kind=forecast.device.kind,
         free=free(forecast.device.kind),
@@ -90,10 +94,10 @@ def forecast_ahead(plan: Plan, todo: set[str], folder: Path, *, arms: list[str] 
     left = {
         stage.id for stage in plan.stages if stage.id in todo and isinstance(stage.settings, TrainSettings)
     }
-    if not left:
+    if not left and not plan.waiting:
         return
     forecast = read_forecast(folder)
-    if forecast is None or not _covers(forecast, left):
+    if forecast is None or not left or not _covers(forecast, left):
         try:
             forecast = make_forecast(plan, arms=arms, asked=Asked(results=folder.parent, fits=False))
         except Exception as error:

@@ -148,3 +148,19 @@ def test_plan_shows_the_forecast_that_a_run_left_and_none_where_all_is_done(tmp_
     assert lines[0] == "made-up: a forecast, before anything has run"
     assert any(line.split()[:3] == ["orpo", "400", "MiB"] for line in lines)
     assert list(forecast_ahead(plan, set(), tmp_path, arms=None)) == []
+
+
+def test_what_waits_for_its_budget_is_held_against_memory_before_it_has_an_id(tmp_path: Path) -> None:
+    """Only the data stage is planned; the forecast is of the arms as they would be without the budget."""
+    whole = plan_of()
+    waiting = whole.model_copy(
+        update={"waiting": ["orpo", "sft-dpo"], "stages": [one for one in whole.stages if one.kind == "data"]}
+    )
+
+    class KnowsTheArms(FakeMaker):
+        def __call__(self, plan: Plan, folder: Path, arms: list[str] | None) -> Forecast:
+            return super().__call__(whole, folder, arms)
+
+    with pytest.raises(UserError, match="--force"):
+        before(waiting, tmp_path, KnowsTheArms(), free=PEAK // 2)
+    assert planned(tmp_path) == {}
