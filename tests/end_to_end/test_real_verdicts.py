@@ -54,7 +54,8 @@ def test_an_arm_trained_backwards_loses(trained: Path, healthy: str, damaged: st
     verdict = _judge(trained, ("healthy", healthy), ("damaged", damaged))
 
     assert verdict.outcome == f"healthy {healthy}", verdict
-    assert verdict.low is not None and verdict.low > RULE.margin
+    assert verdict.low is not None
+    assert verdict.low > RULE.margin
 
 
 @pytest.mark.parametrize("damaged", ARMS)

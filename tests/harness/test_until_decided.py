@@ -68,7 +68,7 @@ def test_the_rates_of_two_looks_in_all_cells(capsys: pytest.CaptureFixture[str])
         equal = decided(cell, 0.0, 0.05, replications)
         apart = decided(cell, 0.05, 0.05, replications)
         with capsys.disabled():
-            print(f"\n{cell}\n  no difference: {equal}\n  a difference of the margin: {apart}")
+            print(f"\n{cell}\n  no difference: {equal}\n  a difference of the margin: {apart}")  # noqa: T201
         assert equal["a"] + equal["b"] <= most_false
         assert apart["equivalent"] + apart["b"] <= most_false
 
