@@ -32,7 +32,7 @@ from pipelines.stages import ConvertSettings, ModelSettings, Stage
 from pipelines.training.watching import LoaderWait
 
 WARMUP = 20
-CALLS = 1000
+CALLS = 100
 
 
 def main(arguments: list[str]) -> None:

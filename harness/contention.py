@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import parent_process
+from pathlib import Path
 
 import psutil
 
@@ -50,8 +51,7 @@ class Processors:
         return math.fsum(getattr(each, name, 0.0) for each in times for name in names)
 
     def _own_seconds(self) -> float:
-        me = psutil.Process()
-        own = sum(_with_ended_children(each) for each in (me, *me.children(recursive=True)))
+        own = sum(_with_ended_children(pid) for pid in process_tree(os.getpid()))
         for pid in self._starters:
             with contextlib.suppress(psutil.Error):
                 times = psutil.Process(pid).cpu_times()
@@ -59,9 +59,22 @@ class Processors:
         return own
 
 
-def _with_ended_children(process: psutil.Process) -> float:
+def process_tree(pid: int) -> Iterator[int]:
+    """`pid` and its descendants, as the kernel lists them; psutil would look at every process of the machine."""
+    yield pid
     try:
-        times = process.cpu_times()
+        lists = [(task / "children").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:  # it ended meanwhile, or this kernel keeps no such lists
+        with contextlib.suppress(psutil.Error):
+            yield from (child.pid for child in psutil.Process(pid).children(recursive=True))
+        return
+    for child in " ".join(lists).split():
+        yield from process_tree(int(child))
+
+
+def _with_ended_children(pid: int) -> float:
+    try:
+        times = psutil.Process(pid).cpu_times()
     except psutil.Error:  # it ended meanwhile; its parent's times have it now, or will
         return 0.0
     return float(times.user + times.system + times.children_user + times.children_system)

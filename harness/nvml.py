@@ -6,8 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-import psutil
-
+from harness.contention import process_tree
 from harness.records import Missing
 
 Value = TypeVar("Value")
@@ -88,10 +87,7 @@ class Gpu:
             return found
         if os.getpid() not in found:
             return Missing(reason="NVML does not list this process among those on the device")
-        others = found - {os.getpid()}
-        return len(
-            others - {child.pid for child in psutil.Process().children(recursive=True)} if others else ()
-        )
+        return len(found.difference(process_tree(os.getpid())))
 
     def describe(self) -> tuple[str, int, str] | None:
         """Its name, its memory in bytes and the driver's version."""

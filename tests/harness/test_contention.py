@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness.contention import Processors, contention, other_load
+from harness.contention import Processors, contention, other_load, process_tree
 from harness.records import Cost, Missing, PhaseCost
 from tests.harness.test_meters import FakeClock, FakeProcessors, meter
 
@@ -126,6 +126,22 @@ def test_a_child_of_this_process_is_no_other_while_it_runs_and_after_it_ended() 
         assert of_children() - before >= 0.07  # counted in ticks of 10 ms
         child.communicate("\n")
     assert of_children() - before >= 0.07
+
+
+def test_the_tree_of_a_process_has_its_grandchildren_and_nobody_else() -> None:
+    program = (
+        "import subprocess, sys\n"
+        "with subprocess.Popen([sys.executable, '-c', 'import os; print(os.getpid(), flush=True); input()']) as child: pass"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        grandchild = int(child.stdout.readline())
+        assert set(process_tree(child.pid)) == {child.pid, grandchild}
+        assert {child.pid, grandchild} < set(process_tree(os.getpid()))
+        assert os.getppid() not in process_tree(os.getpid())
+        child.communicate("\n")
 
 
 def test_a_process_outside_is_an_other() -> None:

@@ -8,7 +8,6 @@ import types
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
 import pytest
 
 from harness.device_sampler import DeviceSampler, Energy
@@ -171,9 +170,7 @@ def test_what_nvml_does_not_have_is_missing_with_its_words(nvml: FakeNvml) -> No
 
 def test_only_processes_outside_our_tree_are_others(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
     child, stranger = 2**22 + 7, 2**22 + 8
-    monkeypatch.setattr(
-        psutil.Process, "children", lambda self, recursive: [types.SimpleNamespace(pid=child)] * recursive
-    )
+    monkeypatch.setattr("harness.nvml.process_tree", lambda pid: iter([pid, child]))
     nvml.pids = {f"GPU-{UUID}": [ME, child], f"GPU-{OTHER}": [stranger]}
     gpu = find_gpu(UUID)
     assert gpu.num_other_processes() == 0
