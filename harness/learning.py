@@ -45,7 +45,7 @@ DISPLACED = ("chosen_logprob_mean", "rejected_logprob_mean", "preference_margin"
 
 
 @dataclass(frozen=True)
-class Look:
+class Moment:
     """One trial's model at one moment of its training.
 
     Attributes:
@@ -92,10 +92,10 @@ class _Spent:
         self.energy_joules = _both(self.energy_joules, joules if isinstance(joules, float) else None)
 
 
-def looks_of(results: Results, trial: Trial) -> list[Look]:
+def moments_of(results: Results, trial: Trial) -> list[Moment]:
     """Every look at a trial's model, in order; none unless the trial finished its training."""
     spent = _Spent()
-    found: list[Look] = []
+    found: list[Moment] = []
     for place, stage_id in enumerate(trial.training, start=1):
         reference = results.stage(stage_id).inputs.reference
         for needed in (reference, stage_id):
@@ -103,14 +103,14 @@ def looks_of(results: Results, trial: Trial) -> list[Look]:
                 return []
         if reference is not None:
             spent.add(results.records[reference])
-        found += _looks_of_stage(results, stage_id, place, spent)
+        found += _moments_of_stage(results, stage_id, place, spent)
         spent.add(results.records[stage_id])
     return found
 
 
 def learning_points(results: Results, trials: Sequence[Trial]) -> list[LearningPoint]:
     """Means over the seeds of one model, of the looks that all its finished seeds have."""
-    by_seed = [looks for trial in trials if (looks := looks_of(results, trial))]
+    by_seed = [looks for trial in trials if (looks := moments_of(results, trial))]
     price = results.plan.comparison.price_per_hour
     points = []
     for looks in _together(by_seed):
@@ -186,13 +186,13 @@ def over_seeds(values: Sequence[float], alpha: float = ALPHA) -> OverSeeds:
     return OverSeeds(mean=mean, low=low, high=high)
 
 
-def _looks_of_stage(results: Results, stage_id: str, place: int, spent: _Spent) -> Iterator[Look]:
+def _moments_of_stage(results: Results, stage_id: str, place: int, spent: _Spent) -> Iterator[Moment]:
     by_step: dict[int, list[dict[str, Any]]] = {}
     for row in results.rows(stage_id, VALIDATION):
         by_step.setdefault(int(row["step"]), []).append(row)
     for step, rows in by_step.items():
         row = rows[0]
-        yield Look(
+        yield Moment(
             stage=place,
             step=step,
             num_policy_tokens=spent.num_policy_tokens + int(row["num_policy_tokens"]),
@@ -212,7 +212,7 @@ def _looks_of_stage(results: Results, stage_id: str, place: int, spent: _Spent) 
         )
 
 
-def _together(by_seed: list[list[Look]]) -> Iterator[list[Look]]:
+def _together(by_seed: list[list[Moment]]) -> Iterator[list[Moment]]:
     """The looks of all seeds at one moment of a stage: its n-th, or where seeds have other numbers of looks, those at one step."""
     for stage in dict.fromkeys(look.stage for looks in by_seed for look in looks):
         own = [[look for look in looks if look.stage == stage] for looks in by_seed]
@@ -225,7 +225,7 @@ def _together(by_seed: list[list[Look]]) -> Iterator[list[Look]]:
                 yield [looks[step] for looks in held]
 
 
-def _means(looks: list[Look], split: Split) -> dict[str, float]:
+def _means(looks: list[Moment], split: Split) -> dict[str, float]:
     names = dict.fromkeys(name for look in looks for name in look.means.get(split, {}))
     values = {name: [look.value(name, split) for look in looks] for name in names}
     return {
@@ -243,7 +243,7 @@ def _displacement(
     changes: dict[str, list[float]] = {key: [] for key in DISPLACED}
     num_pairs = 0
     for trial in trials:
-        looks = [look for look in looks_of(results, trial) if look.stage == place]
+        looks = [look for look in moments_of(results, trial) if look.stage == place]
         ends = (
             [{key: look.value(key, split) for key in DISPLACED} for look in (looks[0], looks[-1])]
             if looks
@@ -282,7 +282,7 @@ def _reached(results: Results, trials: list[Trial]) -> TargetReached | None:
     for trial in trials:
         valued = [
             (look, value)
-            for look in looks_of(results, trial)
+            for look in moments_of(results, trial)
             if (value := look.value(target.metric)) is not None
         ]
         if not valued or trial.seed is None:

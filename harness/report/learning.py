@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from harness.plan import Trial
 from harness.records import LOSSES
 from harness.report.figures import Curve, Panel, draw_panels, shortened
-from harness.report.looks import looks_blocks
 from harness.report.page import Figure, Paragraph, Section
+from harness.report.price import price_blocks
 from harness.report.view import View
 from pipelines.stages import TrainOutcome
 
@@ -30,7 +30,7 @@ def learning_section(view: View) -> Section:
             panels += _panels(view, arm, place)
     if not panels:
         return Section(
-            TITLE, [Paragraph("Not measured: no training stage left a loss."), *looks_blocks(view)]
+            TITLE, [Paragraph("Not measured: no training stage left a loss."), *price_blocks(view)]
         )
     svg, png = draw_panels(panels, columns=2)
     seeds = max(len(panel.curves) for panel in panels)
@@ -43,7 +43,7 @@ def learning_section(view: View) -> Section:
     )
     titles = ", ".join(dict.fromkeys(panel.title for panel in panels))
     alt = f"Training loss against policy tokens and against seconds for {titles}"
-    return Section(TITLE, [Figure("learning", alt, caption, svg, png), *looks_blocks(view)])
+    return Section(TITLE, [Figure("learning", alt, caption, svg, png), *price_blocks(view)])
 
 
 def _panels(view: View, arm: str, place: int) -> Iterator[Panel]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.learning import looks_of
+from harness.learning import moments_of
 from harness.plan import Plan, read_plan
 from harness.records import VALIDATION
 from harness.report import write_report
@@ -122,7 +122,7 @@ def test_reference_log_probs_of_a_stage_of_their_own_are_paid_before_dpo(tmp_pat
     folder = looked(tmp_path, Run(seeds=1, changes={"arms": arms}))
     results = read_results(folder)
     trial = next(trial for trial in results.plan.trials if trial.name == "sft-dpo")
-    looks = looks_of(results, trial)
+    looks = moments_of(results, trial)
     reference = results.records[trial.references[0]]
     sft = results.records[trial.training[0]]
     assert reference.cost is not None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.learning import Look as Seen
-from harness.learning import looks_of
+from harness.learning import Moment, moments_of
 from harness.learning_schema import Displacement, OverSeeds, TargetReached, TargetSummary
 from harness.metrics import metric
 from harness.numbers import count, interval, number, seconds_text, with_interval
@@ -22,7 +21,7 @@ SPLITS: tuple[tuple[Split, str], ...] = (("validation", "-"), ("train", "--"))
 SHOWN = ("preference_accuracy", "preference_margin", "chosen_nll")
 
 
-def looks_blocks(view: View) -> list[Block]:
+def price_blocks(view: View) -> list[Block]:
     """Curves and their numbers, the price of the target, what became of the likelihood of both replies."""
     arms = {name: view.summary.arms[name] for name in list(view.arms)[:MOST_MODELS]}
     if not any(arm.learning for arm in arms.values()):
@@ -33,7 +32,7 @@ def looks_blocks(view: View) -> list[Block]:
         )
         return [Paragraph(without)]
     seen = {
-        name: [looks for trial in view.arms[name][:MOST_SEEDS] if (looks := looks_of(view.results, trial))]
+        name: [looks for trial in view.arms[name][:MOST_SEEDS] if (looks := moments_of(view.results, trial))]
         for name in arms
     }
     blocks: list[Block] = [Heading("Quality for its price")]
@@ -42,7 +41,7 @@ def looks_blocks(view: View) -> list[Block]:
     return [*blocks, *_displacement(view, seen)]
 
 
-def _figure(view: View, seen: dict[str, list[list[Seen]]]) -> Figure:
+def _figure(view: View, seen: dict[str, list[list[Moment]]]) -> Figure:
     target = view.summary.target
     name = target.metric if target else DEFAULT_METRIC
     about = metric(name)
@@ -85,7 +84,7 @@ def _figure(view: View, seen: dict[str, list[list[Seen]]]) -> Figure:
     )
 
 
-def _curve(looks: list[Seen], axis: str, name: str, split: Split) -> Curve:
+def _curve(looks: list[Moment], axis: str, name: str, split: Split) -> Curve:
     found = [
         (float(getattr(look, axis)), value)
         for look in looks
@@ -196,7 +195,7 @@ def _ratio(view: View, target: TargetSummary) -> list[str]:
     ]
 
 
-def _displacement(view: View, seen: dict[str, list[list[Seen]]]) -> Iterator[Block]:
+def _displacement(view: View, seen: dict[str, list[list[Moment]]]) -> Iterator[Block]:
     """The likelihood of both replies over the steps, and the change of each stage."""
     found = view.summary.displacements
     if not found:
@@ -213,7 +212,7 @@ def _displacement(view: View, seen: dict[str, list[list[Seen]]]) -> Iterator[Blo
     yield from cut(Table(head, rows, align="llrrrrl"), view.export)
 
 
-def _likelihood_figure(view: View, seen: dict[str, list[list[Seen]]]) -> Figure:
+def _likelihood_figure(view: View, seen: dict[str, list[list[Moment]]]) -> Figure:
     drawn = {arm: by_seed for arm, by_seed in seen.items() if by_seed}
     panels = []
     for arm, by_seed in list(drawn.items())[:MOST_PANELS]:
