@@ -278,7 +278,7 @@ def _judge(stage: Stage, settings: JudgeSettings, folder: Path) -> EvaluateOutco
     for place, row in enumerate(own):
         about = {"item": row["item"], "prompt": row["item"], "category": f"kind {place % 3}"}
         if not other:
-            rows.append(about | {f"score_{name}": row["gold_score"], "num_tokens": 30 + place % 7})
+            rows.append(about | {f"score_{name}": round(row["gold_score"], 1), "num_tokens": 30 + place % 7})
             continue
         gain = 20 * (row["gold_score"] - other[place]["gold_score"])
         first, last = (float(random.random() < 1 / (1 + np.exp(-gain + shift))) for shift in (-0.5, 0.5))
