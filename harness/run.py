@@ -24,7 +24,7 @@ from harness.records import write_json
 from harness.reserve import hold, reserve
 from harness.reuse import Work, adopt, inputs_of, work_left
 from harness.start_method import make_launcher
-from pipelines.stages import Stage
+from pipelines.stages import Stage, TrainSettings
 
 
 def run_comparison(
@@ -86,10 +86,27 @@ def run_comparison(
                 known = plan_of(comparison, arms=arms, results=results, night=night)
                 if known.stages == plan.stages:
                     break
+                may_refuse = not _trains(
+                    plan
+                )  # with training stages it was looked at before the first of them
                 plan, work = known, work_left(known, folder)
-                forecast_before(plan, work.todo, folder, arms=arms, force=True, say=log.say, warn=log.say)
+                if may_refuse:
+                    check_disk(plan, work.todo, folder)
+                forecast_before(
+                    plan,
+                    work.todo,
+                    folder,
+                    arms=arms,
+                    force=force or not may_refuse,
+                    say=log.say,
+                    warn=log.say,
+                )
         fair = _conclude(folder, reports)
     return 1 if failed or not fair else 0
+
+
+def _trains(plan: Plan) -> bool:
+    return any(isinstance(stage.settings, TrainSettings) for stage in plan.stages)
 
 
 def _run_stages(
