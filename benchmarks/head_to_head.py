@@ -195,19 +195,10 @@ def profile(folder: Path, total: float) -> dict[str, float]:
     for path in folder.glob("*/record.json"):
         for phase in json.loads(path.read_text())["cost"]["phases"]:
             spent[phase["name"]] = spent.get(phase["name"], 0.0) + phase["seconds"]
-    events = list(read_events(folder))
-    first = next(event.stage for event in events if event.event == "stage_started")
-    imports = next(
-        phase["seconds"]
-        for phase in json.loads((folder / str(first) / "record.json").read_text())["cost"]["phases"]
-        if phase["name"] == "start"
-    )
-    stages = math.fsum(event.seconds or 0.0 for event in events)
-    named = {"imports of the fork server (start of the first stage)": imports}
-    named |= {f"stages: {name}": seconds for name, seconds in spent.items() if name != "start"}
-    named["stages: start, all but the first"] = spent["start"] - imports
-    named["stages: process end, record, name"] = stages - math.fsum(spent.values())
-    named["command, plan, summary, report"] = total - stages
+    stages = math.fsum(event.seconds or 0.0 for event in read_events(folder))
+    named = {f"stages: {name}": seconds for name, seconds in spent.items()}
+    named["stages: end of the process, record, name"] = stages - math.fsum(spent.values())
+    named["command, plan, imports of the fork server, summary, report"] = total - stages
     return named
 
 
