@@ -28,19 +28,28 @@ def billed_stages(view: View) -> Iterator[tuple[str, str, list[Record]]]:
 
 
 def time_table(view: View) -> list[Block]:
-    """Seconds with and without warm-up, waiting, speed and energy; nothing where no version measured them."""
+    """Seconds with and without warm-up, waiting, speed and energy; what was measured of no stage is left out."""
     rows = [(name, stage, *_time_cells(records)) for name, stage, records in billed_stages(view)]
-    if all(set(row[3:]) <= {NOT_MEASURED} for row in rows):
-        return []
-    head = [
+    head = (
         "arm", "stage", "train s", "without warm-up", "waiting s", "tokens/s", "TFLOP", "share of peak", "energy kJ",
-    ]  # fmt: skip
+    )  # fmt: skip
+    measured = [place for place in range(len(head)) if any(row[place] != NOT_MEASURED for row in rows)]
+    if not rows:
+        return []
     said = (
         "How the time was used, means over the finished seeds. Warm-up is training up to the end of its first optimizer step; "
         "waiting is for the data loader, inside the training time; tokens are the policy's, without padding; TFLOP are operations by the "
-        "model's formula, without padding and recomputation, and their share is of the device's peak on its data sheet."
+        "model's formula, without padding and recomputation, and their share is of the device's peak on its data sheet. What was measured "
+        "of no stage has no column."
     )
-    return [Paragraph(said), *cut(Table(head, rows, align="llrrrrrrr"), view.export)]
+    shown = [[row[place] for place in measured] for row in rows]
+    return [
+        Paragraph(said),
+        *cut(
+            Table([head[place] for place in measured], shown, align="ll" + "r" * (len(measured) - 2)),
+            view.export,
+        ),
+    ]
 
 
 def memory_table(view: View) -> list[Block]:

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from harness.forecast.devices import peak_flops_of
-from harness.records import Cost, Missing, Record, read_record
+from harness.records import Cost, Missing, Record, read_record, write_record
+from harness.report.write import write_report
+from harness.summary import summarise
 from harness.throughput import operations, peak_share, tokens_per_second
-from pipelines.stages import TrainOutcome, Work
-from tests.harness.fixtures_results import make_results
+from pipelines.stages import TensorBytes, TrainOutcome, Work
+from tests.harness.fixtures_results import Run, make_results
 
 
 @pytest.fixture
@@ -96,10 +98,6 @@ def test_only_a_card_of_the_table_has_a_peak(name: str, bfloat16: float | None) 
 
 
 def test_a_bill_has_energy_alone_and_shared_and_money_too(tmp_path: Path) -> None:
-    from harness.records import write_record
-    from harness.summary import summarise
-    from tests.harness.fixtures_results import Run
-
     folder = make_results(tmp_path, Run(changes={"price_per_hour": 3.6}))
     joules = {"sft": 100.0, "dpo": 300.0, "orpo": 500.0}
     for path in folder.glob("*-*/record.json"):
@@ -122,3 +120,30 @@ def test_a_bill_has_energy_alone_and_shared_and_money_too(tmp_path: Path) -> Non
     assert cost.shared_money == pytest.approx(cost.shared_seconds / 1000)
     ratio = next(each for each in summary.cost_ratios if each.quantity == "energy_joules")
     assert ratio.ratio == pytest.approx(500 / 400)
+
+
+def test_the_bill_shows_both_totals_and_memory_by_part_and_no_empty_column(tmp_path: Path) -> None:
+    folder = make_results(tmp_path)
+    for path in folder.glob("orpo-*/record.json"):
+        record = read_record(path.parent)
+        assert record is not None
+        made = changed(record, seconds=6.0, work=Work(operations=3e12))
+        assert isinstance(made.outcome, TrainOutcome)
+        assert made.cost is not None
+        held = TensorBytes(weights=2**20, adapter=0, reference=0, gradients=2**20, optimizer=3 * 2**20)
+        cost = {"warm_up_seconds": 1.5, "waiting_seconds": 0.25, "activations_bytes": 7 * 2**20}
+        write_record(
+            path.parent,
+            made.model_copy(
+                update={
+                    "cost": made.cost.model_copy(update=cost),
+                    "outcome": made.outcome.model_copy(update={"tensor_bytes": held}),
+                }
+            ),
+        )
+    page = " ".join(write_report(folder, tmp_path / "reports").read_text().split())
+    assert "| arm | stage | train s | without warm-up | waiting s | tokens/s | TFLOP | " in page
+    assert "| orpo | 1. orpo | 6.00 | 4.50 | 0.250 | 1,000 | 3.00 |" in page
+    assert "energy kJ" not in page
+    assert "| orpo | 1. orpo | 1.00 MiB | 0 MiB | 0 MiB | 1.00 MiB | 3.00 MiB | 7.00 MiB |" in page
+    assert "share of the device's peak: no data sheet gives the peak of this processor" in page
