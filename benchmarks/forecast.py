@@ -33,13 +33,7 @@ from harness.forecast.speeds import Job, calibrate_job
 from harness.machine import git_commit, machine
 from harness.peaks import ResidentPeak
 from pipelines.forecast.request import ForecastAnswer, ForecastRequest, Lengths, StageRequest
-from pipelines.stages import (
-    Phase,
-    ReferenceSettings,
-    Stage,
-    StageInputs,
-    TrainSettings,
-)
+from pipelines.stages import Phase, ReferenceSettings, Stage, StageInputs, TrainSettings
 
 MIB = 2**20
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}

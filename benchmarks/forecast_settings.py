@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pipelines.forecast.request import Lengths
 from pipelines.forecast.shapes import shapes_folder
-from pipelines.stages import DataOutcome, LoraSettings, ModelSettings, SplitCount, TrainSettings
+from pipelines.outcomes import DataOutcome, SplitCount
+from pipelines.stages import LoraSettings, ModelSettings, TrainSettings
 
 BASE, DATA, REFERENCE = f"pretrain-{1:012x}", f"data-{1:012x}", f"reference-{1:012x}"
 SMALL = {

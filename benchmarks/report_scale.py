@@ -35,14 +35,8 @@ from harness.records import (
     Record,
     write_json,
 )
-from pipelines.stages import (
-    EvaluateOutcome,
-    EvaluateSettings,
-    PretrainOutcome,
-    Stage,
-    TrainOutcome,
-    TrainSettings,
-)
+from pipelines.outcomes import EvaluateOutcome, PretrainOutcome, TrainOutcome
+from pipelines.stages import EvaluateSettings, Stage, TrainSettings
 
 ITEMS_OF_AN_EVALUATION, STEPS = 200, 50
 NAME = "made-up"

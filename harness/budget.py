@@ -17,7 +17,7 @@ from harness.differences import argument
 from harness.errors import UserError
 from harness.plan import Plan
 from pipelines.data.splitting import share_size
-from pipelines.stages import CalibrateOutcome, DataOutcome, SplitCount
+from pipelines.outcomes import CalibrateOutcome, DataOutcome, SplitCount
 
 CONVERTED = ("pairs", "tokens", "seconds")  # what is turned into steps, by what records tell
 TOLERANCE = 0.01  # the audit's

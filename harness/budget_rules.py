@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from harness.budget import is_converted
 from harness.config import Comparison, SftData
 from harness.config_errors import did_you_mean
+from pipelines.data.sources import TOY
 
 Broken = Iterator[tuple[str, str]]
-TOY = "toy"
 
 
 def broken_budget_rules(comparison: Comparison) -> Broken:

@@ -11,15 +11,15 @@ from harness.errors import UserError
 from harness.hostile import terminal
 from harness.matches import num_matches
 from harness.requirements import requirements, requirements_not_met
-from harness.rules import TOY
 from harness.sweep import points_of, sweep_metric
+from pipelines.data.sources import TOY
 from pipelines.data.splitting import SPLITS
 from pipelines.errors import PipelineError
 from pipelines.judge_settings import LlmJudge, mode_of
 
 if TYPE_CHECKING:
     from pipelines.data.inspect import Inspection
-    from pipelines.stages import Split
+    from pipelines.evaluations import Split
 
 __all__ = ["check_lines", "look_at_data", "requirements_not_met"]
 

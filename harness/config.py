@@ -6,19 +6,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from pipelines.evaluations import (
+    BenchmarkEvaluation,
+    DriftEvaluation,
+    GenerationEvaluation,
+    PreferenceEvaluation,
+)
 from pipelines.judge_settings import Judge
 from pipelines.stages import (
-    BenchmarkEvaluation,
     DataSettings,
-    DriftEvaluation,
     Dtype,
-    GenerationEvaluation,
     Implementation,
     LoraSettings,
     MasterWeights,
     ModelSettings,
     Nll,
-    PreferenceEvaluation,
     Recording,
     Reference,
     Select,

@@ -18,7 +18,7 @@ _HEAD = """# Config keys
 
 One YAML file describes one comparison. `prefduel check FILE` says whether it is right and what it will do;
 `prefduel init` writes one to start from; `configs/` has ready-made ones. `make config-page` writes this page from
-`harness/config.py` and `pipelines/stages.py`; a test compares them.
+`harness/config.py`, `pipelines/stages.py` and `pipelines/evaluations.py`; a test compares them.
 
 - A key that does not exist, or a value of another type, is refused; nothing is guessed.
 - `--set key.path=value` changes a key for one run. Entries of a list are numbered from 0:

@@ -13,7 +13,7 @@ from harness.records import Cost, Missing, Record, total
 from harness.results import Results
 from harness.summary_schema import CostQuantity, CostRatio, CostSummary, KindCost, SeedCost
 from harness.throughput import operations, peak_share, tokens_per_second
-from pipelines.stages import ReferenceOutcome, TrainOutcome
+from pipelines.outcomes import ReferenceOutcome, TrainOutcome
 
 SECONDS_PER_HOUR = 3600
 MEASURED: tuple[CostQuantity, ...] = (

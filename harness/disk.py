@@ -12,7 +12,8 @@ from harness.numbers import bytes_text
 from harness.plan import Plan
 from harness.records import read_record
 from pipelines.locations import model_location
-from pipelines.stages import PretrainOutcome, Stage, TrainOutcome
+from pipelines.outcomes import PretrainOutcome, TrainOutcome
+from pipelines.stages import Stage
 
 BYTES = {"float32": 4, "bfloat16": 2}
 MOMENT_BYTES = 8  # AdamW's two moments in float32

@@ -14,7 +14,8 @@ from harness.plan import Trial
 from harness.records import Missing
 from harness.report.view import public
 from harness.results import Results
-from pipelines.stages import EvaluateSettings, ReferenceOutcome, TrainOutcome
+from pipelines.outcomes import ReferenceOutcome, TrainOutcome
+from pipelines.stages import EvaluateSettings
 
 if TYPE_CHECKING:
     import pandas

@@ -15,10 +15,10 @@ from harness.judge_plugins import plugin_version
 from harness.machine import machine, versions
 from harness.sources import code_hashes
 from pipelines.data.sources import content_hash_of
+from pipelines.evaluations import BenchmarkEvaluation
 from pipelines.judge_settings import TOY, CommandJudge, Judge, PluginJudge, RewardModelJudge
 from pipelines.locations import model_location
 from pipelines.stages import (
-    BenchmarkEvaluation,
     ConvertSettings,
     EvaluateSettings,
     JudgeSettings,

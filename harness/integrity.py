@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from harness.items import Column, read_items
 from harness.records import ITEMS, RECORD, Record, read_record
-from pipelines.stages import EvaluateOutcome
+from pipelines.outcomes import EvaluateOutcome
 
 Standing = Literal["whole", "light", "absent"]
 

@@ -11,7 +11,7 @@ from harness.metrics import metric
 from harness.plan import Plan, Trial
 from harness.records import read_record, write_json
 from harness.reuse import inputs_of
-from pipelines.stages import EvaluateOutcome
+from pipelines.outcomes import EvaluateOutcome
 
 WEIGHTS = "model"
 DYING = ".model-given-up"

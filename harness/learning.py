@@ -27,7 +27,9 @@ from harness.metrics import metric
 from harness.plan import Trial
 from harness.records import VALIDATION, Record
 from harness.results import Results
-from pipelines.stages import ReferenceOutcome, Split, TrainOutcome, TrainSettings
+from pipelines.evaluations import Split
+from pipelines.outcomes import ReferenceOutcome, TrainOutcome
+from pipelines.stages import TrainSettings
 
 ALPHA = 0.05
 PLACES = (

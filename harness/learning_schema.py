@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from harness.metrics import Direction
-from pipelines.stages import Split, Strict, ValidationMetric
+from pipelines.evaluations import Split
+from pipelines.stages import Strict, ValidationMetric
 
 
 class OverSeeds(Strict):

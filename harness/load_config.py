@@ -14,9 +14,10 @@ from harness.config import Comparison
 from harness.config_errors import describe, did_you_mean
 from harness.errors import UserError
 from harness.overrides import apply_overrides
-from harness.rules import TOY, broken_rules
+from harness.rules import broken_rules
 from harness.sweep_rules import broken_sweep_rules
 from harness.yaml_source import parse_config, read_config_file
+from pipelines.data.sources import TOY
 from pipelines.judge_settings import CommandJudge, Judge, RewardModelJudge
 from pipelines.locations import PACKAGE_PREFIX
 

@@ -8,8 +8,8 @@ from harness.benchmark_tasks import benchmark_name, is_local
 from harness.config import Comparison
 from harness.matches import reference_opponent
 from harness.metrics import BENCHMARK_PREFIX, SCORE_PREFIX, WIN_PREFIX
+from pipelines.evaluations import DriftEvaluation, Evaluation, GenerationEvaluation, PreferenceEvaluation
 from pipelines.judge_settings import Judge, mode_of
-from pipelines.stages import DriftEvaluation, Evaluation, GenerationEvaluation, PreferenceEvaluation
 
 OF_PAIRS = (
     "preference_accuracy",

@@ -13,7 +13,8 @@ from harness.contention import Processors, contention
 from harness.device_sampler import DeviceSampler
 from harness.peaks import Peaks
 from harness.records import UNBILLED, Cost, Missing, PhaseCost, highest, total
-from pipelines.stages import Phase, TensorBytes
+from pipelines.outcomes import TensorBytes
+from pipelines.stages import Phase
 
 TRAIN_PHASES = ("reference", "train")
 # A resumed stage goes on with these; everything else it does again.

@@ -28,14 +28,12 @@ from harness.stage_settings import (
 from harness.sweep import points_of
 from pipelines.errors import PipelineError
 from pipelines.judge_settings import TOY, RewardModelJudge, mode_of
+from pipelines.outcomes import CalibrateOutcome, DataOutcome, Outcome
 from pipelines.stages import (
-    CalibrateOutcome,
     ConvertSettings,
-    DataOutcome,
     EvaluateSettings,
     JudgeSettings,
     Limits,
-    Outcome,
     PrepareSettings,
     PretrainSettings,
     RewardSettings,

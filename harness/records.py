@@ -12,7 +12,8 @@ from typing import Literal, TypeVar
 from pydantic import Field
 
 from harness.reserve import with_room
-from pipelines.stages import Outcome, Stage, Strict
+from pipelines.outcomes import Outcome
+from pipelines.stages import Stage, Strict
 
 RECORD = "record.json"
 ITEMS = "items.jsonl"

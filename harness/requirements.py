@@ -19,8 +19,7 @@ from harness.errors import UserError
 from harness.hub import endpoint, is_downloaded, why_unreachable
 from harness.judge_plugins import GROUP, find_plugin, plugin_names
 from harness.machine import choose_device, machine
-from harness.rules import TOY
-from pipelines.data.sources import is_local
+from pipelines.data.sources import TOY, is_local
 from pipelines.judge_settings import CommandJudge, LlmJudge, PluginJudge, RewardModelJudge
 from pipelines.locations import PACKAGE_PREFIX
 

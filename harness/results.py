@@ -17,7 +17,8 @@ from harness.integrity import checked_items
 from harness.items import Column
 from harness.plan import COMPARISON, Plan, Trial, read_plan
 from harness.records import RECORD, Record, read_record
-from pipelines.stages import DataOutcome, EvaluateSettings, PrepareSettings, Stage
+from pipelines.outcomes import DataOutcome
+from pipelines.stages import EvaluateSettings, PrepareSettings, Stage
 
 
 @dataclass(frozen=True)

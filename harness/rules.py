@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from urllib.parse import urlsplit
-
-from harness.budget_rules import broken_budget_rules
+from harness.budget_rules import Broken, broken_budget_rules
 from harness.config import ArmStage, Comparison
 from harness.config_errors import did_you_mean
 from harness.differences import SFT_KEYS, TUNING, undeclared
+from harness.evaluation_rules import broken_evaluation_rules
 from harness.measured import is_measured, measured_metrics, where_measured
 from harness.metrics import METRICS, metric
 from harness.trainer_fields import all_argument_names, objections
-from pipelines.judge_settings import LlmJudge, RewardModelJudge
+from pipelines.data.sources import TOY
 
 CONTROLS = ("base", "sft")
 # An arm's name is an outcome of the verdict, beside these.
 OUTCOMES = ("equivalent", "undecided", "incomplete", "unfair")
-TOY = "toy"
 # What transformers takes by name; a hub kernel has a slash in its name.
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
 # Of TRL's DPO losses: these sort the pairs of a micro-batch, or average over its tokens.
 WHOLE_BATCH_LOSSES = ("aot", "aot_unpaired", "sft")
 # TRL 1.16's other DPO losses, the default `sigmoid` among them, leave `label_smoothing` out without a word.
 SMOOTHED_LOSSES = ("robust", "exo_pair", "aot", "aot_unpaired")
-
-Broken = Iterator[tuple[str, str]]
 
 
 def broken_rules(comparison: Comparison) -> Broken:
@@ -40,8 +35,7 @@ def broken_rules(comparison: Comparison) -> Broken:
     yield from _differences(comparison)
     yield from broken_budget_rules(comparison)
     yield from _controls(comparison)
-    yield from _evaluations(comparison)
-    yield from _judges(comparison)
+    yield from broken_evaluation_rules(comparison)
     yield from _decision(comparison)
     yield from _nightly(comparison)
     yield from _target(comparison)
@@ -267,74 +261,6 @@ def _controls(comparison: Comparison) -> Broken:
     begins_with_sft = any(stages and stages[0].trainer == "sft" for stages in comparison.arms.values())
     if "sft" in controls and not begins_with_sft and "controls" in comparison.model_fields_set:
         yield "controls", "must not name sft: no arm begins with an sft stage that it could share."
-
-
-def _evaluations(comparison: Comparison) -> Broken:
-    groups = comparison.evaluations
-    for name in ("preference", "generation", "drift"):
-        group = getattr(groups, name)
-        if group and group.split == "validation" and not comparison.data.validation_share:
-            yield f"evaluations.{name}.split", "must not be validation while data.validation_share is 0."
-    if groups.preference and groups.preference.train_items and groups.preference.split == "train":
-        yield (
-            "evaluations.preference.train_items",
-            "must not be given with `split: train`: those pairs are scored.",
-        )
-    if groups.generation and "gold" in groups.generation.judges and comparison.data.path != TOY:
-        yield (
-            "evaluations.generation.judges",
-            f"must not name gold: it scores toy data only, got data.path {comparison.data.path!r}.",
-        )
-
-
-def _judges(comparison: Comparison) -> Broken:
-    generation, judges = comparison.evaluations.generation, comparison.evaluations.judges
-    if judges and generation is None:
-        yield (
-            "evaluations.judges",
-            "must not be given without evaluations.generation: judges read stored replies.",
-        )
-        return
-    for place, judge in enumerate(judges):
-        key = f"evaluations.judges.{place}"
-        if judge.name in [other.name for other in judges[:place]]:
-            yield f"{key}.name", f"must be another than every other judge's, got {judge.name!r} twice."
-        if judge.replies == "sampled" and generation and not generation.sampled:
-            yield f"{key}.replies", "must not be sampled unless evaluations.generation.sampled is true."
-        if judge.kind == "gold" and comparison.data.path != TOY:
-            yield (
-                f"{key}.kind",
-                f"must not be gold: it scores toy data only, got data.path {comparison.data.path!r}.",
-            )
-        if isinstance(judge, RewardModelJudge) and judge.model == TOY and comparison.data.path != TOY:
-            yield (
-                f"{key}.model",
-                f"must not be toy unless data.path is toy, got data.path {comparison.data.path!r}.",
-            )
-        if isinstance(judge, LlmJudge):
-            yield from _endpoint(key, judge)
-
-
-def _endpoint(key: str, judge: LlmJudge) -> Broken:
-    # What is wrong with it is not shown: it may hold a key.
-    try:
-        url = urlsplit(judge.base_url)
-        _ = url.port
-    except ValueError:
-        yield f"{key}.base_url", "must be a URL with a port that is a number."
-        return
-    if url.scheme not in ("http", "https") or not url.hostname:
-        yield f"{key}.base_url", "must begin with http:// or https:// and a host."
-    elif "@" in url.netloc or url.query or url.fragment:
-        yield (
-            f"{key}.base_url",
-            "must hold no user, password or query: name the key's variable in api_key_env.",
-        )
-    taken = sorted({"model", "messages", "stream", "n"} & judge.parameters.keys())
-    if taken:
-        yield f"{key}.parameters", f"must not hold {', '.join(taken)}: the judge sets them."
-    if judge.most_answer_tokens is None:
-        yield f"{key}.parameters", "must hold max_tokens or max_completion_tokens, a whole number above 0."
 
 
 def _decision(comparison: Comparison) -> Broken:

@@ -32,7 +32,8 @@ from harness.nvml import Gpu, NoDevice, find_gpu
 from harness.peaks import NoPeak, ResidentPeak, cuda_peaks
 from harness.records import CHECKPOINTS, LOG, Failure, Machine, Record, Status, read_record, write_record
 from pipelines.errors import PipelineError
-from pipelines.stages import Outcome, Stage, TrainOutcome
+from pipelines.outcomes import Outcome, TrainOutcome
+from pipelines.stages import Stage
 
 STAGE = "stage.json"
 Report = Callable[[str, int, int], None]

@@ -8,10 +8,10 @@ from harness.budget import UNTIMED, Allotment
 from harness.config import ArmStage, Comparison
 from harness.measured import measured_by
 from harness.sweep import sweep_metric
+from pipelines.evaluations import Evaluation
 from pipelines.stages import (
     CalibrateSettings,
     EvaluateSettings,
-    Evaluation,
     MasterWeights,
     Nll,
     ReferenceSettings,

@@ -8,7 +8,7 @@ from string import Template
 
 from harness.errors import UserError
 from harness.load_config import comparison_of_text
-from harness.rules import TOY
+from pipelines.data.sources import TOY
 
 TEMPLATE = Path(__file__).with_name("templates") / "starter.yaml"
 

@@ -13,7 +13,8 @@ from harness.learning_schema import Displacement, LearningPoint, TargetSummary
 from harness.metrics import Direction
 from harness.records import Missing, Status, write_json
 from harness.win_rate_schema import WinRate
-from pipelines.stages import DataOutcome, Strict
+from pipelines.outcomes import DataOutcome
+from pipelines.stages import Strict
 
 SUMMARY = "summary.json"
 SCHEMA_FILE = Path(__file__).parent / "summary.schema.json"

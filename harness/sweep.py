@@ -148,7 +148,7 @@ def _has_ended(trial: Trial, records: Mapping[str, Record]) -> bool:
 def _mean(comparison: Comparison, trials: list[Trial], records: Mapping[str, Record]) -> float | None:
     """The mean over seeds, turned so that more is better; None where a seed has none."""
     from harness.metrics import metric
-    from pipelines.stages import EvaluateOutcome
+    from pipelines.outcomes import EvaluateOutcome
 
     name = sweep_metric(comparison)
     values = []

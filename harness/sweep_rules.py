@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+from harness.budget_rules import Broken
 from harness.config import Comparison
 from harness.config_errors import did_you_mean
 from harness.errors import UserError
 from harness.measured import measured_by
 from harness.metrics import metric
-from harness.rules import Broken, stage_problems
+from harness.rules import stage_problems
 from harness.sweep import points_of, sweep_metric
 from harness.trainer_fields import objections
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from harness.forecast.devices import peak_flops_of
 from harness.records import Missing, Record, total
-from pipelines.stages import Outcome, ReferenceOutcome, ReferenceSettings, TrainOutcome, TrainSettings
+from pipelines.outcomes import Outcome, ReferenceOutcome, TrainOutcome
+from pipelines.stages import ReferenceSettings, TrainSettings
 
 
 def tokens_per_second(records: Sequence[Record]) -> float | None:

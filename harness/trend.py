@@ -21,7 +21,7 @@ from harness.results import Results, read_results
 from harness.sentences import COST_WORDS, difference_text, outcome_text
 from harness.summary import DECLARED_COST, make_summary
 from harness.summary_schema import Summary
-from pipelines.stages import TrainOutcome
+from pipelines.outcomes import TrainOutcome
 
 # Of a config, what names a night or only counts: no change of what is compared.
 UNTOLD = ("name", "seeds", "first_seed")

@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pipelines.errors import PipelineError
 from pipelines.locations import model_location
 from pipelines.models import count_parameters, save_model
-from pipelines.stages import ConvertSettings, Observer, PretrainOutcome, Stage
+from pipelines.outcomes import PretrainOutcome
+from pipelines.stages import ConvertSettings, Observer, Stage
 
 
 def convert(stage: Stage, folder: Path, observer: Observer) -> PretrainOutcome:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.stages import Observer, Outcome, Stage
+from pipelines.outcomes import Outcome
+from pipelines.stages import Observer, Stage
 
 
 def run_stage(stage: Stage, folder: Path, observer: Observer) -> Outcome:

@@ -9,7 +9,8 @@ from harness.audit.received import PreparedPairs, Received, receive
 from harness.plan import Trial
 from harness.records import Record
 from harness.results import Results
-from pipelines.stages import TrainOutcome, TrainSettings
+from pipelines.outcomes import TrainOutcome
+from pipelines.stages import TrainSettings
 
 BATCHES, PAIRS = "batches.jsonl", "pairs.jsonl"
 

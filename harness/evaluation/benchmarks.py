@@ -20,7 +20,8 @@ from harness.evaluation.tasks import Benchmark, load_benchmarks
 from harness.metrics import BENCHMARK_PREFIX
 from pipelines.data.prepared import read_tokenizer
 from pipelines.errors import PipelineError
-from pipelines.stages import BenchmarkEvaluation, Observer
+from pipelines.evaluations import BenchmarkEvaluation
+from pipelines.stages import Observer
 
 if TYPE_CHECKING:
     from lm_eval.api.task import Task

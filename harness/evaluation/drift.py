@@ -22,7 +22,8 @@ from harness.evaluation.replies import Limits, greedy_replies
 from harness.evaluation.weights import overall, weight_changes
 from harness.records import PROMPT
 from pipelines.data.prepared import read_outcome
-from pipelines.stages import DriftEvaluation, Observer
+from pipelines.evaluations import DriftEvaluation
+from pipelines.stages import Observer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -21,7 +21,8 @@ from harness.evaluation.reply_traits import (
 )
 from harness.records import NEAR_TIES, PROMPT, REPLIES
 from pipelines.data.prepared import read_outcome, read_tokenizer
-from pipelines.stages import GenerationEvaluation, Observer
+from pipelines.evaluations import GenerationEvaluation
+from pipelines.stages import Observer
 from pipelines.toy.gold import GoldScore
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from harness.metrics import is_metric
 from pipelines.errors import NotFinite, PipelineError
-from pipelines.stages import EvaluateOutcome, Split
+from pipelines.evaluations import Split
+from pipelines.outcomes import EvaluateOutcome
 
 Row = Mapping[str, Any]
 

@@ -15,6 +15,7 @@ from harness.evaluation.reading import without_adapter_wrapper
 from harness.metrics import TRAIN_PREFIX
 from harness.records import IN_BATCHES_OF, ITEMS, PROMPT
 from pipelines.errors import PipelineError
+from pipelines.evaluations import PreferenceEvaluation, Split
 from pipelines.rewards import (
     PairLogprobs,
     against_base,
@@ -22,7 +23,7 @@ from pipelines.rewards import (
     own_columns,
     raw_columns,
 )
-from pipelines.stages import Observer, PreferenceEvaluation, Split
+from pipelines.stages import Observer
 
 if TYPE_CHECKING:
     from torch import Tensor

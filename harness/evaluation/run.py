@@ -9,16 +9,10 @@ from peft import PeftModel
 
 from harness.evaluation.items import Measured, outcome_of, write_rows
 from harness.records import ITEMS
+from pipelines.evaluations import DriftEvaluation, GenerationEvaluation, PreferenceEvaluation
 from pipelines.models import load_base, load_policy
-from pipelines.stages import (
-    DriftEvaluation,
-    EvaluateOutcome,
-    EvaluateSettings,
-    GenerationEvaluation,
-    Observer,
-    PreferenceEvaluation,
-    Stage,
-)
+from pipelines.outcomes import EvaluateOutcome
+from pipelines.stages import EvaluateSettings, Observer, Stage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -18,16 +18,9 @@ from harness.forecast.duration import LEAST_SPREAD, Speed
 from harness.forecast.schema import Range
 from harness.plan import Plan
 from harness.records import RECORD
+from pipelines.evaluations import BenchmarkEvaluation, GenerationEvaluation, PreferenceEvaluation
 from pipelines.forecast.request import Lengths, StageAnswer
-from pipelines.stages import (
-    BenchmarkEvaluation,
-    EvaluateSettings,
-    GenerationEvaluation,
-    JudgeSettings,
-    PreferenceEvaluation,
-    Stage,
-    TrainSettings,
-)
+from pipelines.stages import EvaluateSettings, JudgeSettings, Stage, TrainSettings
 
 MOST_READ = 200  # newest first
 

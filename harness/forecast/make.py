@@ -19,7 +19,7 @@ from harness.forecast.speeds import Job, speeds
 from harness.forecast.stage_forecast import divisors, stage_forecast
 from harness.plan import Plan
 from harness.planning import make_plan
-from harness.rules import TOY
+from pipelines.data.sources import TOY
 from pipelines.forecast.request import (
     ForecastRequest,
     Lengths,

@@ -15,7 +15,7 @@ from harness.report.stage_meters import billed_stages, memory_table, time_table
 from harness.report.view import View
 from harness.sentences import COST_WORDS
 from harness.summary_schema import CostQuantity, CostSummary
-from pipelines.stages import TrainOutcome
+from pipelines.outcomes import TrainOutcome
 
 PEAK_KINDS = {
     "resident": "Peak memory is the process's resident memory on the CPU, libraries included: it says nothing of a GPU.",

@@ -9,7 +9,7 @@ from harness.budget import is_converted, yardstick
 from harness.numbers import NOT_MEASURED, count, number
 from harness.report.page import Block, Code, Paragraph, Table
 from harness.report.view import View
-from pipelines.stages import TrainOutcome
+from pipelines.outcomes import TrainOutcome
 
 # Unit to the field of a model's cost, and how it is written.
 BESIDE: dict[str, tuple[str, Callable[[float], str]]] = {

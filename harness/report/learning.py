@@ -10,7 +10,7 @@ from harness.report.figures import Curve, Panel, draw_panels, shortened
 from harness.report.page import Figure, Paragraph, Section
 from harness.report.price import price_blocks
 from harness.report.view import View
-from pipelines.stages import TrainOutcome
+from pipelines.outcomes import TrainOutcome
 
 MOST_STAGES, MOST_SEEDS, MOST_POINTS = 4, 20, 400
 TITLE = "Learning"

@@ -13,7 +13,9 @@ from harness.report.figures import BETTER, MOST_MODELS, Curve
 from harness.report.page import Block, Bullets, Code, Figure, Heading, Paragraph, Table, Text, cut
 from harness.report.palette import Look
 from harness.report.view import View
-from pipelines.stages import Split, TrainOutcome, TrainSettings
+from pipelines.evaluations import Split
+from pipelines.outcomes import TrainOutcome
+from pipelines.stages import TrainSettings
 
 MOST_SEEDS, MOST_PANELS = 20, 6
 DEFAULT_METRIC = "preference_accuracy"

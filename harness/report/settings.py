@@ -12,7 +12,8 @@ from harness.report.page import Bullets, Code, Paragraph, Section, Table, Text
 from harness.report.view import View
 from harness.results import Results
 from pipelines.data.splitting import share_size
-from pipelines.stages import TrainOutcome, TrainSettings
+from pipelines.outcomes import TrainOutcome
+from pipelines.stages import TrainSettings
 
 SHAPE = (
     "tuning", "dtype", "master_weights", "effective_batch", "micro_batch", "max_length", "gradient_checkpointing", "reference",

@@ -9,7 +9,7 @@ from harness.records import Missing, Record, highest, total
 from harness.report.page import Block, Paragraph, Table, cut
 from harness.report.view import View
 from harness.throughput import operations, peak_share, tokens_per_second
-from pipelines.stages import TrainOutcome
+from pipelines.outcomes import TrainOutcome
 
 PARTS = ("weights", "adapter", "reference", "gradients", "optimizer")
 TERA = 1e12

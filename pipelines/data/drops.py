@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pipelines.stages import DroppedRows
+from pipelines.outcomes import DroppedRows
 
 MAX_FIRST_ROWS = 10
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.data.splitting import normalised
-from pipelines.stages import Split
+from pipelines.evaluations import Split
 
 Ids = Sequence[int] | NDArray[np.integer]
 

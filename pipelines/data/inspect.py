@@ -10,7 +10,9 @@ from pipelines.data.drops import Drop, Tally
 from pipelines.data.forms import Form
 from pipelines.data.reading import read_pairs
 from pipelines.data.splitting import split_of
-from pipelines.stages import DataSettings, DroppedRows, Split
+from pipelines.evaluations import Split
+from pipelines.outcomes import DroppedRows
+from pipelines.stages import DataSettings
 
 
 @dataclass(frozen=True)

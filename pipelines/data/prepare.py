@@ -27,7 +27,9 @@ from pipelines.data.splitting import SPLITS, rows_of_splits, split_of
 from pipelines.data.tokenizers import load_tokenizer, template_source
 from pipelines.data.window import fit
 from pipelines.errors import PipelineError
-from pipelines.stages import DataOutcome, DataSettings, Observer, PrepareSettings, Split, SplitCount, Stage
+from pipelines.evaluations import Split
+from pipelines.outcomes import DataOutcome, SplitCount
+from pipelines.stages import DataSettings, Observer, PrepareSettings, Stage
 
 BATCH = 256
 IDS = ("prompt_ids", "chosen_ids", "rejected_ids")

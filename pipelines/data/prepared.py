@@ -9,7 +9,8 @@ from datasets import Dataset, load_from_disk
 from transformers import AutoTokenizer
 
 from pipelines.errors import PipelineError
-from pipelines.stages import DataOutcome, Split
+from pipelines.evaluations import Split
+from pipelines.outcomes import DataOutcome
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

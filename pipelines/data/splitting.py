@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from heapq import nsmallest
 
 from pipelines.data.forms import Message, readable
-from pipelines.stages import DataSettings, Split
+from pipelines.evaluations import Split
+from pipelines.stages import DataSettings
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 _HASH_BITS = 64

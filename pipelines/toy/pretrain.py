@@ -10,7 +10,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from pipelines.models import count_parameters, save_model
-from pipelines.stages import Observer, PretrainOutcome, PretrainSettings, Stage
+from pipelines.outcomes import PretrainOutcome
+from pipelines.stages import Observer, PretrainSettings, Stage
 from pipelines.toy.tickets import make_documents
 from pipelines.toy.tokenizer import make_tokenizer
 

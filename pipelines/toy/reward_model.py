@@ -13,8 +13,10 @@ from torch.nn.functional import logsigmoid
 from transformers import LlamaForSequenceClassification, PreTrainedTokenizerBase
 
 from pipelines.data.prepared import read_outcome, read_split
+from pipelines.evaluations import Split
 from pipelines.models import count_parameters, save_model
-from pipelines.stages import Observer, RewardOutcome, Split, Stage
+from pipelines.outcomes import RewardOutcome
+from pipelines.stages import Observer, Stage
 from pipelines.toy.pretrain import base_config
 from pipelines.toy.tokenizer import make_tokenizer
 

@@ -11,7 +11,8 @@ from statistics import median
 from typing import Any
 
 from pipelines.models import MODEL
-from pipelines.stages import CalibrateOutcome, CalibrateSettings, Limits, Observer, Phase, Stage
+from pipelines.outcomes import CalibrateOutcome
+from pipelines.stages import CalibrateSettings, Limits, Observer, Phase, Stage
 from pipelines.training.train import LOGS, train
 
 

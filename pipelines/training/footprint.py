@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.pytorch_utils import Conv1D
 
-from pipelines.stages import TensorBytes, Work
+from pipelines.outcomes import TensorBytes, Work
 from pipelines.training.watching import TokenCount
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 from pipelines.data.prepared import read_split, read_tokenizer
 from pipelines.errors import PipelineError
 from pipelines.models import load_policy
-from pipelines.stages import Observer, ReferenceOutcome, ReferenceSettings, Stage, TrainSettings
+from pipelines.outcomes import ReferenceOutcome
+from pipelines.stages import Observer, ReferenceSettings, Stage, TrainSettings
 from pipelines.training.arguments import shared_arguments
 from pipelines.training.dpo import dpo_trainer
 from pipelines.training.feed import REFERENCE_COLUMNS

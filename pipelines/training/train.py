@@ -11,7 +11,8 @@ from pipelines.data.prepared import read_outcome, read_split, read_tokenizer
 from pipelines.data.splitting import share_of
 from pipelines.errors import PipelineError
 from pipelines.models import count_parameters, load_policy, load_reference, save_model, with_new_adapter
-from pipelines.stages import Observer, Stage, TrainOutcome, TrainSettings
+from pipelines.outcomes import TrainOutcome
+from pipelines.stages import Observer, Stage, TrainSettings
 from pipelines.training.arguments import effective_arguments, shared_arguments
 from pipelines.training.budget import hold_to_tokens, note_spent
 from pipelines.training.changes import ChangedWeights

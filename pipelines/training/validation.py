@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, Trainer
 
-    from pipelines.stages import Observer, Phase, Split, Stage
+    from pipelines.evaluations import Split
+    from pipelines.stages import Observer, Phase, Stage
     from pipelines.training.watching import TokenCount
 
 VALIDATION = "validation.jsonl"

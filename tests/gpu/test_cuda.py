@@ -11,7 +11,8 @@ from harness.launch import Launcher
 from harness.machine import choose_device, machine
 from harness.records import Missing, read_record, write_json
 from harness.stage import STAGE
-from pipelines.stages import Stage, TrainOutcome
+from pipelines.outcomes import TrainOutcome
+from pipelines.stages import Stage
 from pipelines.training.train import train
 from tests.pipelines.training import tiny
 

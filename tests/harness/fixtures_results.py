@@ -26,22 +26,18 @@ from harness.records import (
     write_json,
     write_record,
 )
-from pipelines.stages import (
+from pipelines.outcomes import (
     CalibrateOutcome,
-    CalibrateSettings,
     DataOutcome,
     DroppedRows,
     EvaluateOutcome,
-    EvaluateSettings,
-    JudgeSettings,
     PretrainOutcome,
     ReferenceOutcome,
     RewardOutcome,
     SplitCount,
-    Stage,
     TrainOutcome,
-    TrainSettings,
 )
+from pipelines.stages import CalibrateSettings, EvaluateSettings, JudgeSettings, Stage, TrainSettings
 
 MIB = 2**20
 PRODUCTS = {

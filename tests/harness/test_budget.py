@@ -13,7 +13,8 @@ from harness.errors import UserError
 from harness.plan import Plan
 from harness.plan_so_far import is_complete, plan_from
 from harness.rules import broken_rules
-from pipelines.stages import CalibrateOutcome, SplitCount, TrainSettings
+from pipelines.outcomes import CalibrateOutcome, SplitCount
+from pipelines.stages import TrainSettings
 from tests.harness.fixtures_results import Run, write_results
 
 ROWS = SplitCount(num_pairs=100, num_prompt_tokens=1000, num_chosen_tokens=2000, num_rejected_tokens=3000)

@@ -13,7 +13,8 @@ import pytest
 from harness.launch import Launcher
 from harness.records import LOG, Missing, Record, read_record, write_json
 from harness.stage import STAGE, main
-from pipelines.stages import ConvertSettings, ModelSettings, Stage, TrainOutcome
+from pipelines.outcomes import TrainOutcome
+from pipelines.stages import ConvertSettings, ModelSettings, Stage
 from tests.pipelines.training import tiny
 
 

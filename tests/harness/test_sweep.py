@@ -19,7 +19,8 @@ from harness.report import write_report
 from harness.results import read_results
 from harness.summary import make_summary
 from harness.sweep import choose, points_of, still_to_choose
-from pipelines.stages import EvaluateOutcome, EvaluateSettings, TrainSettings
+from pipelines.outcomes import EvaluateOutcome
+from pipelines.stages import EvaluateSettings, TrainSettings
 from tests.harness.configs import VALID, write
 from tests.harness.fixtures_results import Run, make_results
 

@@ -12,7 +12,7 @@ from harness.records import Cost, Missing, Record, read_record, write_record
 from harness.report.write import write_report
 from harness.summary import summarise
 from harness.throughput import operations, peak_share, tokens_per_second
-from pipelines.stages import TensorBytes, TrainOutcome, Work
+from pipelines.outcomes import TensorBytes, TrainOutcome, Work
 from tests.harness.fixtures_results import Run, make_results
 
 

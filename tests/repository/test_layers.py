@@ -29,6 +29,8 @@ HEAVY = (
 # The parts of pipelines that load no torch: what a stage is, where files are, and the look at local data.
 LIGHT = {
     "pipelines.stages",
+    "pipelines.evaluations",
+    "pipelines.outcomes",
     "pipelines.judge_settings",
     "pipelines.locations",
     "pipelines.errors",

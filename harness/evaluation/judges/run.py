@@ -21,7 +21,8 @@ from harness.evaluation.judges.stored import StoredReply, stored_replies
 from harness.metrics import SCORE_PREFIX, WIN_PREFIX
 from harness.records import ITEMS, JUDGEMENTS, PROMPT
 from pipelines.errors import PipelineError
-from pipelines.stages import EvaluateOutcome, JudgeSettings, Observer, Stage
+from pipelines.outcomes import EvaluateOutcome
+from pipelines.stages import JudgeSettings, Observer, Stage
 
 MOST_ANSWER_CHARACTERS = 2000  # of what a judge wrote, as it is kept
 

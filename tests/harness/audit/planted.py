@@ -28,16 +28,10 @@ from harness.records import (
 )
 from pipelines.data.fingerprints import pair_line
 from pipelines.data.prepared import PAIRS
+from pipelines.evaluations import PreferenceEvaluation
 from pipelines.models import load_base
-from pipelines.stages import (
-    DataOutcome,
-    EvaluateOutcome,
-    EvaluateSettings,
-    ModelSettings,
-    PreferenceEvaluation,
-    Stage,
-    StageInputs,
-)
+from pipelines.outcomes import DataOutcome, EvaluateOutcome
+from pipelines.stages import EvaluateSettings, ModelSettings, Stage, StageInputs
 from pipelines.training import train as train_module
 from pipelines.training.train import train
 from tests.pipelines.training import tiny

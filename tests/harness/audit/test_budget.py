@@ -12,7 +12,7 @@ from harness.audit.checks import Check
 from harness.plan_so_far import plan_from
 from harness.records import read_record, write_record
 from harness.results import read_results
-from pipelines.stages import TrainOutcome
+from pipelines.outcomes import TrainOutcome
 from tests.harness.fixtures_results import Run, write_results
 
 EPOCHS = {"effective_batch": 10, "micro_batch": 10, "max_length": 128, "arguments": {"num_train_epochs": 20}}

@@ -17,7 +17,7 @@ from harness.evaluation.benchmarks import run_benchmarks
 from harness.evaluation.items import Measured, outcome_of
 from harness.evaluation.tasks import load_benchmarks
 from pipelines.errors import PipelineError
-from pipelines.stages import TASK_PRESETS, BenchmarkEvaluation
+from pipelines.evaluations import TASK_PRESETS, BenchmarkEvaluation
 from tests.harness.evaluation import tiny_models
 
 REPOSITORY = Path(__file__).parents[3]

@@ -19,7 +19,8 @@ from harness.items import read_items
 from harness.measured import OF_REPLIES
 from harness.metrics import is_metric
 from pipelines.errors import NotFinite, PipelineError
-from pipelines.stages import EvaluateOutcome, EvaluateSettings, ModelSettings, Stage, StageInputs
+from pipelines.outcomes import EvaluateOutcome
+from pipelines.stages import EvaluateSettings, ModelSettings, Stage, StageInputs
 from pipelines.training.train import train
 from tests.pipelines.training import tiny
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.forecast.benchmarks import KNOWN, work_of
-from pipelines.stages import TASK_PRESETS
+from pipelines.evaluations import TASK_PRESETS
 
 
 def test_every_task_of_the_preset_has_its_size() -> None:

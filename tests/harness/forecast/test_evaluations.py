@@ -17,8 +17,9 @@ from harness.forecast.schema import Range
 from harness.plan import Plan, read_plan
 from harness.planning import make_plan
 from harness.records import RECORD
+from pipelines.evaluations import TASK_PRESETS
 from pipelines.forecast.request import Lengths, StageAnswer, Work
-from pipelines.stages import TASK_PRESETS, EvaluateSettings
+from pipelines.stages import EvaluateSettings
 from tests.harness.fixtures_results import Run, make_results
 from tests.harness.forecast.made_up import stage
 

@@ -11,7 +11,8 @@ import pytest
 from pipelines.data.prepare import prepare
 from pipelines.data.prepared import PAIRS, read_split
 from pipelines.errors import PipelineError
-from pipelines.stages import DataOutcome, DataSettings, ModelSettings, PrepareSettings, Stage, StageInputs
+from pipelines.outcomes import DataOutcome
+from pipelines.stages import DataSettings, ModelSettings, PrepareSettings, Stage, StageInputs
 from tests.pipelines.data import tiny_tokenizers as tiny
 from tests.pipelines.training.tiny import Silent
 

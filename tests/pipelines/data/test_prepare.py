@@ -13,7 +13,9 @@ from pipelines.data.fingerprints import ids_hash, pair_line
 from pipelines.data.prepare import prepare
 from pipelines.data.prepared import PAIRS, read_outcome, read_split, read_tokenizer
 from pipelines.errors import PipelineError
-from pipelines.stages import DataOutcome, DataSettings, ModelSettings, PrepareSettings, Split, Stage
+from pipelines.evaluations import Split
+from pipelines.outcomes import DataOutcome
+from pipelines.stages import DataSettings, ModelSettings, PrepareSettings, Stage
 from tests.pipelines.data import tiny_tokenizers as tiny
 from tests.pipelines.training.tiny import Silent
 

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipelines.stages import PretrainOutcome, PretrainSettings, Stage
+from pipelines.outcomes import PretrainOutcome
+from pipelines.stages import PretrainSettings, Stage
 from pipelines.toy.pretrain import pretrain
 
 DOCUMENTS = 200

@@ -10,7 +10,8 @@ from datasets import Dataset
 from harness.evaluation.judges.interface import Reply
 from harness.evaluation.judges.reward_model import RewardModel
 from pipelines.judge_settings import RewardModelJudge
-from pipelines.stages import DataOutcome, RewardOutcome, RewardSettings, SplitCount, Stage, StageInputs
+from pipelines.outcomes import DataOutcome, RewardOutcome, SplitCount
+from pipelines.stages import RewardSettings, Stage, StageInputs
 from pipelines.toy.gold import score
 from pipelines.toy.reward_model import train_reward_model
 from pipelines.toy.tickets import make_pairs

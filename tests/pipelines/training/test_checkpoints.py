@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from transformers import TrainerCallback
 
-from pipelines.stages import Limits, Stage, TrainOutcome
+from pipelines.outcomes import TrainOutcome
+from pipelines.stages import Limits, Stage
 from pipelines.training import train as train_module
 from pipelines.training.checkpoints import CHECKPOINTS, MANIFEST, newest_checkpoint
 from pipelines.training.reference import compute_reference

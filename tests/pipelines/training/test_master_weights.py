@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from pipelines.models import load_base
-from pipelines.stages import Stage, TrainOutcome
+from pipelines.outcomes import TrainOutcome
+from pipelines.stages import Stage
 from pipelines.training.changes import ChangedWeights
 from pipelines.training.train import train
 from tests.pipelines.training import tiny

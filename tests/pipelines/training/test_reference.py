@@ -12,7 +12,8 @@ from datasets import load_from_disk
 from pipelines.data.prepared import read_split
 from pipelines.errors import PipelineError
 from pipelines.models import load_base, load_policy
-from pipelines.stages import ReferenceOutcome, Stage
+from pipelines.outcomes import ReferenceOutcome
+from pipelines.stages import Stage
 from pipelines.training.reference import LOGPS, compute_reference, with_reference
 from pipelines.training.train import train
 from tests.pipelines.training import tiny

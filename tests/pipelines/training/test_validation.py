@@ -15,7 +15,8 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM
 
 from pipelines.errors import PipelineError
-from pipelines.stages import Stage, TrainOutcome
+from pipelines.outcomes import TrainOutcome
+from pipelines.stages import Stage
 from pipelines.training import validation
 from pipelines.training.selection import BEST, best_step
 from pipelines.training.train import train

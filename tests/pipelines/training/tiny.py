@@ -11,16 +11,8 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from pipelines.stages import (
-    DataOutcome,
-    LoraSettings,
-    ModelSettings,
-    ReferenceSettings,
-    SplitCount,
-    Stage,
-    StageInputs,
-    TrainSettings,
-)
+from pipelines.outcomes import DataOutcome, SplitCount
+from pipelines.stages import LoraSettings, ModelSettings, ReferenceSettings, Stage, StageInputs, TrainSettings
 from tests.pipelines.training.silent import Silent as Silent
 from tests.stock_orpo import ORPO
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.evaluation.judges.run import judge
-from pipelines.stages import EvaluateOutcome, Stage, StageInputs
+from pipelines.outcomes import EvaluateOutcome
+from pipelines.stages import Stage, StageInputs
 from tests.pipelines.training.silent import Silent
 
 OWN, OTHER = "evaluate-00000000000a", "evaluate-00000000000b"
