@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.summary_schema import ClaimStatus, Contrast, CostRatio
+from harness.summary_schema import ClaimStatus, Contrast, CostRatio, SweepSummary
 
 
 def holds_if_worse(contrast: Contrast) -> ClaimStatus:
@@ -23,3 +23,12 @@ def numbers(found: CostRatio | Contrast) -> dict[str, Any]:
         better = ", turned so that more is better" if found.direction == "lower" else ""
         value = {"value": found.difference, "quantity": f"{found.metric}, {first} minus {second}{better}"}
     return {**value, "low": found.low, "high": found.high, "num_seeds": found.num_seeds}
+
+
+def tried_settings(sweep: SweepSummary | None, *names: str) -> str:
+    """How much tuning the arms called `names` had, in words; empty where one of them was not swept."""
+    arms = sweep.arms if sweep else {}
+    if not set(names) <= set(arms):
+        return ""
+    told = (f"{len(arms[name].points)} of {name} ({arms[name].num_within_margin or 0})" for name in names)
+    return f"settings tried (in brackets those within the margin of the best, on validation pairs): {', '.join(told)}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.claim_fields import holds_if_worse, numbers
+from harness.claim_fields import holds_if_worse, numbers, tried_settings
 from harness.config import ArmStage
 from harness.contrasts import family_of
 from harness.costs import cost_ratios
@@ -20,14 +20,7 @@ from harness.metrics import BENCHMARK_PREFIX
 from harness.results import Results
 from harness.scores import Tables
 from harness.sentences import contrast_text, times_text
-from harness.summary_schema import (
-    Claim,
-    ClaimStatus,
-    CostQuantity,
-    CostRatio,
-    ModelSummary,
-    SweepSummary,
-)
+from harness.summary_schema import Claim, ClaimStatus, CostQuantity, CostRatio, ModelSummary, SweepSummary
 from harness.sweep_claims import (
     BETA_RANGE,
     FOOTGUNS,
@@ -233,6 +226,7 @@ def _one_pass(here: _Here) -> Iterator[Claim]:
             status = "does not hold"
         elif lands and ratio.high is not None and ratio.high < 1:
             status = "holds"
+    tried = tried_settings(here.sweep, *here.pair)
     yield Claim(
         **numbers(ratio),
         name=name,
@@ -242,11 +236,11 @@ def _one_pass(here: _Here) -> Iterator[Claim]:
         quantity=f"training time, {here.pair[0]} over {here.pair[1]}",
         reason=(
             f"holds if ORPO is less than {margin:g} below on {here.metric} and took less time, fails if it is worse "
-            f"or took more: {contrast_text(contrast)}; {times_text(ratio)}. How many settings must be tried to get there "
-            "was not measured"
+            f"or took more: {contrast_text(contrast)}; {times_text(ratio)}; "
+            + (tried or "how many settings must be tried to get there was not measured")
         ),
         evidence=[*here.trained(*here.pair), *here.measured(*here.pair)],
-        measured_by=SWEEP,
+        measured_by=None if tried else SWEEP,
     )
 
 
@@ -290,13 +284,14 @@ def _underperforms(here: _Here) -> Iterator[Claim]:
     if not found or here.pair is None:
         yield _not_measured(name, claim, "an ORPO arm and an SFT-then-DPO arm are needed", by=several)
     for contrast in found:
+        tuning = tried_settings(here.sweep, contrast.pair[1]) or "how well DPO is tuned here is not known"
         yield Claim(
             **numbers(contrast),
             name=name,
             claim=claim,
             case=f"this data set: {' against '.join(contrast.pair)} on {contrast.metric}",
             status="cannot tell",
-            reason="one data set, and one setting of each arm: whether DPO is well tuned here is not known",
+            reason=f"one data set; {tuning}",
             evidence=here.measured(*contrast.pair),
             measured_by=several,
         )

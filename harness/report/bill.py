@@ -63,7 +63,10 @@ def bill_section(view: View) -> Section:
     blocks += [Paragraph(text) for kind, text in PEAK_KINDS.items() if kind in kinds]
     blocks += _ratios(view)
     blocks += budget_blocks(view)
-    blocks += [Paragraph("By stage, means over the finished seeds:"), *_stages(view)]
+    blocks += [
+        Paragraph("By stage, means over the finished seeds; the peak is the largest of any seed:"),
+        *_stages(view),
+    ]
     blocks += [*time_table(view), *memory_table(view)]
     blocks.append(Paragraph("The whole run, each distinct stage once:"))
     blocks.append(_spent(view))

@@ -83,7 +83,7 @@ def _table(view: View, contrasts: list[Contrast]) -> list[Block]:
                 interval(verdict.low, verdict.high, signed=True),
                 p_text(verdict.p_value),
                 "the verdict",
-                verdict.outcome,
+                f"{verdict.outcome} is better" if verdict.outcome in verdict.compare else verdict.outcome,
                 "",
             )
         )
@@ -114,13 +114,13 @@ def _row(each: Contrast) -> tuple[Text, ...]:
 def _aa_text(view: View) -> str:
     control = view.summary.aa_control
     if control is None or control.alarm is None:
-        reason = control.reason if control else "this summary has none"
-        return f"A/A control (one arm against itself, a true difference of 0): not available, {reason}."
+        reason = control.reason if control else "not available: this summary has none"
+        return f"A/A control (one arm against itself, a true difference of 0): {reason}."
     halves = " against ".join("seeds " + " ".join(map(str, seeds)) for seeds in control.seeds)
     found = with_interval(control.difference, control.low, control.high, signed=True)
     bounds = interval(control.low, control.high, signed=True)
     alarm = (
-        "an alarm: the interval excludes 0, as it does by chance in one of 20"
+        f"an alarm: the interval excludes 0, as it does by chance in {100 * view.summary.verdict.alpha:g} % of comparisons"
         if control.alarm
         else "no alarm, as it should be"
     )

@@ -27,7 +27,7 @@ def quality_section(view: View) -> Section:
     names = [name for name in view.summary.metric_names() if not name.startswith(TRAIN_PREFIX)]
     if not names:
         return Section("Quality", [Paragraph("Not measured: no evaluation finished.")])
-    explained = [(Code(name), f": {metric(name).formula}") for name in names]
+    explained = [(Code(name), ": ", *formula_text(name)) for name in names]
     note = (
         "Intervals here are for single means: whether two models differ is said under Differences, not by looking whether two "
         "of these overlap. They are not clipped to a metric's range."
@@ -116,6 +116,12 @@ def _table(view: View, names: list[str]) -> list[Block]:
             first = False
     head = ["metric", "better (unit)", "model", "mean", "95 % interval", "by seed", "items"]
     return cut(Table(head, rows, align="lllrrlr"), view.export)
+
+
+def formula_text(name: str) -> list[Code | str]:
+    """What a metric is, the metrics that it names as code."""
+    pieces = metric(name).formula.split("`")
+    return [Code(piece) if place % 2 else piece for place, piece in enumerate(pieces)]
 
 
 def _by_seed(found: MetricSummary) -> str:

@@ -13,6 +13,7 @@ from harness.summary_schema import Claim
 from tests.harness.fixtures_results import LEVELS, Run, make_results
 
 GIB = 2**30
+ARMS = ("orpo", "sft-dpo")
 NAMES = [
     "half_the_memory",
     "fewer_footguns",
@@ -149,3 +150,21 @@ def test_one_arm_alone_measures_nothing_of_the_other(tmp_path: Path) -> None:
     found = summarise(make_results(tmp_path, Run(arms=["orpo"]))).claims
     assert list(dict.fromkeys(claim.name for claim in found)) == NAMES
     assert {claim.status for claim in found if claim.name != "same_dataset_straight_in"} == {"not measured"}
+
+
+def test_a_sweep_of_both_arms_is_not_called_one_setting(tmp_path: Path) -> None:
+    grids = {arm: {"grid": {f"{place}.arguments.beta": [0.05, 0.1]}} for place, arm in enumerate(ARMS)}
+    swept = Run(
+        seeds=5,
+        changes={"sweep": {"arms": grids, "metric": "gold_score", "seeds": 2}},
+        chosen=dict.fromkeys(ARMS, 0),
+    )
+    found = summarise(make_results(tmp_path, swept))
+    assert found.sweep is not None
+    near = {arm: found.sweep.arms[arm].num_within_margin for arm in ARMS}
+    reasons = {claim.name: claim for claim in found.claims}
+    one_pass, somewhere = reasons["lands_in_one_pass"], reasons["underperforms_somewhere"]
+    assert one_pass.reason.endswith(f"2 of orpo ({near['orpo']}), 2 of sft-dpo ({near['sft-dpo']})")
+    assert one_pass.measured_by is None
+    assert "one setting" not in somewhere.reason
+    assert somewhere.reason.endswith(f"2 of sft-dpo ({near['sft-dpo']})")

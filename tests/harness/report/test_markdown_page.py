@@ -18,8 +18,10 @@ from harness.metrics import METRICS
 from harness.numbers import bytes_text, interval, number, with_interval
 from harness.plan import read_plan
 from harness.report import replies, verdict_lines, write_report
+from harness.report.page import Code
+from harness.report.quality import formula_text
 from harness.summary import summarise
-from tests.harness.fixtures_results import Run, make_results
+from tests.harness.fixtures_results import LEVELS, Run, make_results
 from tests.harness.hostile_texts import PAYLOADS
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -136,6 +138,30 @@ def test_the_environment_names_each_library_with_its_own_version(page: str) -> N
     assert re.search(r"\| python +\| `3\.11\.0`", page)
     assert re.search(r"\| torch +\| `2\.13\.0`", page)
     assert re.search(r"\| trl +\| `1\.16\.0`", page)
+
+
+def test_what_is_no_mean_over_seeds_is_not_called_one(tmp_path: Path, page: str) -> None:
+    peak = max(
+        cost.peak_memory_bytes
+        for cost in summarise(make_results(tmp_path, Run(seeds=5))).arms["orpo"].cost.by_seed
+    )
+    intro, _, table = page.partition("By stage, means over the finished seeds")[2].partition("\n\n")
+    assert "the peak is the largest of any seed" in intro
+    assert bytes_text(peak) in table.partition("\n\n")[0]
+
+
+def test_a_metric_that_a_formula_names_is_shown_as_code() -> None:
+    parts = formula_text("preference_accuracy_balanced")
+    assert Code("preference_accuracy") in parts
+    assert not any("`" in (part.text if isinstance(part, Code) else part) for part in parts)
+
+
+def test_an_arm_that_won_is_said_to_be_better_and_a_missing_control_is_said_once(tmp_path: Path) -> None:
+    run = Run(seeds=3, levels={**LEVELS, "orpo": 0.95})
+    text = write_report(make_results(tmp_path, run), tmp_path / "reports").read_text()
+    row = next(line for line in text.splitlines() if "the verdict" in line and line.startswith("|"))
+    assert "orpo is better" in row
+    assert text.count("not available") == 1
 
 
 def test_settings_stand_side_by_side_with_differences_marked(page: str) -> None:
