@@ -63,7 +63,7 @@ def read_declarations(folder: Path) -> list[Declaration]:
     if not path.is_file():
         return []
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         try:
             found.append(Declaration.model_validate_json(line))
         except ValidationError as error:

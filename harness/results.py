@@ -69,7 +69,7 @@ class Results:
         path = self.folder / stage_id / name
         if not path.is_file():
             return
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8", errors="replace") as file:  # a damaged line is told below
             for number, line in enumerate(file, start=1):
                 try:
                     yield json.loads(line)
@@ -114,6 +114,8 @@ def read_results(folder: Path) -> Results:
         raise UserError(f"{folder}: must be a folder that `prefduel run` made, it has no {COMPARISON}.")
     try:
         plan = read_plan(folder)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{folder / COMPARISON}: is damaged, it is not text. Run again.") from error
     except ValidationError as error:
         raise UserError(
             f"{folder / COMPARISON}: does not have the form of this version ({error.error_count()} problems). "
@@ -124,7 +126,7 @@ def read_results(folder: Path) -> Results:
     for stage in plan.stages:
         try:
             record = read_record(folder / stage.id)
-        except ValidationError as error:
+        except (ValidationError, UnicodeDecodeError) as error:
             raise UserError(
                 f"{folder / stage.id / RECORD}: is damaged. Delete the folder {stage.id} and run again."
             ) from error

@@ -137,7 +137,7 @@ def _ratios(view: View) -> list[Block]:
     table = Table(["cost", first, second, f"{first} / {second}", level, "seeds"], rows)
     return [
         Paragraph(
-            "The two arms, paired by seed; the ratio is a geometric mean, below 1 the first is cheaper:"
+            "The two arms, amounts as above; the ratio is paired by seed, a geometric mean, below 1 the first is cheaper:"
         ),
         table,
     ]

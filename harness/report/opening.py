@@ -36,7 +36,7 @@ def verdict_section(view: View) -> Section:
         ("p-value", p_text(verdict.p_value)),
         ("declared margin", f"{verdict.margin:g}"),
         ("form of the interval", verdict.form or "none"),
-        ("seeds in each arm", str(verdict.num_seeds)),
+        ("seeds in each arm", _seeds(view)),
         ("items", str(verdict.num_items)),
         ("seeds that would decide it", f"{needed[0]} to {needed[1]}" if needed else "not applicable"),
         ("hash of the declared rule", Code(verdict.decision_hash[:12])),
@@ -57,6 +57,19 @@ def verdict_section(view: View) -> Section:
         )
         blocks.append(Bullets(view.summary.doubts))
     return Section("The verdict", blocks)
+
+
+def _seeds(view: View) -> str:
+    """One number, or one for each arm where a seed is missing in one of them."""
+    verdict, models = view.summary.verdict, view.summary.models()
+    found = {
+        name: len(models[name].metrics[verdict.metric].seeds)
+        for name in verdict.compare
+        if name in models and verdict.metric in models[name].metrics
+    }
+    if len(set(found.values())) < 2:
+        return str(verdict.num_seeds)
+    return ", ".join(f"{name} {count}" for name, count in found.items())
 
 
 def quality_cost_section(view: View) -> Section:

@@ -38,7 +38,8 @@ def time_table(view: View) -> list[Block]:
         return []
     said = (
         "How the time was used, means over the finished seeds. Warm-up is training up to the end of its first optimizer step; "
-        "waiting is for the data loader, inside the training time; tokens are the policy's, without padding; TFLOP are operations by the "
+        "waiting is for the data loader, inside the training time; tokens are the policy's, without padding, those of all seeds over the "
+        "seconds of all; TFLOP are operations by the "
         "model's formula, without padding and recomputation, and their share is of the device's peak on its data sheet. What was measured "
         "of no stage has no column."
     )

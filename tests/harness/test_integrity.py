@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import main
 from harness.errors import UserError
 from harness.integrity import standing
 from harness.records import ITEMS, RECORD
@@ -63,3 +64,18 @@ def test_a_damaged_record_is_a_stage_to_run_again(tmp_path: Path, text: str) -> 
     stage = evaluation(folder)
     (stage / RECORD).write_text(text)
     assert standing(stage) == "absent"
+
+
+@pytest.mark.parametrize(
+    "name", ["comparison.json", "decisions.jsonl", "orpo-*/record.json", "evaluate-*/replies.jsonl"]
+)
+def test_a_file_that_is_no_text_is_named_in_one_line(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_results(tmp_path, Run())
+    (folder / "decisions.jsonl").touch()
+    for path in folder.glob(name):
+        path.write_bytes(b"\xff\xfe\n")
+    assert main(["report", str(folder), "--reports", str(tmp_path / "reports")]) == 2
+    shown = capsys.readouterr().err
+    assert (shown.count("\n"), Path(name).name in shown) == (1, True), shown

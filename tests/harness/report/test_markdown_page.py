@@ -164,6 +164,14 @@ def test_an_arm_that_won_is_said_to_be_better_and_a_missing_control_is_said_once
     assert text.count("not available") == 1
 
 
+def test_arms_with_unequal_numbers_of_seeds_are_not_given_one_number(tmp_path: Path, page: str) -> None:
+    run = Run(seeds=4, failed={("orpo", 1): ("failed", "b")})
+    text = write_report(make_results(tmp_path, run), tmp_path / "reports").read_text()
+    (row,) = (line for line in text.splitlines() if line.startswith("| seeds in each arm"))
+    assert row.split("|")[2].strip() == "orpo 3, sft-dpo 4"
+    assert re.search(r"\| seeds in each arm +\| 5 ", page)
+
+
 def test_settings_stand_side_by_side_with_differences_marked(page: str) -> None:
     rows = {
         row[2]: row for line in page.splitlines() if len(row := [c.strip() for c in line.split("|")]) == 7
