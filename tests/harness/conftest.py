@@ -22,6 +22,6 @@ def never_trains(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    with mounted(tmp_path / "disk", mebibytes=4) as place:
+    """A file system of 12 MiB."""
+    with mounted(tmp_path / "disk", mebibytes=12) as place:
         yield place

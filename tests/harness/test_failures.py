@@ -24,6 +24,7 @@ from harness.interrupts import StopRequest
 from harness.launch import Launcher
 from harness.progress import Quiet
 from harness.records import Record, read_record, write_json, write_record
+from harness.reserve import reserve
 from harness.stage import STAGE, main
 from pipelines.stages import DataSettings, Limits, ModelSettings, PrepareSettings, Stage
 from tests.pipelines.training import tiny
@@ -271,7 +272,8 @@ def test_a_full_disk_is_told_and_what_was_half_written_is_removed(
             filler.write_bytes(b"x" * (free - 20480))
 
     stage = tiny.stage("sft", num_train_epochs=2)
-    record = run(launcher, small_disk, stage, fill)
+    with reserve(small_disk):
+        record = run(launcher, small_disk, stage, fill)
     check(record, "disk_full", "", "Free space")
     assert not (small_disk / stage.id / "model").exists()
     filler.unlink()
