@@ -37,6 +37,7 @@ class Device:
         bytes_per_second: Peak of its memory.
         watts: Board power; None where it is not known.
         source: Why this one.
+        is_here: Whether it is this machine's own.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Device:
     bytes_per_second: float
     watts: float | None
     source: str = "table"
+    is_here: bool = False
 
     def peak_flops(self, dtype: Dtype) -> float:
         """Peak operations a second in this number format."""
@@ -97,6 +99,7 @@ def device_for(comparison: Comparison, name: str | None) -> Device:
         card.bytes_per_second,
         card.watts if known else None,
         source,
+        is_here=True,
     )
 
 
@@ -111,7 +114,15 @@ def this_cpu() -> Device:
     here = machine()
     flops = here.num_cores * CORE_FLOPS
     return Device(
-        here.processor, "cpu", here.memory_bytes, flops, flops, CPU_BYTES_PER_SECOND, None, "this machine's"
+        here.processor,
+        "cpu",
+        here.memory_bytes,
+        flops,
+        flops,
+        CPU_BYTES_PER_SECOND,
+        None,
+        "this machine's",
+        is_here=True,
     )
 
 
@@ -127,11 +138,14 @@ def _named(name: str) -> Device:
 
 
 def _matching(name: str) -> Device | None:
-    """The card of this name, else one whose name has all its words, such as `h100`; the longest name wins."""
+    """The card of this name, else one whose name has all its words, such as `h100`; the longest name wins.
+
+    Whole words: an L40 is no L40S, and an A10 no A10G.
+    """
     if found := _in_table(name):
         return found
     words = _words(name)
-    fitting = [card for card in CARDS if all(word in card.name.lower() for word in words)]
+    fitting = [card for card in CARDS if words and words.issubset(card.name.lower().split())]
     return max(fitting, key=lambda card: len(card.name), default=None)
 
 

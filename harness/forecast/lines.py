@@ -99,11 +99,11 @@ def _stage(stage: StageForecast) -> Iterator[str]:
 
 
 def _side_by_side(forecast: Forecast) -> Iterator[str]:
-    yield f"  {'arm':<20}{'peak':>12}{'time a seed':>34}{'money':>24}"
+    yield f"  {'arm':<20}{'peak':>12} {'time a seed':>34} {'money':>24}"
     for name, arm in forecast.arms.items():
         money = "no price_per_hour" if arm.money is None else _money_text(arm.money, forecast.currency)
         yield terminal(
-            f"  {name:<20}{bytes_text(arm.peak_memory_bytes):>12}{range_text(arm.seconds):>34}{money:>24}"
+            f"  {name:<20}{bytes_text(arm.peak_memory_bytes):>12} {range_text(arm.seconds):>34} {money:>24}"
         )
     if (line := ratio_line(forecast)) is not None:
         yield terminal(line)

@@ -66,7 +66,7 @@ def _calibrations(
     jobs: list[Job], device: Device, threads: int, ask: Ask, notes: list[str]
 ) -> dict[str, Speed]:
     """Real steps of every stage that fits this machine, if it is the target; each in a fresh process."""
-    if device.source not in ("this machine's",):
+    if not device.is_here:
         notes.append(f"--calibrate times this machine, and the forecast is for {device.name}: not done")
         return {}
     free = free_bytes(device.kind)
@@ -74,7 +74,10 @@ def _calibrations(
     for job in {job.rehearsal: job for job in jobs}.values():
         settings, answer = job.settings, job.answer
         peak = max(sum(parts.values()) for parts in answer.phases.values())
-        if (free is not None and peak > free) or settings.tuning == "qlora":
+        if settings.tuning == "qlora":
+            notes.append(f"--calibrate: a {settings.kind} stage with 4-bit weights is not timed")
+            continue
+        if free is not None and peak > free:
             notes.append(f"--calibrate: a {settings.kind} stage needs more memory than is free, not timed")
             continue
         found[job.rehearsal] = calibrate_job(job, device.kind, threads, ask)
