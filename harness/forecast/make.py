@@ -224,7 +224,7 @@ def _num_pairs(comparison: Comparison, lengths: Lengths, asked: Asked, notes: li
     rows = KNOWN_ROWS.get(data.path.lower())
     if rows is None:
         notes.append(
-            f"{data.path} is not on this machine: {ASSUMED_PAIRS} training pairs are assumed (--pairs N)"
+            f"the data is not on this machine: {ASSUMED_PAIRS} training pairs are assumed (--pairs N)"
         )
         pairs = ASSUMED_PAIRS
     else:

@@ -93,6 +93,26 @@ def test_an_unknown_shape_is_one_line(
     assert line.startswith("model.name: the shape of 'nobody/Nothing-9B' is not on this machine.")
 
 
+@pytest.mark.parametrize("path", ["/mnt/box/my pairs.jsonl", "pairs.json"])
+def test_a_data_file_that_is_elsewhere_is_taken_as_long_as_the_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], path: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    shape_without_weights(tmp_path)
+    config = write(tmp_path, LOCAL.replace("somewhere/else", path))
+    assert main(["forecast", str(config), "--json", "--arm", "orpo"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["lengths"].startswith("max_length")
+    assert found["arms"]["orpo"]["stages"][0]["length"] == 1024
+    assert found["notes"] == [
+        f"data.path: there is no {path} on this machine; `prefduel run` needs it",
+        "the data is not on this machine: 10000 training pairs are assumed (--pairs N)",
+    ]
+    # What runs needs the file.
+    assert main(["plan", str(config), "--no-forecast"]) == 2
+
+
 def test_an_unknown_device_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = write(tmp_path, VALID)
     assert main(["forecast", str(config), "--device", "H1000"]) == 2
