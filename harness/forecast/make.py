@@ -88,6 +88,7 @@ def make_forecast(plan: Plan, *, arms: list[str] | None, asked: Asked) -> Foreca
         notes.append("SFT on demonstrations is forecast as on the pairs' chosen replies, as many and as long")
     wanted = {_text(settings): settings for settings in _training(plan).values()}
     answers, lengths = _rehearse(plan, list(wanted.values()), asked, device)
+    notes.extend(_beyond_positions(answers))
     num_pairs = _num_pairs(comparison, lengths, asked, notes)
     jobs = [_job(settings, answers, lengths, num_pairs) for settings in wanted.values()]
     history = read_history(asked.results)
@@ -180,6 +181,16 @@ def _rehearse(
         ForecastRequest(device=device.kind, stages=requests, lengths=_length_source(plan, asked))
     )
     return dict(zip(distinct, answer.stages, strict=True)), answer.lengths
+
+
+def _beyond_positions(answers: dict[str, StageAnswer]) -> list[str]:
+    """A note where sequences are longer than the model was made for."""
+    answer = max(answers.values(), key=lambda one: one.length)
+    if answer.num_positions is None or answer.length <= answer.num_positions:
+        return []
+    return [
+        f"training.max_length: sequences of {answer.length} tokens are forecast, the model has {answer.num_positions} positions"
+    ]
 
 
 def _job(settings: TrainSettings, answers: dict[str, StageAnswer], lengths: Lengths, num_pairs: int) -> Job:

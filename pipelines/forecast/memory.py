@@ -62,6 +62,7 @@ def stage_answer(
         peak_by_micro_batch=_peaks(settings, micro_batches, own, at_length) if micro_batches else {},
         work=_work(own),
         length=length,
+        num_positions=getattr(config, "max_position_embeddings", None),
         num_parameters=num_parameters,
         num_trainable_parameters=num_trainable,
         weights_bytes=num_trainable * weight_size,

@@ -88,6 +88,9 @@ class StageAnswer(Strict):
     peak_by_micro_batch: dict[int, int]
     work: Work
     length: int
+    num_positions: int | None = Field(
+        None, description="That the model was made for, where its config says so."
+    )
     num_parameters: int
     num_trainable_parameters: int
     weights_bytes: int = Field(description="Of the trained model as saved: a full model, or an adapter.")

@@ -113,6 +113,20 @@ def test_a_data_file_that_is_elsewhere_is_taken_as_long_as_the_window(
     assert main(["plan", str(config), "--no-forecast"]) == 2
 
 
+def test_sequences_longer_than_the_model_s_positions_are_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    shape_without_weights(tmp_path)
+    (tmp_path / "base" / "config.json").write_text(json.dumps(MODEL | {"max_position_embeddings": 512}))
+    config = write(tmp_path, LOCAL)
+    assert main(["forecast", str(config), "--json", "--pairs", "80", "--arm", "orpo"]) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == [
+        "training.max_length: sequences of 1024 tokens are forecast, the model has 512 positions"
+    ]
+
+
 def test_an_unknown_device_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = write(tmp_path, VALID)
     assert main(["forecast", str(config), "--device", "H1000"]) == 2
