@@ -75,9 +75,10 @@ def measured(comparison: Comparison, folder: Path) -> tuple[Spread, str]:
 def power_lines(comparison: Comparison, spread: Spread, source: str) -> Iterator[str]:
     """The table for people, then what the config itself can expect."""
     decision = comparison.decision
-    rule = Rule(margin=decision.margin, alpha=decision.alpha)
+    rule = Rule(margin=decision.margin, alpha=decision.alpha / decision.looks)  # as each look is judged
+    looks = f" at each of {decision.looks} looks" if decision.looks > 1 else ""
     yield terminal(
-        f"{comparison.name}: {decision.metric}, margin {rule.margin:g}, alpha {rule.alpha:g}; {source}"
+        f"{comparison.name}: {decision.metric}, margin {rule.margin:g}, alpha {rule.alpha:g}{looks}; {source}"
     )
     yield f"seeds for a power of {POWER:.0%}, to find a true difference of the margin, and to find that equal arms are equivalent:"
     yield f"  {'items':>6}  {'better':>12}  {'equivalent':>12}"

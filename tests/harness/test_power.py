@@ -83,3 +83,15 @@ def test_the_command_takes_variances_from_a_run_or_from_assumptions(
     assert "--seed-sd: must be a number of at least 0" in capsys.readouterr().err
     assert main(["power", config, "--from", str(tmp_path)]) == 2
     assert "must be a folder that `prefduel run` made" in capsys.readouterr().err
+
+
+def test_a_rule_with_two_looks_is_planned_at_the_alpha_of_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = []
+    for rule in ("alpha: 0.05, looks: 2", "alpha: 0.025", "alpha: 0.05"):
+        text = f"decision: {{metric: gold_score, margin: 0.05, {rule}}}\n"
+        assert main(["power", str(write(tmp_path, VALID + text))]) == 0
+        shown.append(capsys.readouterr().out.splitlines())
+    assert "alpha 0.025 at each of 2 looks" in shown[0][0]
+    assert shown[0][1:] == shown[1][1:] != shown[2][1:]
