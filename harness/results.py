@@ -16,9 +16,15 @@ from harness.errors import UserError
 from harness.integrity import checked_items
 from harness.items import Column
 from harness.plan import COMPARISON, Plan, Trial, read_plan
-from harness.records import RECORD, Record, read_record
+from harness.records import LOSSES, RECORD, REPLIES, Record, read_record
 from pipelines.outcomes import DataOutcome
 from pipelines.stages import EvaluateSettings, PrepareSettings, Stage
+
+# Of files that no hash in a record covers: what each row has.
+KEYS = {
+    LOSSES: ("step",),
+    REPLIES: ("item", "temperature", "prompt", "reply", "num_tokens", "stopped", "gold"),
+}
 
 
 @dataclass(frozen=True)
@@ -71,12 +77,21 @@ class Results:
             return
         with path.open(encoding="utf-8", errors="replace") as file:  # a damaged line is told below
             for number, line in enumerate(file, start=1):
-                try:
-                    yield json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise UserError(
-                        f"{path}: line {number} is not JSON. Delete the folder {stage_id} and run again."
-                    ) from error
+                yield self._row(line, f"{path}: line {number}", stage_id, KEYS.get(name, ()))
+
+    @staticmethod
+    def _row(line: str, where: str, stage_id: str, keys: tuple[str, ...]) -> dict[str, Any]:
+        again = f"Delete the folder {stage_id} and run again."
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{where} is not JSON. {again}") from error
+        if not isinstance(row, dict):
+            raise UserError(f"{where} is no JSON object. {again}")
+        for key in keys:
+            if key not in row:
+                raise UserError(f"{where} has no {key!r}. {again}")
+        return row
 
     def evaluations(self, trial: Trial, group: str) -> list[str]:
         """Ids of the finished evaluations of a group on the trial's model."""

@@ -10,7 +10,7 @@ import pytest
 from harness.cli import main
 from harness.errors import UserError
 from harness.integrity import standing
-from harness.records import ITEMS, RECORD
+from harness.records import ITEMS, LOSSES, RECORD, REPLIES
 from harness.results import read_results
 from tests.harness.fixtures_results import Run, make_results
 
@@ -79,3 +79,17 @@ def test_a_file_that_is_no_text_is_named_in_one_line(
     assert main(["report", str(folder), "--reports", str(tmp_path / "reports")]) == 2
     shown = capsys.readouterr().err
     assert (shown.count("\n"), Path(name).name in shown) == (1, True), shown
+
+
+@pytest.mark.parametrize("name", [LOSSES, REPLIES])
+@pytest.mark.parametrize("row", ["{}", "[]", "7", "{"])
+def test_a_row_that_lacks_what_a_report_reads_is_one_line(
+    tmp_path: Path, name: str, row: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_results(tmp_path, Run())
+    for file in folder.glob(f"*/{name}"):
+        file.write_text(row + "\n")
+    assert main(["report", str(folder), "--reports", str(tmp_path / "reports")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{name}: line 1" in line
+    assert "run again" in line
