@@ -63,14 +63,16 @@ def evaluation_seconds(
         earlier: From `earlier_seconds`.
     """
     data = plan.comparison.data
-    share = data.test_share / (1 - data.test_share - data.validation_share)
-    num_test = size.lengths.num_test_pairs or round(size.num_pairs * share)
+    num_rows = size.num_pairs / (1 - data.test_share - data.validation_share)
+    num_test = size.lengths.num_test_pairs or round(num_rows * data.test_share)
     found: list[Range] = []
     left_out: Counter[str] = Counter()
     for stage in plan.stages:
         settings = stage.settings
         if isinstance(settings, TrainSettings) and settings.eval_every is not None:
-            found.append(_looks(settings.eval_every, settings.eval_pairs, size))
+            splits = (size.num_pairs, round(num_rows * data.validation_share))
+            num_pairs = sum(min(settings.eval_pairs, there) for there in splits)
+            found.append(_looks(settings.eval_every, num_pairs, size))
         if not isinstance(settings, EvaluateSettings | JudgeSettings):
             continue
         if seconds := earlier.get(settings.model_dump_json()):
@@ -123,9 +125,9 @@ def _by_tokens(settings: EvaluateSettings, num_test: int, size: Size) -> Range |
 
 
 def _looks(every: float, num_pairs: int, size: Size) -> Range:
-    """Both replies of the pairs of two splits, at the start and after each share of the steps."""
+    """Both replies of the pairs, at the start and after each share of the steps."""
     num_looks = 1 + math.ceil(1 / every)
-    return _at(size.speed, num_looks * 2 * num_pairs * 2 * size.mean_tokens * 2 * size.answer.num_parameters)
+    return _at(size.speed, num_looks * num_pairs * 2 * size.mean_tokens * 2 * size.answer.num_parameters)
 
 
 def _generation(evaluation: GenerationEvaluation, num_test: int, size: Size) -> Range:

@@ -66,8 +66,9 @@ def test_both_replies_of_every_test_pair_are_scored_in_one_forward_pass() -> Non
 def test_looks_during_training_are_in_the_evaluations_time() -> None:
     without, _ = evaluation_seconds(plan(preference={}), size(), {})
     found, _ = evaluation_seconds(plan(eval_every=0.25, preference={}), size(), {})
-    # Of SFT, DPO and ORPO: five looks at 64 pairs of two splits, two sequences of 30 tokens each.
-    expected = 5 * 2 * 64 * 2 * 30 * 2 * PARAMETERS / FLOPS_PER_SECOND
+    # Of SFT, DPO and ORPO: five looks at 64 of the 100 training pairs and at all 14 for validation (100 are seven tenths
+    # of the rows, validation is one), two sequences of 30 tokens each.
+    expected = 5 * (64 + 14) * 2 * 30 * 2 * PARAMETERS / FLOPS_PER_SECOND
     assert sum(one.mid for one in found) - sum(one.mid for one in without) == pytest.approx(3 * expected)
 
 
