@@ -86,7 +86,10 @@ def _write(folder: Path, stage: Stage, model: str, random: np.random.Generator) 
     settings, outcome = stage.settings, None
     if isinstance(settings, TrainSettings):
         losses = 2 * np.exp(-np.arange(STEPS) / 20) + random.normal(0, 0.05, STEPS)
-        rows = [{"step": step, "loss": float(loss)} for step, loss in enumerate(losses, start=1)]
+        rows = [
+            {"step": step, "loss": float(loss), "learning_rate": 1e-3 * (1 - step / STEPS)}
+            for step, loss in enumerate(losses, start=1)
+        ]
         _write_rows(folder / LOSSES, rows)
         outcome = TrainOutcome(
             num_steps=STEPS, num_pairs_seen=800, num_policy_tokens=100_000, num_reference_tokens=0,
@@ -132,8 +135,14 @@ def _evaluate(
         "preference": ("preference_accuracy", "preference_margin", "chosen_nll"),
         "generation": ("gold_score", "reply_length_tokens", "stopped_share"),
     }[group]
+    measured = {
+        "preference": {
+            "chosen_logprob_sum": -30.0, "rejected_logprob_sum": -40.0, "num_chosen_tokens": 30, "num_rejected_tokens": 35,
+        },
+        "generation": {},
+    }[group]  # fmt: skip
     rows = [
-        {"item": f"item-{place:08d}", **dict.fromkeys(names, float(score))}
+        {"item": f"item-{place:08d}", **measured, **dict.fromkeys(names, float(score))}
         for place, score in enumerate(scores)
     ]
     _write_rows(folder / ITEMS, rows)

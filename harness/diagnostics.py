@@ -20,6 +20,7 @@ from harness.metrics import TRAIN_PREFIX
 from harness.records import IN_BATCHES_OF, NEAR_TIES
 
 NUM_BINS = 10
+LENGTHS = {"num_chosen_tokens", "num_rejected_tokens"}
 REPLY_TOKENS = ("reply_length_tokens", "stopped_share")  # a reply that stopped has an end of turn as well
 REWARDS: tuple[Reward, ...] = ("preference_margin", "log_odds_margin", "log_ratio_margin")
 
@@ -27,14 +28,14 @@ REWARDS: tuple[Reward, ...] = ("preference_margin", "log_odds_margin", "log_rati
 def preference_diagnostics(
     columns: Mapping[str, Column], *, seed: int | None
 ) -> PreferenceDiagnostics | None:
-    """From the items of one preference evaluation; None where there are fewer than two pairs.
+    """From the items of one preference evaluation; None where there are fewer than two pairs, or no lengths.
 
     Args:
         columns: Every column of the items, with those of training pairs if they were scored.
         seed: Which seed's model they are of.
     """
     margins = columns.get("preference_margin")
-    if margins is None or len(margins.items) < 2:
+    if margins is None or len(margins.items) < 2 or not columns.keys() >= LENGTHS:
         return None
     lengths = _on(columns["num_chosen_tokens"], margins.items) - _on(
         columns["num_rejected_tokens"], margins.items

@@ -92,8 +92,8 @@ def schedule_ended(case: Case) -> Check:
         if planned is not None and steps != planned:
             problems.append(f"{stage.label}: stopped at step {steps} of {planned}")
             continue
-        rates = [row["learning_rate"] for row in case.results.rows(stage.record.stage.id, LOSSES)]
-        rates = [rate for rate in rates if rate is not None]
+        rows = case.results.rows(stage.record.stage.id, LOSSES)
+        rates = [rate for row in rows if (rate := row.get("learning_rate")) is not None]
         kind = str(argument(stage.outcome.effective_arguments, "lr_scheduler_type"))
         if kind in ENDING and len(rates) > 1 and max(rates) > 0:
             left = rates[-1] / max(rates)
