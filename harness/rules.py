@@ -11,6 +11,7 @@ from harness.measured import is_measured, measured_metrics, where_measured
 from harness.metrics import METRICS, metric
 from harness.trainer_fields import all_argument_names, objections
 from pipelines.data.sources import TOY
+from pipelines.stages import DataSettings
 
 CONTROLS = ("base", "sft")
 # An arm's name is an outcome of the verdict, beside these.
@@ -41,10 +42,15 @@ def broken_rules(comparison: Comparison) -> Broken:
     yield from _target(comparison)
 
 
+def train_share(data: DataSettings) -> float:
+    """The share of the pairs that is left to train on."""
+    return 1 - data.validation_share - data.test_share
+
+
 def smallest_train_split(comparison: Comparison, num_rows: int) -> float:
     """Training pairs to expect of `num_rows` usable rows: the shares are of prompts, so this is about right."""
     data = comparison.data
-    expected = num_rows * (1 - data.validation_share - data.test_share)
+    expected = num_rows * train_share(data)
     return expected if data.max_train_pairs is None else min(expected, data.max_train_pairs)
 
 

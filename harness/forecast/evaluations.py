@@ -18,6 +18,7 @@ from harness.forecast.duration import LEAST_SPREAD, Speed
 from harness.forecast.schema import Range
 from harness.plan import Plan
 from harness.records import RECORD
+from harness.rules import train_share
 from pipelines.evaluations import BenchmarkEvaluation, GenerationEvaluation, PreferenceEvaluation
 from pipelines.forecast.request import Lengths, StageAnswer
 from pipelines.stages import EvaluateSettings, JudgeSettings, Stage, TrainSettings
@@ -63,7 +64,7 @@ def evaluation_seconds(
         earlier: From `earlier_seconds`.
     """
     data = plan.comparison.data
-    num_rows = size.num_pairs / (1 - data.test_share - data.validation_share)
+    num_rows = size.num_pairs / train_share(data)
     num_test = size.lengths.num_test_pairs or round(num_rows * data.test_share)
     found: list[Range] = []
     left_out: Counter[str] = Counter()

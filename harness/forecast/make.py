@@ -19,6 +19,7 @@ from harness.forecast.speeds import Job, speeds
 from harness.forecast.stage_forecast import divisors, stage_forecast
 from harness.plan import Plan
 from harness.planning import make_plan
+from harness.rules import train_share
 from pipelines.data.sources import TOY
 from pipelines.forecast.request import (
     ForecastRequest,
@@ -240,7 +241,7 @@ def _num_pairs(comparison: Comparison, lengths: Lengths, asked: Asked, notes: li
         pairs = ASSUMED_PAIRS
     else:
         notes.append(f"{data.path} is not on this machine: its {rows} rows are taken from its page")
-        pairs = round(rows * (1 - data.validation_share - data.test_share))
+        pairs = round(rows * train_share(data))
     return min(pairs, data.max_train_pairs or pairs)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from harness.metrics import Direction
 from harness.report.figures import (
@@ -18,6 +19,9 @@ from harness.report.figures import (
     shortened,
 )
 from harness.report.palette import INK, Look, drawing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -56,18 +60,8 @@ def draw_reliability(panels: Sequence[tuple[str, Sequence[Reliability]]]) -> Dra
         for axes, (title, curves) in zip(all_axes, panels, strict=True):
             axes.plot([0.5, 1], [0.5, 1], ":", color=INK, linewidth=1)
             for curve in curves:
-                colour, marker, dash = curve.look
                 x, y = zip(*curve.points, strict=True)
-                axes.plot(
-                    x,
-                    y,
-                    marker,
-                    color=colour,
-                    linestyle=dash,
-                    linewidth=1,
-                    markersize=4,
-                    label=shortened(curve.name),
-                )
+                _marked(axes, x, y, curve.look, curve.name, linewidth=1, markersize=4)
             axes.set_title(shortened(title, 40), fontweight="normal")
             axes.set_xlabel("confidence", fontsize=8)
             axes.set_xlim(0.48, 1.02)
@@ -122,20 +116,11 @@ def draw_lines(panels: Sequence[LinesPanel], *, columns: int) -> Drawn:
         figure, all_axes = panel_axes(len(panels), 2.4, columns=columns, width=4.4)
         for axes, panel in zip(all_axes, panels, strict=True):
             for line in panel.lines:
-                colour, marker, dash = line.look
+                colour, _, dash = line.look
                 for curve in line.curves:
                     axes.plot(curve.x, curve.y, color=colour, linestyle=dash, linewidth=0.6, alpha=0.4)
                 mean = mean_curve(line.curves)
-                axes.plot(
-                    mean.x,
-                    mean.y,
-                    marker,
-                    color=colour,
-                    linestyle=dash,
-                    linewidth=1.9,
-                    markersize=3.5,
-                    label=shortened(line.name),
-                )
+                _marked(axes, mean.x, mean.y, line.look, line.name, linewidth=1.9, markersize=3.5)
             if panel.level is not None:
                 axes.axhline(panel.level, color=INK, linestyle=":", linewidth=1)
             axes.set_title(panel.title)
@@ -145,3 +130,27 @@ def draw_lines(panels: Sequence[LinesPanel], *, columns: int) -> Drawn:
             in_thousands(axes)
             axes.legend(fontsize=7)
         return saved(figure)
+
+
+def _marked(
+    axes: Axes,
+    x: Sequence[float],
+    y: Sequence[float],
+    look: Look,
+    name: str,
+    *,
+    linewidth: float,
+    markersize: float,
+) -> None:
+    """Draw a line with a mark at each point, named in the legend."""
+    colour, marker, dash = look
+    axes.plot(
+        x,
+        y,
+        marker,
+        color=colour,
+        linestyle=dash,
+        linewidth=linewidth,
+        markersize=markersize,
+        label=shortened(name),
+    )
