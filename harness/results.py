@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from harness.errors import UserError
 from harness.integrity import checked_items
@@ -20,6 +22,7 @@ from harness.records import LOSSES, RECORD, REPLIES, Record, read_record
 from pipelines.outcomes import DataOutcome
 from pipelines.stages import EvaluateSettings, PrepareSettings, Stage
 
+LINES_AT_ONCE = 1000
 # Of files that no hash in a record covers: what each row has.
 KEYS = {
     LOSSES: ("step",),
@@ -75,23 +78,16 @@ class Results:
         path = self.folder / stage_id / name
         if not path.is_file():
             return
+        number, keys = 0, KEYS.get(name, ())
         with path.open(encoding="utf-8", errors="replace") as file:  # a damaged line is told below
-            for number, line in enumerate(file, start=1):
-                yield self._row(line, f"{path}: line {number}", stage_id, KEYS.get(name, ()))
-
-    @staticmethod
-    def _row(line: str, where: str, stage_id: str, keys: tuple[str, ...]) -> dict[str, Any]:
-        again = f"Delete the folder {stage_id} and run again."
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where} is not JSON. {again}") from error
-        if not isinstance(row, dict):
-            raise UserError(f"{where} is no JSON object. {again}")
-        for key in keys:
-            if key not in row:
-                raise UserError(f"{where} has no {key!r}. {again}")
-        return row
+            while lines := list(islice(file, LINES_AT_ONCE)):
+                for row in _parsed(lines):
+                    number += 1
+                    if problem := _problem(row, keys):
+                        raise UserError(
+                            f"{path}: line {number} {problem}. Delete the folder {stage_id} and run again."
+                        )
+                    yield row
 
     def evaluations(self, trial: Trial, group: str) -> list[str]:
         """Ids of the finished evaluations of a group on the trial's model."""
@@ -117,6 +113,34 @@ class Results:
             if isinstance(settings, PrepareSettings) and settings.demonstrations == demonstrations:
                 return record.outcome if isinstance(record.outcome, DataOutcome) else None
         return None
+
+
+class _NotJson:
+    """In the place of a line that does not parse."""
+
+
+def _parsed(lines: list[str]) -> list[Any]:
+    """All lines as one array, several times faster than one by one; one by one where a line is damaged."""
+    try:
+        rows: list[Any] = from_json("[" + ",".join(lines) + "]")
+    except ValueError:
+        rows = []
+    return rows if len(rows) == len(lines) else [_parsed_line(line) for line in lines]
+
+
+def _parsed_line(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return _NotJson()
+
+
+def _problem(row: Any, keys: tuple[str, ...]) -> str | None:
+    if isinstance(row, _NotJson):
+        return "is not JSON"
+    if not isinstance(row, dict):
+        return "is no JSON object"
+    return next((f"has no {key!r}" for key in keys if key not in row), None)
 
 
 def read_results(folder: Path) -> Results:
