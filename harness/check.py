@@ -20,8 +20,9 @@ from pipelines.judge_settings import LlmJudge, mode_of
 if TYPE_CHECKING:
     from pipelines.data.inspect import Inspection
     from pipelines.evaluations import Split
+    from pipelines.stages import DataSettings
 
-__all__ = ["check_lines", "look_at_data", "requirements_not_met"]
+__all__ = ["check_lines", "look_at_data", "look_at_sft_data", "requirements_not_met"]
 
 
 def check_lines(comparison: Comparison, *, arms: list[str] | None) -> Iterator[str]:
@@ -48,6 +49,7 @@ def check_lines(comparison: Comparison, *, arms: list[str] | None) -> Iterator[s
         f"at most {shape.max_length} tokens a pair",
     )
     yield from _data_lines(comparison)
+    yield from _sft_data_lines(comparison)
     for name in comparison.sweep.arms if comparison.sweep else ():
         yield _line(
             "sweep",
@@ -94,20 +96,43 @@ def look_at_data(comparison: Comparison) -> Inspection | None:
     Raises:
         UserError: the data cannot serve: names file, row and column.
     """
-    data = comparison.data
+    found = _looked_at(comparison.data, "data", comparison)
+    if found is None:
+        return None
+    data, usable = comparison.data, found.num_usable
+    for split in sorted({"test", *_scored_splits(comparison)}):
+        if not found.splits[split]:
+            raise UserError(
+                f"{data.path}: data.{split}_share ({getattr(data, f'{split}_share'):g}) leaves no pair of {usable} "
+                f"usable rows for the {split} split. Use a larger share, or more rows."
+            )
+    return found
+
+
+def look_at_sft_data(comparison: Comparison) -> Inspection | None:
+    """Read the data set for SFT alone, if there is one and it is on this machine. Which of its prompts are held out is not looked at.
+
+    Raises:
+        UserError: the data cannot serve: names file, row and column.
+    """
+    data = comparison.sft.data
+    return None if data is None else _looked_at(data, "sft.data", comparison)
+
+
+def _looked_at(data: DataSettings, key: str, comparison: Comparison) -> Inspection | None:
     if data.path != TOY and not Path(data.path).exists():
         return None
     from pipelines.data.inspect import inspect_rows
 
     try:
-        found = inspect_rows(data)
+        found = inspect_rows(data, demonstrations=key == "sft.data")
     except PipelineError as error:
         raise UserError(str(error)) from error
     usable = found.num_usable
     if usable < found.num_rows * (1 - data.max_dropped):
         worst = max(found.dropped, key=lambda dropped: dropped.num_rows)
         raise UserError(
-            f"{data.path}: at most {data.max_dropped:.0%} of the rows may drop out (data.max_dropped), got "
+            f"{data.path}: at most {data.max_dropped:.0%} of the rows may drop out ({key}.max_dropped), got "
             f"{found.num_rows - usable} of {found.num_rows}, most of them for: {worst.reason} (row "
             f"{worst.first_rows[0]} first)."
         )
@@ -117,12 +142,6 @@ def look_at_data(comparison: Comparison) -> Inspection | None:
             f"{data.path}: training.effective_batch must be at most the number of training pairs "
             f"({num_train} of {usable} usable rows), got {comparison.training.effective_batch}."
         )
-    for split in sorted({"test", *_scored_splits(comparison)}):
-        if not found.splits[split]:
-            raise UserError(
-                f"{data.path}: data.{split}_share ({getattr(data, f'{split}_share'):g}) leaves no pair of {usable} "
-                f"usable rows for the {split} split. Use a larger share, or more rows."
-            )
     return found
 
 
@@ -146,6 +165,22 @@ def _data_lines(comparison: Comparison) -> Iterator[str]:
     yield _line("", f"columns {', '.join(found.columns)}")
     sizes = ", ".join(f"{found.splits[split]} {split}" for split in SPLITS)
     yield _line("", f"splits {sizes}, before tokens are counted and data.max_*_pairs")
+    yield from _dropped_lines(found)
+
+
+def _sft_data_lines(comparison: Comparison) -> Iterator[str]:
+    data = comparison.sft.data
+    if data is None:
+        return
+    found = look_at_sft_data(comparison)
+    if found is None:
+        yield _line("sft data", data.path)
+        return
+    yield _line("sft data", f"{data.path}: {found.num_rows} rows, columns {', '.join(found.columns)}")
+    yield from _dropped_lines(found)
+
+
+def _dropped_lines(found: Inspection) -> Iterator[str]:
     for dropped in found.dropped:
         rows = ", ".join(map(str, dropped.first_rows))
         more = ", ..." if dropped.num_rows > len(dropped.first_rows) else ""

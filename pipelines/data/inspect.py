@@ -8,7 +8,7 @@ from itertools import islice
 
 from pipelines.data.drops import Drop, Tally
 from pipelines.data.forms import Form
-from pipelines.data.reading import read_pairs
+from pipelines.data.reading import read_demonstrations, read_pairs
 from pipelines.data.splitting import split_of
 from pipelines.evaluations import Split
 from pipelines.outcomes import DroppedRows
@@ -35,17 +35,20 @@ class Inspection:
         return self.splits.total()
 
 
-def inspect_rows(data: DataSettings, *, max_rows: int | None = None) -> Inspection:
+def inspect_rows(
+    data: DataSettings, *, max_rows: int | None = None, demonstrations: bool = False
+) -> Inspection:
     """Read a source as the loader will, and count.
 
     Args:
         data: Which source.
         max_rows: Look at the first so many rows only.
+        demonstrations: It is for SFT alone: all of it is to be trained on, and one reply a row does.
 
     Raises:
         PipelineError: the source is malformed: file, row, column, what is there.
     """
-    reading = read_pairs(data)
+    reading = (read_demonstrations if demonstrations else read_pairs)(data)
     tally = Tally()
     splits: Counter[Split] = Counter()
     for number, found in islice(reading.pairs, max_rows):
@@ -53,5 +56,5 @@ def inspect_rows(data: DataSettings, *, max_rows: int | None = None) -> Inspecti
         if isinstance(found, Drop):
             tally.drop(number, found)
         else:
-            splits[split_of(found.prompt, data)] += 1
+            splits["train" if demonstrations else split_of(found.prompt, data)] += 1
     return Inspection(reading.form, reading.columns, tally.num_rows, tally.dropped(), splits)

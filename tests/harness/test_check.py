@@ -138,6 +138,44 @@ def test_malformed_data_is_one_line_that_says_where_and_nothing_is_written(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+SFT_DATA = "\nsft: {data: {path: more.jsonl}}\nallow_difference: {sft.data: as published}\n"
+
+
+def sft_row(number: int) -> Row:
+    return {"prompt": f"another {number}", "completion": f"reply {number}"}
+
+
+def test_data_for_sft_alone_is_looked_at_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "pairs.jsonl").write_text(GOOD)
+    some = [*map(sft_row, range(30)), {"prompt": "x", "completion": ""}]
+    (tmp_path / "more.jsonl").write_text(lines(some))
+    assert main(["check", str(config(tmp_path, "pairs.jsonl", text=VALID + SFT_DATA))]) == 0
+    shown = capsys.readouterr().out
+    assert "sft data    more.jsonl: 31 rows, columns prompt, completion" in shown
+    assert "1 rows drop out: empty reply (rows 30)" in shown
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+@pytest.mark.parametrize(
+    ("content", "pieces"),
+    [
+        (lines([sft_row(0)]) + "{broken\n", ["more.jsonl, row 1 (line 2)"]),
+        (lines([{"prompt": "a", "answer": "b"}]), ["more.jsonl", "prompt and completion", "It has: prompt, answer"]),
+        (lines([*map(sft_row, range(9)), *map(sft_row, range(9))]), ["sft.data.max_dropped", "9 of 18", "duplicate"]),
+        (lines([*map(sft_row, range(5))]), ["more.jsonl: training.effective_batch", "5 of 5 usable rows"]),
+    ],
+)  # fmt: skip
+def test_malformed_data_for_sft_alone_is_one_line(
+    content: str, pieces: list[str], command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pairs.jsonl").write_text(GOOD)
+    (tmp_path / "more.jsonl").write_text(content)
+    assert main([command, str(config(tmp_path, "pairs.jsonl", text=VALID + SFT_DATA))]) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert [piece for piece in pieces if piece not in shown] == [], shown
+
+
 # name of the case: (what the config says otherwise, what is then missing here)
 MISSING: dict[str, tuple[list[str], str]] = {
     "a file": (["data={path: absent.jsonl}"], "data.path: there is no file 'absent.jsonl'"),
