@@ -6,6 +6,7 @@ import shutil
 import signal
 from pathlib import Path
 
+from harness.evaluation.loaded import model_of
 from harness.events import RunLog
 from harness.failures import TRANSIENT, advice
 from harness.identity import IDENTITY, Identity
@@ -79,7 +80,7 @@ def _attempt(
         log.moved(phase, done, total)
 
     kills_before = oom_kills()
-    ended = launcher.run(partial / STAGE, moved, stage.limits)
+    ended = launcher.run(partial / STAGE, moved, stage.limits, holds=model_of(stage))
     stop.check()
     return read_record(partial) or _record_of_dead(
         stage, partial, ended, out_of_memory=oom_kills() > kills_before

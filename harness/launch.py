@@ -1,4 +1,4 @@
-"""Starts a stage in a fresh process and waits for it. Knows processes, not stages."""
+"""Starts a stage in a process and waits for it. Knows processes, not stages."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Literal
 
-from harness.stage import STACKS_SIGNAL, child
+from harness.stage import STACKS_SIGNAL, run_stages
 from pipelines.stages import Limits
 
 PRELOADED = "harness.preload"
 SERVER_LOG = ".forkserver.log"
 STOP_SECONDS = 5.0
+LEAVE_SECONDS = 60.0  # a driver takes its time to give back a GPU's memory
 STACKS_SECONDS = 1.0  # what a process that hangs is given to write where it hangs
 
 StartMethod = Literal["forkserver", "spawn"]
 UNLIMITED = Limits()
 Cut = Literal["hung", "timed_out"]
+ENDED = None  # what a process says when its stage has succeeded and it could run another
 Report = Callable[[str, int, int], None]
 
 
@@ -43,8 +45,42 @@ class Ending:
     cut: Cut | None = None
 
 
+@dataclass(frozen=True)
+class _Child:
+    """A process that runs stages, one after the other.
+
+    Attributes:
+        process: The process.
+        connection: It is given stage files, and says how far it is.
+        holds: What it has loaded, as the launcher's caller names it; None: nothing that serves another stage.
+    """
+
+    process: BaseProcess
+    connection: connection.Connection
+    holds: str | None
+
+    def leave(self) -> int:
+        """Let the process end, once its stage has; its exit code."""
+        self.connection.close()
+        self.process.join(LEAVE_SECONDS)
+        if self.process.is_alive():  # it has left its record, so nothing is lost
+            self.process.kill()
+            self.process.join()
+        assert self.process.exitcode is not None
+        return self.process.exitcode
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        self.connection.close()
+        self.process.terminate()
+        self.process.join(STOP_SECONDS)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
 class Launcher:
-    """Runs stage files one at a time, each in a process of its own.
+    """Runs stage files one at a time, each in a process of its own, unless it can go on with what another has loaded.
 
     `forkserver`: children come from a server that has the heavy imports loaded. `spawn`: each imports them itself.
 
@@ -56,6 +92,7 @@ class Launcher:
     def __init__(self, method: StartMethod, log_folder: Path) -> None:
         self.method = method
         self._log = log_folder / SERVER_LOG
+        self._idle: _Child | None = None
         self._context: ForkServerContext | SpawnContext
         if method == "spawn":
             self._context = multiprocessing.get_context("spawn")
@@ -108,38 +145,52 @@ class Launcher:
             process.join()
         return int(code), str(text)
 
-    def run(self, stage_file: Path, report: Report, limits: Limits = UNLIMITED) -> Ending:
+    def run(
+        self, stage_file: Path, report: Report, limits: Limits = UNLIMITED, *, holds: str | None = None
+    ) -> Ending:
         """Run one stage to its end, or until a limit is reached.
 
         Args:
             stage_file: A `stage.json`.
             report: Called with (phase, done, total) as the stage tells.
             limits: How long it may run, and be silent.
+            holds: What its process has loaded afterwards: the next stage that says the same goes on in that process.
+                None: the process is its own.
         """
-        here, there = self._context.Pipe(duplex=False)
-        process = self._context.Process(
-            target=child, args=(str(stage_file), time.monotonic(), there), name=stage_file.parent.name
-        )
+        if self._idle is not None and not (self._idle.holds == holds and self._idle.process.is_alive()):
+            self.close()
+        given_at = time.monotonic()
+        child, self._idle = self._idle or self._start(holds, stage_file.parent.name), None
+        try:
+            with contextlib.suppress(OSError):  # it was killed while it was idle: its end tells
+                child.connection.send((str(stage_file), given_at))
+            told = _follow(child.connection, report, limits)
+            if told == "ended" and holds is not None:
+                self._idle = child
+                return Ending(0)
+            if told is not None and told != "ended":
+                _end_with_stacks(child.process)
+        except BaseException:
+            child.end()
+            raise
+        return Ending(child.leave(), None if told == "ended" else told)
+
+    def close(self) -> None:
+        """Let a process that waits for another stage end."""
+        if self._idle is not None:
+            self._idle.leave()
+            self._idle = None
+
+    def _start(self, holds: str | None, name: str) -> _Child:
+        here, there = self._context.Pipe()
+        process = self._context.Process(target=run_stages, args=(there,), name=name)
         process.start()
         there.close()
-        try:
-            cut = _follow(here, report, limits)
-            if cut is not None:
-                _end_with_stacks(process)
-            process.join()
-        except BaseException:
-            process.terminate()
-            process.join(STOP_SECONDS)
-            if process.is_alive():
-                process.kill()
-                process.join()
-            raise
-        assert process.exitcode is not None
-        return Ending(process.exitcode, cut)
+        return _Child(process, here, holds)
 
 
-def _follow(progress: connection.Connection, report: Report, limits: Limits) -> Cut | None:
-    """Sleep on the child's connection until it closes, that is until the child has ended, or a limit is reached."""
+def _follow(progress: connection.Connection, report: Report, limits: Limits) -> Cut | Literal["ended"] | None:
+    """Sleep on the child's connection until its stage has ended or a limit is reached; None: the child is gone."""
     started = heard = time.monotonic()
     silence = math.inf if limits.hang_minutes is None else limits.hang_minutes * 60
     length = math.inf if limits.stage_hours is None else limits.stage_hours * 3600
@@ -151,6 +202,8 @@ def _follow(progress: connection.Connection, report: Report, limits: Limits) -> 
             message = progress.recv()
         except (EOFError, OSError):
             return None
+        if message is ENDED:
+            return "ended"
         heard = time.monotonic()
         report(*message)
         if heard >= started + length:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from harness.forecast.before_run import forecast_before
 from harness.hostile import terminal
 from harness.interrupts import StopRequest
 from harness.keeping import give_up_weights
+from harness.launch import Launcher
 from harness.lock import run_lock
 from harness.nightly import plan_of
 from harness.plan import COMPARISON, Plan
@@ -127,8 +129,23 @@ def _run_stages(
     give_up_weights(plan, folder)
     if not todo:
         return set()
-    launcher = make_launcher(plan.comparison.start_method, todo[0].device, folder)
     failed = before & {stage.id for stage in todo}
+    launcher = make_launcher(plan.comparison.start_method, todo[0].device, folder)
+    with contextlib.closing(launcher):
+        _run_in_order(plan, todo, folder, launcher, log, stop, failed)
+    return failed
+
+
+def _run_in_order(
+    plan: Plan,
+    todo: list[Stage],
+    folder: Path,
+    launcher: Launcher,
+    log: RunLog,
+    stop: StopRequest,
+    failed: set[str],
+) -> None:
+    """Run the stages `todo`; add to `failed` what fails or lacks an input."""
     for stage in todo:
         stop.check()
         if stage.id in failed:
@@ -149,7 +166,6 @@ def _run_stages(
         give_up_weights(plan, folder)
         if record.status != "done":
             failed.add(stage.id)
-    return failed
 
 
 def _take_over(plan: Plan, work: Work, folder: Path, log: RunLog) -> list[Stage]:

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from harness.contention import Processors
 from harness.device_sampler import DeviceSampler
+from harness.evaluation.loaded import Loaded
 from harness.failures import advice, status_of
 from harness.integrity import damaged_file, hashes_of_products
 from harness.machine import git_commit, machine, versions
@@ -42,13 +43,14 @@ ON_CPU = "the stage ran on the CPU"
 STACKS_SIGNAL = signal.SIGUSR1  # upon it a stage's process writes the stacks of its threads into its log
 
 
-def run_file(stage_file: Path, *, launched_at: float, report: Report) -> Record:
+def run_file(stage_file: Path, *, launched_at: float, report: Report, loaded: Loaded | None = None) -> Record:
     """Run the stage that `stage_file` describes, write its record beside it and return it.
 
     Args:
         stage_file: A `stage.json`; the stage's folder is the one it lies in.
         launched_at: `time.monotonic()` when the launch of this process began, in seconds.
         report: Called with (phase, done, total).
+        loaded: What this process has loaded for an earlier stage, and keeps for a later one; None: nothing.
     """
     folder = stage_file.parent
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -61,7 +63,7 @@ def run_file(stage_file: Path, *, launched_at: float, report: Report) -> Record:
     meter = Meter(launched_at, report, instruments)
     with instruments.device:
         try:
-            outcome = _run(stage, folder, meter)
+            outcome = _run(stage, folder, meter, loaded or Loaded())
         except Exception as error:
             status, failure = _failed(error, stage, folder)
     cost = meter.cost()
@@ -84,18 +86,36 @@ def run_file(stage_file: Path, *, launched_at: float, report: Report) -> Record:
     return record
 
 
-def child(stage_file: str, launched_at: float, progress: connection.Connection) -> None:
-    """The process that a launcher starts: output into the stage's log, progress through the connection."""
+def run_stages(launcher: connection.Connection) -> None:
+    """What a launcher's process does: runs the stages that it is given until one fails or no more come.
+
+    Args:
+        launcher: Gives (stage file, `time.monotonic()` when it was given); gets (phase, done, total) as a stage goes on, and
+            None when it has succeeded.
+    """
     end_with_parent()
-    folder = Path(stage_file).parent
-    with output_into(folder / LOG):
-        faulthandler.register(STACKS_SIGNAL, file=2, all_threads=True)
 
-        def report(phase: str, done: int, total: int) -> None:
-            with contextlib.suppress(OSError):  # the parent's end may be closed: the stage goes on
-                progress.send((phase, done, total))
+    def tell(message: tuple[str, int, int] | None) -> None:
+        with contextlib.suppress(OSError):  # the launcher's end may be closed: the stage goes on
+            launcher.send(message)
 
-        run_file(Path(stage_file), launched_at=launched_at, report=report)
+    loaded = Loaded()
+    while True:
+        try:
+            stage_file, given_at = launcher.recv()
+        except (EOFError, OSError):
+            return
+        with output_into(Path(stage_file).parent / LOG):
+            faulthandler.register(STACKS_SIGNAL, file=2, all_threads=True)
+            record = run_file(
+                Path(stage_file),
+                launched_at=given_at,
+                report=lambda phase, done, total: tell((phase, done, total)),
+                loaded=loaded,
+            )
+        if record.status != "done":  # what it left in this process is not known
+            return
+        tell(None)
 
 
 def log_tail(folder: Path) -> str:
@@ -110,11 +130,11 @@ def log_tail(folder: Path) -> str:
     return tail
 
 
-def _run(stage: Stage, folder: Path, meter: Meter) -> Outcome:
+def _run(stage: Stage, folder: Path, meter: Meter, loaded: Loaded) -> Outcome:
     if stage.kind == "evaluate":
         from harness.evaluation.run import evaluate
 
-        return evaluate(stage, folder, meter)
+        return evaluate(stage, folder, meter, loaded)
     if stage.kind == "judge":
         from harness.evaluation.judges.run import judge
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from peft import PeftModel
 
 from harness.evaluation.items import Measured, outcome_of, write_rows
+from harness.evaluation.loaded import Loaded
 from harness.records import ITEMS
 from pipelines.evaluations import DriftEvaluation, GenerationEvaluation, PreferenceEvaluation
 from pipelines.models import load_base, load_policy
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def evaluate(stage: Stage, folder: Path, observer: Observer) -> EvaluateOutcome:
+def evaluate(stage: Stage, folder: Path, observer: Observer, loaded: Loaded) -> EvaluateOutcome:
     """Measure the model of `stage` and write `items.jsonl`, one row an item, into `folder`.
 
     Args:
         stage: An evaluation stage.
         folder: The stage's folder; the model and the data lie beside it.
         observer: Told of phases and progress.
+        loaded: Has the model where the stage before evaluated it; gets it.
 
     Returns:
         The means of the metrics, each the plain mean of a column of `items.jsonl`.
@@ -36,7 +38,7 @@ def evaluate(stage: Stage, folder: Path, observer: Observer) -> EvaluateOutcome:
     settings = stage.settings
     assert isinstance(settings, EvaluateSettings)
     with observer.phase("load"):
-        model = load_policy(stage, folder)
+        model = loaded.model(stage, lambda: load_policy(stage, folder))
     measured = _measure(model, stage, folder, observer)
     with observer.phase("save"):
         outcome = outcome_of(settings.evaluation.group, measured.items)

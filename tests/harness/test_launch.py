@@ -6,15 +6,17 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from harness.evaluation.loaded import model_of
 from harness.launch import Launcher
-from harness.records import LOG, Missing, Record, read_record, write_json
+from harness.records import ITEMS, LOG, Missing, Record, read_record, write_json
 from harness.stage import STAGE, main
 from pipelines.outcomes import TrainOutcome
-from pipelines.stages import ConvertSettings, ModelSettings, Stage
+from pipelines.stages import ConvertSettings, EvaluateSettings, ModelSettings, Stage, StageInputs
 from tests.pipelines.training import tiny
 
 
@@ -130,6 +132,109 @@ def test_forkserver_spawn_and_the_command_line_give_the_same_weights(
         assert record.start_method == (None if how == "command" else how)
         found[how] = outcome.weights_hash
     assert len(set(found.values())) == 1
+
+
+def evaluation(evaluated: dict[str, Any], number: int, policy: str | None = None) -> Stage:
+    settings = EvaluateSettings.model_validate(
+        {
+            "kind": "evaluate",
+            "model": {"name": "toy"},
+            "dtype": "float32",
+            "max_length": 32,
+            "evaluation": evaluated,
+        }
+    )
+    return Stage(
+        id=f"evaluate-{number:012d}",
+        settings=settings,
+        inputs=StageInputs(base=tiny.BASE, data=tiny.DATA, policy=policy),
+        seed=0,
+        threads=1,
+        device="cpu",
+    )
+
+
+GROUPS: tuple[dict[str, Any], ...] = (
+    {"group": "generation", "sampled": True, "max_new_tokens": 6},
+    {"group": "preference"},
+)
+
+
+def test_groups_of_one_model_share_a_process_that_loads_it_once_and_give_the_same_numbers(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    items, processes, loading = {}, {}, {}
+    for shared in (True, False):
+        root = tmp_path / str(shared)
+        root.mkdir()
+        tiny.make_inputs(root)
+        for number, group in enumerate(GROUPS):
+            stage = evaluation(group, number)
+            folder = placed(root, stage)
+            seen: list[int] = []
+            ended = launcher.run(
+                folder / STAGE,
+                lambda *_, seen=seen: seen.extend(_stage_processes()),
+                holds=model_of(stage) if shared else None,
+            )
+            assert ended.exit_code == 0
+            record = record_of(folder)
+            assert record.cost is not None
+            items[shared, number] = (folder / ITEMS).read_bytes()
+            processes[shared, number] = set(seen)
+            loading[shared, number] = next(
+                phase.seconds for phase in record.cost.phases if phase.name == "load"
+            )
+    assert [items[True, number] for number in range(2)] == [items[False, number] for number in range(2)]
+    assert processes[True, 0] == processes[True, 1]
+    assert len(processes[True, 0]) == 1
+    assert not processes[False, 0] & processes[False, 1]
+    assert loading[True, 1] < loading[True, 0] / 10
+
+
+def test_a_process_ends_before_a_stage_on_another_model_starts_and_when_the_launcher_closes(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    tiny.make_inputs(tmp_path)
+    stages = [
+        evaluation({"group": "preference"}, 0),
+        evaluation({"group": "generation", "max_new_tokens": 2}, 1),
+    ]
+    seen: list[list[int]] = []
+    for stage, held in zip(stages, ("one", "another"), strict=True):
+        running: list[int] = []
+        launcher.run(
+            placed(tmp_path, stage) / STAGE, lambda *_, r=running: r.extend(_stage_processes()), holds=held
+        )
+        seen.append(running)
+    assert len(set(seen[1])) == 1
+    assert not set(seen[0]) & set(seen[1])
+    assert _stage_processes() == list(set(seen[1]))
+    launcher.close()
+    assert not _stage_processes()
+
+
+def test_a_failed_stage_leaves_its_process_to_nobody(launcher: Launcher, tmp_path: Path) -> None:
+    tiny.make_inputs(tmp_path)
+    gone = evaluation({"group": "preference", "split": "validation"}, 0)
+    folder = placed(tmp_path, gone)
+    (tmp_path / tiny.DATA / "data.json").unlink()
+    assert launcher.run(folder / STAGE, lambda *_: None, holds="model").exit_code == 0
+    assert record_of(folder).status == "failed"
+    assert not _stage_processes()
+
+
+def test_a_process_that_is_killed_while_it_waits_costs_nothing(launcher: Launcher, tmp_path: Path) -> None:
+    tiny.make_inputs(tmp_path)
+    first, second = (evaluation({"group": "preference", "batch_size": size}, size) for size in (3, 4))
+    launcher.run(placed(tmp_path, first) / STAGE, lambda *_: None, holds="model")
+    (waiting,) = map(psutil.Process, _stage_processes())
+    waiting.kill()
+    psutil.wait_procs([waiting], timeout=5)
+    folder = placed(tmp_path, second)
+    assert launcher.run(folder / STAGE, lambda *_: None, holds="model").exit_code == 0
+    assert record_of(folder).status == "done"
+    launcher.close()
 
 
 def test_an_interrupt_ends_the_child_before_it_reaches_the_caller(launcher: Launcher, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from datasets import Dataset
 
 from harness.diagnostics import preference_diagnostics
+from harness.evaluation.loaded import Loaded
 from harness.evaluation.run import evaluate
 from harness.items import read_items
 from harness.measured import OF_REPLIES
@@ -59,7 +60,7 @@ def run(
     observer = tiny.Silent()
     torch.use_deterministic_algorithms(True)
     try:
-        return evaluate(stage, folder, observer), folder, observer.phases
+        return evaluate(stage, folder, observer, Loaded()), folder, observer.phases
     finally:
         torch.use_deterministic_algorithms(False)
 
