@@ -12,6 +12,7 @@ from typing import Literal
 
 import psutil
 
+from harness.nvml import first_visible
 from harness.records import Machine
 
 LIBRARIES = (
@@ -22,7 +23,7 @@ LIBRARIES = (
 @cache
 def machine() -> Machine:
     """This machine's hardware, the GPU found through NVML so that the driver is not touched by torch."""
-    accelerator, accelerator_memory, driver = _first_gpu()
+    accelerator, accelerator_memory, driver = _gpu()
     return Machine(
         processor=_processor(),
         num_cores=os.cpu_count() or 1,
@@ -92,21 +93,15 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _first_gpu() -> tuple[str | None, int | None, str | None]:
+def _gpu() -> tuple[str | None, int | None, str | None]:
     import pynvml
 
     try:
-        pynvml.nvmlInit()
-        try:
-            if pynvml.nvmlDeviceGetCount() == 0:
-                return None, None, None
-            handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        with first_visible() as handle:
             return (
                 str(pynvml.nvmlDeviceGetName(handle)),
                 int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
                 str(pynvml.nvmlSystemGetDriverVersion()),
             )
-        finally:
-            pynvml.nvmlShutdown()
     except pynvml.NVMLError:
         return None, None, None

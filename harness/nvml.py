@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeVar
 
 from harness.contention import process_tree
 from harness.records import Missing
 
 Value = TypeVar("Value")
-SLICE = "MIG-"
+CARD, SLICE = "GPU-", "MIG-"
 MILLI = 1e-3
 
 
@@ -123,15 +124,55 @@ def find_gpu(uuid: str) -> Device:
         return NoDevice(f"NVML: {error}")
 
 
+@contextlib.contextmanager
+def first_visible() -> Iterator[Any]:
+    """NVML's handle of the device that a stage will use, before torch can be asked: the first of CUDA_VISIBLE_DEVICES.
+
+    An index means the same to both where CUDA_DEVICE_ORDER is PCI_BUS_ID or the cards are alike.
+
+    Raises:
+        pynvml.NVMLError: no driver, or no such device.
+    """
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        visible = _visible()
+        if visible.startswith(SLICE):
+            yield pynvml.nvmlDeviceGetHandleByUUID(visible)
+        elif visible.startswith(CARD):
+            yield _card(visible)
+        else:
+            yield pynvml.nvmlDeviceGetHandleByIndex(int(visible) if visible.isdecimal() else 0)
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _visible() -> str:
+    """The first entry of CUDA_VISIBLE_DEVICES: an index, a card's UUID or a slice's; empty: all are visible."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip()
+
+
+def _card(beginning: str) -> Any:
+    """The card whose UUID begins so, as CUDA lets one write it."""
+    import pynvml
+
+    for index in range(pynvml.nvmlDeviceGetCount()):
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        if str(pynvml.nvmlDeviceGetUUID(handle)).startswith(beginning):
+            return handle
+    return pynvml.nvmlDeviceGetHandleByUUID(beginning)
+
+
 def _gpu(uuid: str) -> Device:
     """See `find_gpu`. CUDA shows a process one slice at most, and names it by its own UUID or by its card's."""
     import pynvml
 
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip()
+    visible = _visible()
     if visible.startswith(SLICE):
         return Gpu(pynvml.nvmlDeviceGetHandleByUUID(visible), is_slice=True)
     try:
-        card = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+        card = pynvml.nvmlDeviceGetHandleByUUID(CARD + uuid)
     except pynvml.NVMLError:
         return Gpu(pynvml.nvmlDeviceGetHandleByUUID(SLICE + uuid), is_slice=True)
     if _ask(lambda: pynvml.nvmlDeviceGetMigMode(card)[0]) != pynvml.NVML_DEVICE_MIG_ENABLE:

@@ -19,6 +19,7 @@ from harness.errors import UserError
 from harness.hub import endpoint, is_downloaded, why_unreachable
 from harness.judge_plugins import GROUP, find_plugin, plugin_names
 from harness.machine import choose_device, machine
+from harness.nvml import first_visible
 from pipelines.data.sources import TOY, is_local
 from pipelines.judge_settings import CommandJudge, LlmJudge, PluginJudge, RewardModelJudge
 from pipelines.locations import PACKAGE_PREFIX
@@ -240,12 +241,8 @@ def _capability() -> tuple[int, int] | None:
     import pynvml
 
     try:
-        pynvml.nvmlInit()
-        try:
-            handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        with first_visible() as handle:
             major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-        finally:
-            pynvml.nvmlShutdown()
     except pynvml.NVMLError:
         return None
     return int(major), int(minor)

@@ -13,6 +13,7 @@ from harness.config import Comparison
 from harness.config_errors import did_you_mean
 from harness.errors import UserError
 from harness.machine import choose_device, machine
+from harness.nvml import first_visible
 from pipelines.stages import Dtype
 
 GB = 10**9
@@ -165,17 +166,14 @@ def _with_source(device: Device, source: str) -> Device:
 
 
 def free_bytes(kind: Literal["cpu", "cuda"]) -> int | None:
-    """Memory that is free now on this machine's processor or first GPU, asked of NVML; None where it cannot be had."""
+    """Memory that is free now on this machine's processor or the GPU that a stage would use, asked of NVML; None where it cannot be had."""
     if kind == "cpu":
         return int(min(psutil.virtual_memory().available, _container_limit()))
     import pynvml
 
     try:
-        pynvml.nvmlInit()
-        try:
-            return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).free)
-        finally:
-            pynvml.nvmlShutdown()
+        with first_visible() as handle:
+            return int(pynvml.nvmlDeviceGetMemoryInfo(handle).free)
     except pynvml.NVMLError:
         return None
 

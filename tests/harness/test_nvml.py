@@ -12,7 +12,7 @@ import pytest
 
 from harness.device_sampler import DeviceSampler, Energy
 from harness.machine import machine
-from harness.nvml import NoDevice, find_gpu
+from harness.nvml import NoDevice, find_gpu, first_visible
 from harness.records import Missing
 from harness.stage import _machine
 from tests.harness.test_meters import FakeClock, FakeDevice
@@ -36,6 +36,7 @@ class FakeNvml:
     energy: int | None = 5_000_000
     pids: dict[str, list[int]] = field(default_factory=dict)
     has_driver: bool = True
+    num_open: int = 0
     NVML_DEVICE_MIG_ENABLE: int = 1
     NVMLError: type[Exception] = NVMLError
 
@@ -49,6 +50,22 @@ class FakeNvml:
     def nvmlInit(self) -> None:  # noqa: N802
         if not self.has_driver:
             raise NVMLError("Driver Not Loaded")
+
+        self.num_open += 1
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        self.num_open -= 1
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:  # noqa: N802
+        if index > 1:
+            raise NVMLError("Invalid Argument")
+        return self.known()[index]
+
+    def nvmlDeviceGetUUID(self, handle: str) -> str:  # noqa: N802
+        return handle
 
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:  # noqa: N802
         if uuid not in self.known():
@@ -100,6 +117,38 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
     monkeypatch.setitem(sys.modules, "pynvml", made)  # type: ignore[arg-type]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return made
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"),
+    [
+        (None, f"GPU-{OTHER}"),
+        ("0", f"GPU-{OTHER}"),
+        ("1,0", f"GPU-{UUID}"),
+        (f"GPU-{UUID}", f"GPU-{UUID}"),
+        ("GPU-1111,GPU-2222", f"GPU-{UUID}"),
+        (f"MIG-{SLICE}", f"MIG-{SLICE}"),
+    ],
+)
+def test_before_torch_is_asked_the_card_is_the_first_that_is_visible(
+    nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch, visible: str | None, found: str
+) -> None:
+    nvml.slices = {f"GPU-{UUID}": [SLICE]}
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with first_visible() as handle:
+        assert handle == found
+    here = machine.__wrapped__()
+    assert (here.accelerator, here.accelerator_memory_bytes) == (f"name of {found}", 80_000)
+
+
+@pytest.mark.parametrize("visible", ["7", "GPU-9"])
+def test_a_card_that_is_not_there_is_none(
+    nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch, visible: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert machine.__wrapped__().accelerator is None
+    assert nvml.num_open == 0
 
 
 @pytest.mark.parametrize("visible", [None, "0", "1", "1,0", f"GPU-{UUID}", "GPU-1111"])
