@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.config import ArmStage, Comparison
-from harness.trainer_fields import shared_argument_names
+from harness.trainer_fields import default_of, shared_argument_names
 
 # Beta and what else only one trainer has are no difference: a setting that another trainer lacks cannot be equal. What
 # must be free to differ, because each loss has its own scale:
@@ -18,25 +18,10 @@ _NO_MATTER = (
     "gradient_accumulation_steps", "gradient_checkpointing", "logging_", "max_length", "output_dir", "per_device_",
     "remove_unused_columns", "report_to", "run_name", "save_", "seed", "use_cpu",
 )  # fmt: skip
-# What transformers' TrainingArguments have where a config is silent; equal in the classes of all trainers (a test).
-DEFAULTS: dict[str, Any] = {
-    "optim": "adamw_torch_fused",
-    "weight_decay": 0.0,
-    "max_grad_norm": 1.0,
-    "adam_beta1": 0.9,
-    "adam_beta2": 0.999,
-    "adam_epsilon": 1e-8,
-    "lr_scheduler_type": "linear",
-    "warmup_steps": 0,
-    "num_train_epochs": 3.0,
-    "max_steps": -1,
-    "bf16": None,
-    "fp16": False,
-    "dataloader_drop_last": False,
-}
 TUNING = (
     "tuning"  # by this key `allow_difference` declares that the arms were not tried at equally many points
 )
+WARM_UP = "warmup_steps"
 SFT_KEYS = ("sft.share", "sft.data")
 BY_BUDGET = ("num_train_epochs", "max_steps")  # equal where the budget is matched by epochs
 
@@ -60,7 +45,7 @@ class Difference:
 
 def argument(arguments: Mapping[str, Any], name: str) -> Any:
     """An argument's value where only those that are not the default are listed."""
-    return arguments.get(name, DEFAULTS[name])
+    return arguments.get(name, default_of(name))
 
 
 def planned_differences(comparison: Comparison) -> list[Difference]:
@@ -75,7 +60,7 @@ def planned_differences(comparison: Comparison) -> list[Difference]:
         where: stage.nll for where, stage in places if stage.trainer != "dpo" and _is_fair(comparison, stage)
     }
     chosen = {where: nll or "completion" for where, nll in covered.items()}
-    return [*found, *_differing("nll", chosen), *_of_sft(comparison)]
+    return [*found, *_warm_up(comparison, arguments), *_differing("nll", chosen), *_of_sft(comparison)]
 
 
 def undeclared(comparison: Comparison) -> list[Difference]:
@@ -99,7 +84,7 @@ def argument_differences(
     for name in names:
         if name not in shared or name in (*MAY_DIFFER, *free) or name.startswith(_NO_MATTER):
             continue
-        default = DEFAULTS.get(name, "the trainer's default")
+        default = default_of(name)
         yield from _differing(name, {where: found.get(name, default) for where, found in arguments.items()})
 
 
@@ -110,6 +95,35 @@ def _differing(key: str, by_place: Mapping[str, Any]) -> Iterator[Difference]:
         values.setdefault(value if isinstance(value, int | float | str) else repr(value), (where, f"{value}"))
     if len(values) > 1:
         yield Difference(key, tuple(values.values()))
+
+
+def warm_up_steps(arguments: Mapping[str, Any]) -> int:
+    """Steps of warm-up; 0 where it is a share of the stage's steps, as every value below 1 is."""
+    value = argument(arguments, WARM_UP) or 0
+    return int(value) if value >= 1 else 0
+
+
+def _warm_up(comparison: Comparison, arguments: Mapping[str, Mapping[str, Any]]) -> Iterator[Difference]:
+    """A number of warm-up steps in stages of different length is a different share of each."""
+    counted = {where: found for where, found in arguments.items() if warm_up_steps(found)}
+    if counted and _lengths_differ(comparison, arguments):
+        where, found = next(iter(counted.items()))
+        told = f"{warm_up_steps(found)} steps"
+        yield Difference(
+            WARM_UP,
+            (
+                (where, told),
+                ("stages of another length", "as many, another share of theirs (a value below 1 is a share)"),
+            ),
+        )
+
+
+def _lengths_differ(comparison: Comparison, arguments: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether stages may have different numbers of steps, as far as the config tells."""
+    sft = comparison.sft
+    lengths = {tuple(argument(found, name) for name in BY_BUDGET) for found in arguments.values()}
+    budgeted = comparison.budget.match in ("pairs", "tokens", "seconds")
+    return budgeted or len(lengths) > 1 or sft.share < 1 or sft.data is not None
 
 
 def _of_sft(comparison: Comparison) -> Iterator[Difference]:

@@ -22,10 +22,23 @@ from harness.records import LOSSES, RECORD, REPLIES, Record, read_record
 from pipelines.outcomes import DataOutcome
 from pipelines.stages import EvaluateSettings, PrepareSettings, Stage
 
+BATCHES, PAIRS = "batches.jsonl", "pairs.jsonl"  # what a model received, and what was prepared for it
 LINES_AT_ONCE = 1000
 # Of files that no hash in a record covers: what each row has.
 KEYS = {
     LOSSES: ("step",),
+    BATCHES: ("step", "sequences"),
+    PAIRS: (
+        "uid",
+        "split",
+        "chosen",
+        "rejected",
+        "prompt",
+        "prompt_normalised",
+        "closed",
+        "prompt_tokens",
+        "prompt_ends",
+    ),
     REPLIES: ("item", "temperature", "prompt", "reply", "num_tokens", "stopped", "gold"),
 }
 

@@ -82,6 +82,7 @@ INSTEAD: dict[str, str] = {
     "disable_tqdm": "use `prefduel run --quiet`",
     "push_to_hub": _NO_HUB,
     "local_rank": "the launcher sets it",
+    "dataloader_drop_last": "every arm gets every pair of an epoch",
 }
 _FAMILIES = {
     "dataset_": _DATA,
@@ -131,6 +132,11 @@ def objections(trainer: Trainer, arguments: dict[str, Any]) -> Iterator[tuple[st
             )
         elif problem := _out_of_range(name, value):
             yield name, problem
+
+
+def default_of(name: str) -> Any:
+    """What an argument of every trainer is where a config is silent, or words where their classes do not agree."""
+    return _content()["defaults"].get(name, "the trainer's default")
 
 
 def shared_argument_names() -> set[str]:

@@ -25,6 +25,7 @@ CHECKS: tuple[Callable[[Case], Check], ...] = (
     training.same_precision_and_adapter,
     training.schedule_ended,
     budget_matched,
+    training.weights_changed,
     training.reference_is_policy,
     training.no_dropped_batch,
     settings.same_settings,

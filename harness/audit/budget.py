@@ -45,7 +45,9 @@ def _by_seed(case: Case, unit: str) -> Check:
     problems, furthest, compared = [], 0.0, 0
     for seed, arms in spent.items():
         beside = first if first in arms else next(iter(arms))
-        for arm in arms.keys() - {beside}:
+        for arm in arms:
+            if arm == beside:
+                continue
             compared += 1
             apart = abs(arms[arm] / arms[beside] - 1)
             furthest = max(furthest, apart)

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from harness.audit.received import PreparedPairs, Received, receive
+from harness.errors import UserError
 from harness.plan import Trial
 from harness.records import Record
-from harness.results import Results
+from harness.results import BATCHES, PAIRS, Results
 from pipelines.outcomes import TrainOutcome
 from pipelines.stages import TrainSettings
-
-BATCHES, PAIRS = "batches.jsonl", "pairs.jsonl"
 
 
 @dataclass(frozen=True)
@@ -102,9 +101,13 @@ class Case:
             received = None
             if prepared is not None:
                 assert isinstance(stage.settings, TrainSettings)
-                received = receive(
-                    self.results.rows(stage.id, BATCHES), prepared, whole_chosen=covers_prompt(stage.settings)
-                )
+                lines = self.results.rows(stage.id, BATCHES)
+                try:
+                    received = receive(lines, prepared, whole_chosen=covers_prompt(stage.settings))
+                except KeyError as error:
+                    raise UserError(
+                        f"{self.results.folder / stage.id / BATCHES}: a sequence lacks {error}. Delete the folder {stage.id} and run again."
+                    ) from error
             self._received[stage.id] = received if received and received.num_sequences else None
         return self._received[stage.id]
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from pipelines.stages import Strict
 
 CheckStatus = Literal["pass", "warning", "fail", "not_applicable"]
+RECORDED = "recorded"  # the check that applies wherever a training stage finished
 SHOWN = 3  # findings that are told one by one
 
 
@@ -28,6 +29,14 @@ class Audit(Strict):
 
     verdict: Literal["fair", "unfair"]
     checks: list[Check]
+
+    def unjudged(self) -> list[Check]:
+        """The checks for which nothing was recorded, or to which nothing applies."""
+        return [check for check in self.checks if check.status == "not_applicable"]
+
+    def is_of_nothing(self) -> bool:
+        """Whether no training stage had finished."""
+        return any(check.id == RECORDED for check in self.unjudged())
 
     def failed(self) -> list[Check]:
         """The checks that failed."""

@@ -8,7 +8,14 @@ from typing import Any
 from harness.audit.case import Case
 from harness.audit.checks import Check, judged, not_applicable, told, warned
 from harness.contention import other_load
-from harness.differences import BY_BUDGET, TUNING, argument_differences, planned_differences
+from harness.differences import (
+    BY_BUDGET,
+    TUNING,
+    WARM_UP,
+    argument_differences,
+    planned_differences,
+    warm_up_steps,
+)
 from harness.records import Missing, Record
 from harness.sweep import points_of
 from pipelines.stages import EvaluateSettings
@@ -25,7 +32,20 @@ def same_settings(case: Case) -> Check:
     problems = [
         found.told() for found in argument_differences(arguments, free=(*free, *comparison.allow_difference))
     ]
+    if WARM_UP not in comparison.allow_difference:
+        problems += _warm_up(case)
     return judged(name, problems, f"equal in {len(case.trained)} stages where all trainers have them")
+
+
+def _warm_up(case: Case) -> Iterator[str]:
+    """Warm-up that is counted in steps, where stages have different numbers of steps."""
+    shares: dict[str, str] = {}
+    for stage in case.trained:
+        steps, planned = warm_up_steps(stage.outcome.effective_arguments), stage.outcome.num_planned_steps
+        if steps and planned:
+            shares.setdefault(f"{steps} of {planned} steps", stage.label)
+    if len(shares) > 1:
+        yield "the warm-up is " + ", ".join(f"{share} in {label}" for share, label in shares.items())
 
 
 def declared_differences(case: Case) -> Check:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from harness.audit.case import BATCHES, Case, Trained, covers_prompt
-from harness.audit.checks import Check, judged, not_applicable, warned
+from harness.audit.case import Case, Trained, covers_prompt
+from harness.audit.checks import RECORDED, Check, judged, not_applicable, warned
 from harness.audit.received import Received, Row
+from harness.results import BATCHES
 from pipelines.data.splitting import share_of
 
 NOT_RECORDED = f"no finished stage has a {BATCHES} beside a data stage with hashes"
@@ -14,9 +15,12 @@ NOT_RECORDED = f"no finished stage has a {BATCHES} beside a data stage with hash
 
 def recorded(case: Case) -> Check:
     """Whether it is known what each model received."""
-    name = "recorded"
+    name = RECORDED
     if not case.trained:
         return not_applicable(name, "no training stage finished")
+    cut = [text for stage, received in case.recorded if (text := _unrecorded(stage, received))]
+    if cut:
+        return judged(name, cut, "")
     missing = [stage.label for stage in case.trained if stage.received is None]
     if missing:
         return warned(name, [f"what the model received was not recorded in {stage}" for stage in missing], "")
@@ -28,8 +32,19 @@ def recorded(case: Case) -> Check:
     )
 
 
+def _unrecorded(stage: Trained, received: Received) -> str | None:
+    """What is missing of a full recording; None if nothing is."""
+    pairs, steps = stage.outcome.num_pairs_seen, stage.outcome.num_steps
+    if stage.settings.recording != "full" or (len(received.order), len(received.by_step)) == (pairs, steps):
+        return None
+    return (
+        f"{stage.label}: its {BATCHES} has {len(received.order)} pairs in {len(received.by_step)} steps, the model got "
+        f"{pairs} in {steps}"
+    )
+
+
 def same_pairs(case: Case) -> Check:
-    """Every trainer had the prepared training pairs, all of them, and the model got each as often as any other."""
+    """Every trainer had the prepared training pairs, all of them, and the model got none more than once more than another."""
     name, problems = "same_pairs", []
     if not case.recorded:
         return not_applicable(name, NOT_RECORDED)
@@ -39,9 +54,11 @@ def same_pairs(case: Case) -> Check:
             problems.append(
                 f"{stage.label}: {stage.outcome.num_rows} rows in its trainer, {len(expected)} prepared"
             )
-        elif stage.settings.recording == "full" and _whole_epochs(stage) and not received.num_unknown:
+        elif stage.settings.recording == "full" and not received.num_unknown:
             wanted, got = Counter(expected), Counter(received.order)
-            unequal = [ids for ids in wanted if got[ids] * len(expected) != wanted[ids] * len(received.order)]
+            whole, started = divmod(len(received.order), len(expected))
+            most = whole + bool(started)  # of an epoch that was not finished some pairs came, some did not
+            unequal = [ids for ids in wanted if not wanted[ids] * whole <= got[ids] <= wanted[ids] * most]
             if unequal:
                 problems.append(
                     f"{stage.label}: {len(unequal)} of {len(wanted)} prepared pairs came more or less often than the others"
@@ -108,8 +125,9 @@ def same_order(case: Case) -> Check:
     for stage, received in case.recorded:
         data = f"{stage.record.stage.inputs.trained_on} {stage.settings.share}"
         # Among other pairs there is no one order; whether they are the same is the matter of other checks.
-        same = set(received.order) == set(_prepared_order(case, stage))
-        if same and stage.settings.recording == "full" and _whole_epochs(stage):
+        prepared = _prepared_order(case, stage)
+        same = set(received.order) <= set(prepared) and stage.outcome.num_rows in (None, len(prepared))
+        if same and stage.settings.recording == "full":
             by_seed.setdefault((stage.seed or 0, data), []).append((stage, received))
     for stages in by_seed.values():
         first, of_first = stages[0]
@@ -181,10 +199,6 @@ def _data(case: Case) -> dict[str, list[Row]]:
     inputs = [stage.record.stage.inputs for stage in case.trained]
     names = dict.fromkeys(name for found in inputs for name in (found.data, found.demonstrations))
     return {name: prepared.rows for name in names if name and (prepared := case.prepared(name))}
-
-
-def _whole_epochs(stage: Trained) -> bool:
-    return stage.num_epochs is not None and stage.num_epochs == int(stage.num_epochs)
 
 
 def _first_difference(first: list[str], second: list[str]) -> int | None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from harness.audit.case import Case, Trained
-from harness.audit.checks import Check, judged, not_applicable
+from harness.audit.checks import Check, judged, not_applicable, warned
 from harness.differences import argument
 from harness.records import LOSSES
 from pipelines.stages import TrainSettings
@@ -14,6 +14,7 @@ from pipelines.stages import TrainSettings
 NONE_FINISHED = "no training stage finished"
 # Schedules that end at a learning rate of 0, so that the last step's tells whether they have ended.
 ENDING = ("linear", "cosine", "polynomial")
+LITTLE_CHANGED = 0.5  # of the share of weights that the stage with the most of them changed
 TOLERANCE = {"float32": 1e-3, "bfloat16": 2e-2}  # of a log-prob: merged, or computed by other kernels
 
 
@@ -106,6 +107,35 @@ def schedule_ended(case: Case) -> Check:
     return judged(name, problems, f"{len(case.trained)} stages went to their schedule's end")
 
 
+def weights_changed(case: Case) -> Check:
+    """No stage left most of the weights that it trained as they were, as bfloat16 does with small updates."""
+    name = "weights_changed"
+    shares = {
+        stage.label: share
+        for stage in case.trained
+        if (share := stage.outcome.changed_weights_share) is not None
+    }
+    if not shares:
+        return not_applicable(name, "no finished stage recorded how many of its weights changed")
+    most = max(shares, key=shares.__getitem__)
+    lossy = [stage.label for stage in case.trained if stage.settings.master_weights == "none"]
+    problems = [
+        f"{label}: {share:.1%} of its trained weights changed, {shares[most]:.1%} in {most}"
+        for label, share in shares.items()
+        if share < LITTLE_CHANGED * shares[most]
+    ]
+    if lossy:
+        problems.append(
+            f"{len(lossy)} stages update bfloat16 weights in bfloat16 (master_weights: none), which loses small updates, more of them "
+            f"the lower the learning rate (first: {lossy[0]})"
+        )
+    return warned(
+        name,
+        problems,
+        f"{min(shares.values()):.1%} to {shares[most]:.1%} of the trained weights, in {len(shares)} stages",
+    )
+
+
 def no_dropped_batch(case: Case) -> Check:
     """The model got every row of its trainer in every epoch, a last small batch included."""
     name, problems, checked = "no_dropped_batch", [], 0
@@ -126,7 +156,7 @@ def no_dropped_batch(case: Case) -> Check:
 
 def reference_is_policy(case: Case) -> Check:
     """DPO starts from the policy of the stage before it, and that policy is its reference: equal log-probs."""
-    name, problems, checked = "reference_is_sft_policy", [], 0
+    name, problems, checked, untold = "reference_is_sft_policy", [], 0, ""
     finals = {stage.record.stage.id: stage for stage in case.trained}
     for stage in case.trained:
         if stage.settings.kind != "dpo" or stage.outcome.start_probe is None:
@@ -135,19 +165,29 @@ def reference_is_policy(case: Case) -> Check:
         expected = stage.outcome.start_probe if before is None else before.outcome.final_probe
         if expected is None:
             continue
-        checked += 1
         moved = None if before is None else before.outcome.start_probe
+        tolerance = TOLERANCE[stage.settings.dtype] * max(1.0, *(abs(value) for value in expected))
+        if moved is not None and _furthest(moved, expected) <= tolerance:
+            untold = f"{stage.label}: the stage before it moved its log-probs by less than rounding, so its policy and the base look alike"
+        else:
+            checked += 1
         whose = "the base" if before is None else f"the policy of {before.label}"
         for what, got in (
             ("policy", stage.outcome.start_probe),
             ("reference", stage.outcome.reference_probe),
         ):
-            far = _distance(got, expected, moved, TOLERANCE[stage.settings.dtype])
-            if far is not None:
+            if moved is not None and stage.settings.dtype != "float32":
+                tolerance = max(tolerance, 0.1 * _furthest(moved, expected))
+            far = math.inf if got is None else _furthest(got, expected)
+            if far > tolerance:
                 problems.append(f"{stage.label}: its {what} is not {whose}: log-probs differ by {far:.3g}")
-    if not checked:
-        return not_applicable(name, "no finished DPO stage recorded its reference's log-probs")
-    return judged(name, problems, f"equal log-probs in {checked} stages")
+    if not checked and not problems:
+        return not_applicable(name, untold or "no finished DPO stage recorded its reference's log-probs")
+    return judged(
+        name,
+        problems,
+        f"equal log-probs in {checked} stages" + (f"; cannot be told of {untold}" if untold else ""),
+    )
 
 
 def _pairs_expected(stage: Trained, rows: int) -> float:
@@ -163,18 +203,9 @@ def _pairs_expected(stage: Trained, rows: int) -> float:
     return whole * rows + rest * batch
 
 
-def _distance(
-    got: list[float] | None, expected: list[float], moved: list[float] | None, tolerance: float
-) -> float | None:
-    """The largest difference, or None where it is rounding, or little beside how far the policy had moved."""
-    if got is None:
-        return math.inf
-    far = max(abs(first - second) for first, second in zip(got, expected, strict=True))
-    rounding = tolerance * max(1.0, *(abs(value) for value in expected))
-    if moved is not None:
-        way = max(abs(first - second) for first, second in zip(moved, expected, strict=True))
-        rounding = max(rounding, 0.1 * way) if tolerance > TOLERANCE["float32"] else rounding
-    return far if far > rounding else None
+def _furthest(first: list[float], second: list[float]) -> float:
+    """The largest difference of two probes."""
+    return max(abs(one - other) for one, other in zip(first, second, strict=True))
 
 
 def _adapter(settings: TrainSettings) -> str:

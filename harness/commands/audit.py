@@ -14,7 +14,7 @@ def audit(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     _debug: Debug = False,
 ) -> int:
-    """Judge by what the stages recorded whether the comparison was fair; exit code 1 where it was not."""
+    """Judge by what the stages recorded whether the comparison was fair; exit code 1 where it was not, or nothing finished."""
     from harness.audit import audit as judge
     from harness.results import read_results
 
@@ -26,5 +26,11 @@ def audit(
 
         for check in found.checks:
             typer.echo(terminal(f"{check.status.replace('_', ' '):<14} {check.id}: {check.evidence}"))
-        typer.echo(f"verdict of the audit: {found.verdict}")
+        unjudged = len(found.unjudged())
+        typer.echo(
+            f"verdict of the audit: {found.verdict}; {unjudged} of {len(found.checks)} checks do not apply"
+        )
+    if found.is_of_nothing():
+        typer.echo("nothing to judge: no training stage finished", err=True)
+        return SOME_FAILED
     return DONE if found.verdict == "fair" else SOME_FAILED

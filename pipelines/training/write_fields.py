@@ -1,4 +1,4 @@
-"""Prints names and types of every argument of the trainers' config classes as JSON; `make trainer-fields` keeps it.
+"""Prints names, types and defaults of every argument of the trainers' config classes as JSON; `make trainer-fields` keeps it.
 
 A config is checked against the kept file, because importing the classes takes 10 seconds.
 """
@@ -27,7 +27,7 @@ _PLAIN = {int: "int", float: "float", bool: "bool", str: "str", dict: "dict", ty
 
 
 def all_fields() -> dict[str, Any]:
-    """The versions, then for each trainer its arguments with the types that each takes.
+    """The versions, what arguments of all trainers are by default, then for each trainer its arguments with the types that each takes.
 
     A type is `int`, `float`, `bool`, `str`, `dict`, `null`, `list`, `list[<type>]`, or a permitted value in
     single quotes; `list['a'|'b']` is a list of permitted values.
@@ -35,6 +35,7 @@ def all_fields() -> dict[str, Any]:
     return {
         "trl": version("trl"),
         "transformers": version("transformers"),
+        "defaults": shared_defaults(),
         **{trainer: _fields_of(*place) for trainer, place in CONFIG_CLASSES.items()},
     }
 
@@ -49,6 +50,25 @@ def as_text(content: dict[str, Any]) -> str:
             f'  "{name}": {{\n' + ",\n".join(inner) + "\n  }" + ("," if name != trainers[-1][0] else "")
         )
     return "{\n" + "\n".join(lines) + "\n}\n"
+
+
+def shared_defaults() -> dict[str, Any]:
+    """What an argument that every trainer has is where a config is silent; left out where their classes disagree."""
+    found = [_defaults_of(*place) for place in CONFIG_CLASSES.values()]
+    return {
+        name: value
+        for name, value in found[0].items()
+        if all(name in other and other[name] == value for other in found[1:])
+    }
+
+
+def _defaults_of(module: str, name: str) -> dict[str, Any]:
+    config_class = getattr(importlib.import_module(module), name)
+    return {
+        field.name: field.default
+        for field in fields(config_class)
+        if field.init and isinstance(field.default, bool | int | float | str | None)
+    }
 
 
 def _fields_of(module: str, name: str) -> dict[str, list[str]]:

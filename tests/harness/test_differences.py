@@ -7,7 +7,8 @@ from dataclasses import fields
 from trl import DPOConfig, SFTConfig
 
 from harness.config import Comparison
-from harness.differences import DEFAULTS, undeclared
+from harness.differences import undeclared
+from harness.trainer_fields import default_of
 
 
 def comparison(arguments: dict[str, float], **changes: object) -> Comparison:
@@ -26,8 +27,16 @@ def comparison(arguments: dict[str, float], **changes: object) -> Comparison:
 
 def test_the_defaults_are_those_of_the_trainers() -> None:
     for config in (SFTConfig, DPOConfig):
-        found = {field.name: field.default for field in fields(config) if field.name in DEFAULTS}
-        assert found == DEFAULTS
+        defaults = {field.name: field.default for field in fields(config)}
+        for name in (
+            "optim",
+            "weight_decay",
+            "max_grad_norm",
+            "warmup_steps",
+            "torch_compile",
+            "use_liger_kernel",
+        ):
+            assert default_of(name) == defaults[name]
 
 
 def test_a_difference_is_found_unless_declared_or_equal_to_the_default() -> None:
@@ -36,8 +45,21 @@ def test_a_difference_is_found_unless_declared_or_equal_to_the_default() -> None
         "max_grad_norm is 0 in orpo (orpo), 1.0 in sft-dpo (sft)"
     ]
     assert undeclared(comparison({"max_grad_norm": 1})) == []
+    assert undeclared(comparison({"torch_compile": False, "use_liger_kernel": False})) == []
     assert undeclared(comparison({"max_grad_norm": 0}, allow_difference={"max_grad_norm": "why"})) == []
     assert undeclared(comparison({"num_train_epochs": 2}, budget={"match": "none"})) == []
+
+
+def test_warm_up_in_steps_must_be_declared_where_stages_differ_in_length() -> None:
+    steps = {"training": {"arguments": {"warmup_steps": 2}}}
+    assert undeclared(comparison({}, **steps)) == []
+    matched = steps | {"budget": {"match": "pairs"}}
+    assert [found.told() for found in undeclared(comparison({}, **matched))] == [
+        "warmup_steps is 2 steps in orpo (orpo), as many, another share of theirs (a value below 1 is a share) in stages of another length"
+    ]
+    assert undeclared(comparison({}, **matched, allow_difference={"warmup_steps": "why"})) == []
+    share = {"training": {"arguments": {"warmup_steps": 0.1}}, "budget": {"match": "pairs"}}
+    assert undeclared(comparison({}, **share)) == []
 
 
 def test_what_sft_trains_on_must_be_declared_where_it_is_not_all_pairs() -> None:

@@ -26,6 +26,7 @@ from harness.records import (
     write_json,
     write_record,
 )
+from harness.results import BATCHES
 from pipelines.data.fingerprints import pair_line
 from pipelines.data.prepared import PAIRS
 from pipelines.evaluations import PreferenceEvaluation
@@ -298,6 +299,31 @@ def another_shuffle_seed(arms: Arms) -> None:
     arms.train(arms.stage("orpo"))
 
 
+def another_shuffle_seed_within_an_epoch(arms: Arms) -> None:
+    """As many pairs in each arm, and an epoch is not finished in any stage."""
+    matched_by(arms, "pairs")
+    arms.train(arms.stage("sft", max_steps=1))
+    arms.train(arms.stage("dpo", max_steps=1))
+    arms.arguments(data_seed=12345)
+    arms.train(arms.stage("orpo", max_steps=2))
+
+
+def the_same_pairs_in_every_step(arms: Arms) -> None:
+    matched_by(arms, "none")
+    arms.train(arms.stage("orpo", max_steps=5))
+    path = arms.folder / "orpo-000000000000" / BATCHES
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for place, line in enumerate(lines):
+        line["sequences"] = lines[place % 2]["sequences"]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def a_recording_cut_short(arms: Arms) -> None:
+    path = arms.folder / "orpo-000000000000" / BATCHES
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[: len(lines) // 2]))
+
+
 def another_template(arms: Arms) -> None:
     def otherwise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for row in rows:
@@ -339,6 +365,12 @@ def another_precision(arms: Arms) -> None:
 
 def clipping_off(arms: Arms) -> None:
     arms.train(arms.stage("orpo", max_grad_norm=0.0))
+
+
+def as_many_warm_up_steps_in_stages_of_other_lengths(arms: Arms) -> None:
+    matched_by(arms, "pairs")
+    for kind, steps in (("sft", 3), ("dpo", 3), ("orpo", 6)):
+        arms.train(arms.stage(kind, max_steps=steps, warmup_steps=2))
 
 
 def a_schedule_for_twice_the_steps(arms: Arms) -> None:
@@ -496,18 +528,31 @@ PLANTED = (
     Planted(an_empty_completion, "no_empty_completion", evidence="sft .* 2 of 20 sequences have nothing"),
     Planted(masks_over_the_prompt, "same_masks", evidence="positions 1-.*, not"),
     Planted(another_shuffle_seed, "same_order", evidence="orpo .* another than in|another than in orpo"),
+    Planted(another_shuffle_seed_within_an_epoch, "same_order", evidence="pair number 1 is another than in"),
+    Planted(
+        the_same_pairs_in_every_step,
+        "same_pairs",
+        ("same_order",),
+        "10 of 10 prepared pairs came more or less often",
+    ),
+    Planted(a_recording_cut_short, "recorded", evidence="10 pairs in 3 steps, the model got 20 in 6"),
     Planted(another_template, "same_ids", evidence="is no prepared pair's"),
     Planted(another_base_revision, "same_base_weights", evidence="starts from"),
     Planted(
         a_last_partial_batch_dropped,
         "no_dropped_batch",
-        ("budget_matched", "same_settings"),
+        ("same_pairs", "same_order", "budget_matched", "same_settings"),
         "16 pairs reached the model, its 10 rows make 20",
     ),
     Planted(accumulation_ignored, "same_effective_batch", evidence="step 1 has 2 pairs, not 4"),
     Planted(lora_on_fewer_modules, "same_precision_and_adapter", evidence="q_proj"),
     Planted(another_precision, "same_precision_and_adapter", evidence="bfloat16 in orpo"),
     Planted(clipping_off, "same_settings", evidence=r"max_grad_norm is 0\.0 in orpo"),
+    Planted(
+        as_many_warm_up_steps_in_stages_of_other_lengths,
+        "same_settings",
+        evidence="the warm-up is 2 of 6 steps in orpo .*, 2 of 3 steps in sft-dpo",
+    ),
     Planted(a_schedule_for_twice_the_steps, "schedule_ended", evidence="is still 58% of the highest"),
     Planted(
         stopped_early, "schedule_ended", ("no_dropped_batch", "budget_matched"), "stopped at step 2 of 6"

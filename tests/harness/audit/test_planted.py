@@ -10,8 +10,11 @@ import pytest
 
 from harness.audit import Audit, audit
 from harness.audit.checks import Check
-from harness.records import Cost, Missing
-from harness.results import read_results
+from harness.errors import UserError
+from harness.records import Cost, Missing, read_record
+from harness.results import BATCHES, read_results
+from pipelines.models import load_base
+from pipelines.outcomes import TrainOutcome
 from tests.harness.audit.planted import PLANTED, Arms, Planted, make_arms
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -50,6 +53,47 @@ def test_sft_on_a_share_of_the_pairs_passes_where_its_settings_say_so(arms: Arms
         "same_pairs",
         "reference_is_sft_policy",
     }
+
+
+def check_of(arms: Arms, name: str) -> Check:
+    return next(check for check in audited(arms).checks if check.id == name)
+
+
+def test_a_stage_that_changed_few_of_its_weights_is_a_warning(arms: Arms) -> None:
+    stage = arms.stage("dpo").id
+    record = read_record(arms.folder / stage)
+    assert record is not None
+    assert isinstance(record.outcome, TrainOutcome)
+    arms.change(stage, outcome=record.outcome.model_copy(update={"changed_weights_share": 0.01}))
+    found = check_of(arms, "weights_changed")
+    assert found.status == "warning"
+    assert re.match(
+        r"sft-dpo seed 0: dpo \(.*\): 1\.0% of its trained weights changed, .*% in orpo", found.evidence
+    )
+    settings = record.stage.settings.model_copy(update={"master_weights": "none"})
+    arms.change(stage, outcome=record.outcome, stage=record.stage.model_copy(update={"settings": settings}))
+    assert "1 stages update bfloat16 weights in bfloat16" in check_of(arms, "weights_changed").evidence
+    assert audited(arms).verdict == "fair"
+
+
+def test_a_reference_is_not_judged_where_sft_hardly_moved(arms: Arms) -> None:
+    arms.train(arms.stage("sft", learning_rate=1e-9))
+    arms.patch("train", "load_reference", load_base)
+    arms.train(arms.stage("dpo"))
+    found = check_of(arms, "reference_is_sft_policy")
+    assert found.status == "not_applicable"
+    assert "its policy and the base look alike" in found.evidence
+
+
+def test_a_recording_without_its_sequences_is_one_line(arms: Arms) -> None:
+    path = arms.folder / arms.stage("orpo").id / BATCHES
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(['{"step": 1}', *lines[1:]]))
+    with pytest.raises(UserError, match="line 1 has no 'sequences'"):
+        audited(arms)
+    path.write_text("\n".join(['{"step": 1, "sequences": [{"uid": "a"}]}', *lines[1:]]))
+    with pytest.raises(UserError, match="a sequence lacks 'side'"):
+        audited(arms)
 
 
 def metered(contended: bool | Missing, share: float) -> Cost:
