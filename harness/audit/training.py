@@ -72,7 +72,7 @@ def same_precision_and_adapter(case: Case) -> Check:
         *_unequal(
             case,
             "autocast",
-            lambda stage: f"bf16 {bool(argument(stage.outcome.effective_arguments, 'bf16'))}",
+            lambda stage: f"bf16 {stage.outcome.effective_arguments.get('bf16') is True}",
         ),
         *_unequal(case, "tuning", lambda stage: stage.settings.tuning),
         *_unequal(case, "adapters", lambda stage: _adapter(stage.settings)),

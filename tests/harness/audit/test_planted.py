@@ -76,6 +76,16 @@ def test_a_stage_that_changed_few_of_its_weights_is_a_warning(arms: Arms) -> Non
     assert audited(arms).verdict == "fair"
 
 
+def test_autocast_that_is_off_by_default_is_off(arms: Arms) -> None:
+    for kind, bf16 in (("sft", False), ("orpo", None)):
+        record = read_record(arms.folder / arms.stage(kind).id)
+        assert record is not None
+        assert isinstance(record.outcome, TrainOutcome)
+        told = record.outcome.effective_arguments | ({} if bf16 is None else {"bf16": bf16})
+        arms.change(record.stage.id, outcome=record.outcome.model_copy(update={"effective_arguments": told}))
+    assert check_of(arms, "same_precision_and_adapter").status == "pass"
+
+
 def test_a_reference_is_not_judged_where_sft_hardly_moved(arms: Arms) -> None:
     arms.train(arms.stage("sft", learning_rate=1e-9))
     arms.patch("train", "load_reference", load_base)
