@@ -58,18 +58,26 @@ def renamed(row: Row, columns: Mapping[str, str]) -> Row:
     return {name: value for name, value in row.items() if name not in columns.values()} | moved
 
 
-def find_form(first_rows: Sequence[Row], data: DataSettings) -> Form:
+def check_renamed(columns: Sequence[str], data: DataSettings, *, key: str) -> None:
+    """Refuse a renaming of a column that is none of `columns`, which are those of the data.
+
+    Raises:
+        PipelineError: names the column and those that are there, and `key`: where the config has `data`.
+    """
+    for ours, theirs in data.columns.items():
+        if theirs not in columns:
+            raise PipelineError(
+                f"{data.path}: {key}.columns.{ours} names a column {theirs!r} that is not there. {_it_has(columns, key)}"
+            )
+
+
+def find_form(first_rows: Sequence[Row], data: DataSettings, *, key: str = "data") -> Form:
     """The form of a source, from its first rows as they are in the data; `data.form` wins.
 
     Raises:
-        PipelineError: columns are missing; names them and those that are there.
+        PipelineError: columns are missing; names them and those that are there, and `key`: where the config has `data`.
     """
     has = list(dict.fromkeys(name for row in first_rows for name in row))
-    for ours, theirs in data.columns.items():
-        if theirs not in has:
-            raise PipelineError(
-                f"{data.path}: data.columns.{ours} names a column {theirs!r} that is not there. {_it_has(has)}"
-            )
     rows = [renamed(row, data.columns) for row in first_rows]
     names = {name for row in rows for name in row}
     form = data.form if data.form != "auto" else _recognised(rows, names)
@@ -78,7 +86,9 @@ def find_form(first_rows: Sequence[Row], data: DataSettings) -> Form:
     if form == "orca" and not names & {"input", "question"}:
         missing.append("input (or question)")
     if missing:
-        raise PipelineError(f"{data.path}: form {form} needs the column {', '.join(missing)}. {_it_has(has)}")
+        raise PipelineError(
+            f"{data.path}: form {form} needs the column {', '.join(missing)}. {_it_has(has, key)}"
+        )
     return form
 
 
@@ -96,9 +106,9 @@ def _category(row: Row) -> str | None:
     return value if isinstance(value, str) and value.strip() else None
 
 
-def _it_has(columns: Sequence[str]) -> str:
+def _it_has(columns: Sequence[str], key: str) -> str:
     return (
-        f"It has: {', '.join(columns)}. Rename columns with data.columns."
+        f"It has: {', '.join(columns)}. Rename columns with {key}.columns."
         if columns
         else "It has no columns."
     )

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
+from pipelines.data.demonstrations import KEY as DEMONSTRATIONS
 from pipelines.data.drops import Drop, Tally
 from pipelines.data.fingerprints import pair_line
 from pipelines.data.forms import Pair, readable
@@ -29,7 +30,7 @@ from pipelines.data.window import fit
 from pipelines.errors import PipelineError
 from pipelines.evaluations import Split
 from pipelines.outcomes import DataOutcome, SplitCount
-from pipelines.stages import DataSettings, Observer, PrepareSettings, Stage
+from pipelines.stages import Observer, PrepareSettings, Stage
 
 BATCH = 256
 IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
@@ -61,7 +62,7 @@ def prepare(stage: Stage, folder: Path, observer: Observer) -> DataOutcome:
         reading = (read_demonstrations if settings.demonstrations else read_pairs)(settings.data)
         writer = _Writer(Path(scratch) / "rows.arrow", settings, renderer, _held_out(stage, folder))
         writer.write(reading)
-        _refuse_too_many_drops(writer.tally, settings.data)
+        _refuse_too_many_drops(writer.tally, settings)
         positions = rows_of_splits(writer.uids, writer.splits, data=settings.data)
         counts, content_hash = _save_splits(
             writer.path, positions, folder, settings, end_of_turn_ids=renderer.end_of_turn_ids
@@ -157,10 +158,11 @@ def _held_out(stage: Stage, folder: Path) -> HeldOut | None:
     return HeldOut(folder.parent / stage.inputs.data / PAIRS) if stage.inputs.data else None
 
 
-def _refuse_too_many_drops(tally: Tally, data: DataSettings) -> None:
+def _refuse_too_many_drops(tally: Tally, settings: PrepareSettings) -> None:
+    data, key = settings.data, DEMONSTRATIONS if settings.demonstrations else "data"
     if tally.num_dropped / tally.num_rows > data.max_dropped:
         raise PipelineError(
-            f"{data.path}: {tally.num_dropped} of {tally.num_rows} rows cannot serve, more than data.max_dropped "
+            f"{data.path}: {tally.num_dropped} of {tally.num_rows} rows cannot serve, more than {key}.max_dropped "
             f"({data.max_dropped:g}) allows: {tally.sentence()}."
         )
 

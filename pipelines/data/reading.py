@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 
+from pipelines.data.demonstrations import KEY as DEMONSTRATIONS
 from pipelines.data.demonstrations import as_demonstration, as_pair_row, holds_pairs
 from pipelines.data.drops import Drop
 from pipelines.data.files import Row
-from pipelines.data.forms import Form, Pair, find_form, pair_of, renamed
+from pipelines.data.forms import Form, Pair, check_renamed, find_form, pair_of, renamed
 from pipelines.data.sources import open_rows
 from pipelines.stages import DataSettings
 
@@ -42,11 +43,9 @@ def read_pairs(data: DataSettings) -> Reading:
     Raises:
         PipelineError: the source is malformed, at once or while `pairs` is read; says where.
     """
-    rows = open_rows(data)
-    first = list(islice(rows, _ROWS_TO_LOOK_AT))
-    form = find_form([row for _, row in first], data)
-    columns = list(dict.fromkeys(name for _, row in first for name in row))
-    return Reading(form, columns, _pairs(chain(first, rows), partial(pair_of, form=form), data))
+    first, columns, rows = _opened(data, key="data")
+    form = find_form(first, data)
+    return Reading(form, columns, _pairs(rows, partial(pair_of, form=form), data))
 
 
 def read_demonstrations(data: DataSettings) -> Reading:
@@ -55,23 +54,30 @@ def read_demonstrations(data: DataSettings) -> Reading:
     Raises:
         PipelineError: as `read_pairs`.
     """
-    rows = open_rows(data)
-    first = list(islice(rows, _ROWS_TO_LOOK_AT))
-    columns = list(dict.fromkeys(name for _, row in first for name in row))
-    of_pairs = holds_pairs([name for _, row in first for name in renamed(row, data.columns)], data)
-    form: Form = find_form([row for _, row in first], data) if of_pairs else "messages"
+    first, columns, rows = _opened(data, key=DEMONSTRATIONS)
+    of_pairs = holds_pairs([name for row in first for name in renamed(row, data.columns)], data)
+    form: Form = find_form(first, data, key=DEMONSTRATIONS) if of_pairs else "messages"
 
     def read(row: Row) -> Pair | Drop:
-        found = pair_of(row if of_pairs else as_pair_row(row), form)
+        found = pair_of(row if of_pairs else as_pair_row(row, data.form), form)
         return as_demonstration(found) if isinstance(found, Pair) else found
 
-    return Reading(form, columns, _pairs(chain(first, rows), read, data))
+    return Reading(form, columns, _pairs(rows, read, data))
 
 
 def uid_of(pair: Pair) -> str:
     """A pair's name, the same for every model: 16 hex digits of the hash of prompt, chosen and rejected."""
     content = json.dumps([pair.prompt, pair.chosen, pair.rejected], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _opened(data: DataSettings, *, key: str) -> tuple[list[Row], list[str], Iterator[tuple[int, Row]]]:
+    """The first rows, the columns that they have, and all rows with their numbers."""
+    rows = open_rows(data, key=key)
+    first = list(islice(rows, _ROWS_TO_LOOK_AT))
+    columns = list(dict.fromkeys(name for _, row in first for name in row))
+    check_renamed(columns, data, key=key)
+    return [row for _, row in first], columns, chain(first, rows)
 
 
 def _pairs(

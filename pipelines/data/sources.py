@@ -19,14 +19,18 @@ TOY_SEED = 2024  # of its own: neither the corpus, nor the questions, nor the ca
 _HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 
 
-def open_rows(data: DataSettings) -> Iterator[tuple[int, Row]]:
+def open_rows(data: DataSettings, *, key: str = "data") -> Iterator[tuple[int, Row]]:
     """The rows of a source with their numbers, counted from 0, columns named as in the source.
+
+    Args:
+        data: Which source.
+        key: Where the config has `data`, for messages.
 
     Raises:
         PipelineError: there is no such source, it has no rows, or it is malformed; the message says where.
     """
     number = -1
-    for number, row in enumerate(_rows(data)):
+    for number, row in enumerate(_rows(data, key)):
         yield number, row
     if number < 0:
         raise PipelineError(f"{data.path}: must have at least 1 row, got none.")
@@ -67,13 +71,13 @@ def content_hash_of(data: DataSettings) -> str:
     return digest.hexdigest()
 
 
-def _rows(data: DataSettings) -> Iterator[Row]:
+def _rows(data: DataSettings, key: str) -> Iterator[Row]:
     if data.path == TOY:
         yield from make_pairs(data.num_pairs or TOY_PAIRS, seed=TOY_SEED)
     elif not is_local(data.path):
         yield from _hub_rows(data)
     elif _present(data.path).is_dir():
-        yield from _folder_rows(data)
+        yield from _folder_rows(data, key)
     else:
         yield from read_file(Path(data.path))
 
@@ -84,7 +88,7 @@ def _present(path: str) -> Path:
     return Path(path)
 
 
-def _folder_rows(data: DataSettings) -> Iterator[Row]:
+def _folder_rows(data: DataSettings, key: str) -> Iterator[Row]:
     from datasets import DatasetDict, load_from_disk
 
     try:
@@ -96,7 +100,7 @@ def _folder_rows(data: DataSettings) -> Iterator[Row]:
     if isinstance(loaded, DatasetDict):
         if data.split not in loaded:
             raise PipelineError(
-                f"{data.path}: has no split {data.split!r}, it has {', '.join(loaded)}. Set data.split."
+                f"{data.path}: has no split {data.split!r}, it has {', '.join(loaded)}. Set {key}.split."
             )
         loaded = loaded[data.split]
     yield from loaded

@@ -135,6 +135,45 @@ def test_rows_that_hold_no_reply_are_an_error_that_names_the_columns(sources: So
         sources([{"text": "once upon a time"}])
 
 
+CHAT = [user("name a colour"), assistant("blue it is")]
+
+
+@pytest.mark.parametrize(
+    ("form", "row"),
+    [
+        ("prompt", {"prompt": "name a colour", "completion": "blue it is", "messages": [user("x"), assistant("y")]}),
+        ("messages", {"messages": CHAT, "conversations": [user("x"), assistant("y")]}),
+        ("messages", {"prompt": CHAT[:1], "completion": CHAT[1:]}),
+        ("sharegpt", {"conversations": CHAT, "messages": [user("x"), assistant("y")]}),
+        ("prompt", {"prompt": "name a colour", "chosen": "blue it is", "rejected": "no", "completion": "y"}),
+    ],
+)  # fmt: skip
+def test_a_forced_form_says_where_the_reply_is(sources: Sources, form: str, row: dict[str, Any]) -> None:
+    sources([row], form=form)
+    (made,) = sources.rows()
+    assert (made["prompt_text"], made["chosen_text"]) == ("name a colour", "blue it is")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"form": "sharegpt"}, r"of form sharegpt needs the columns conversations, or chosen\. It has: messages"),
+        ({"form": "orca"}, r"form orca needs the column chosen.*Rename columns with sft\.data\.columns"),
+        ({"columns": {"completion": "answer"}}, r"sft\.data\.columns\.completion names a column 'answer' that is not"),
+    ],
+)  # fmt: skip
+def test_settings_that_the_rows_do_not_meet_are_an_error_under_their_own_key(
+    sources: Sources, data: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(PipelineError, match=message):
+        sources([{"messages": CHAT}], **data)
+
+
+def test_too_many_rows_that_cannot_serve_are_an_error_under_its_own_key(sources: Sources) -> None:
+    with pytest.raises(PipelineError, match=r"1 of 2 rows cannot serve, more than sft\.data\.max_dropped"):
+        sources([{"messages": CHAT}, {"messages": CHAT}])
+
+
 def test_a_conversation_that_ends_with_the_user_is_dropped(sources: Sources) -> None:
     rows = [{"messages": [user("a"), assistant("b"), user("c")]}] + [
         {"messages": [user(f"say {n}"), assistant("so")]} for n in range(19)
