@@ -14,6 +14,7 @@ class Drop(StrEnum):
 
     MISSING_COLUMN = "missing column"
     WRONG_TYPES = "wrong types"
+    NOT_UNICODE = "not valid Unicode"
     EMPTY_PROMPT = "empty prompt"
     EMPTY_REPLY = "empty reply"
     EQUAL_REPLIES = "equal chosen and rejected"

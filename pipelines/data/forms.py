@@ -95,8 +95,8 @@ def find_form(first_rows: Sequence[Row], data: DataSettings, *, key: str = "data
 def pair_of(row: Row, form: Form) -> Pair | Drop:
     """The pair that a row (columns already renamed) holds in this form, or why it cannot serve."""
     try:
-        pair = _READERS[form](row)
-        return _objection(pair) or replace(pair, category=_category(row))
+        pair = replace(_READERS[form](row), category=_category(row))
+        return _objection(pair) or pair
     except Unusable as unusable:
         return unusable.reason
 
@@ -124,6 +124,13 @@ def _recognised(rows: Sequence[Row], names: set[str]) -> Form:
 
 
 def _objection(pair: Pair) -> Drop | None:
+    texts = [message["content"] for message in pair.prompt] + [
+        pair.chosen,
+        pair.rejected,
+        pair.category or "",
+    ]
+    if not all(map(_is_unicode, texts)):
+        return Drop.NOT_UNICODE
     if not pair.prompt:
         return Drop.EMPTY_PROMPT
     if pair.prompt[-1]["role"] != "user":
@@ -134,6 +141,15 @@ def _objection(pair: Pair) -> Drop | None:
     if not chosen or not rejected:
         return Drop.EMPTY_REPLY
     return Drop.EQUAL_REPLIES if chosen == rejected else None
+
+
+def _is_unicode(text: str) -> bool:
+    r"""Whether it has no lone surrogate (`"\ud800"` in JSON), which neither a tokenizer nor a file of ours takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _prompt_pair(row: Row) -> Pair:

@@ -30,8 +30,15 @@ def open_rows(data: DataSettings, *, key: str = "data") -> Iterator[tuple[int, R
         PipelineError: there is no such source, it has no rows, or it is malformed; the message says where.
     """
     number = -1
-    for number, row in enumerate(_rows(data, key)):
-        yield number, row
+    try:
+        for number, row in enumerate(_rows(data, key)):
+            yield number, row
+    except (
+        UnicodeDecodeError
+    ) as error:  # Arrow does not look at the text that it is handed, and gives rows out in batches
+        raise PipelineError(
+            f"{data.path}, row {number + 1} or one soon after it: must be UTF-8, got 0x{error.object[error.start]:02x}."
+        ) from error
     if number < 0:
         raise PipelineError(f"{data.path}: must have at least 1 row, got none.")
 

@@ -74,6 +74,17 @@ def test_each_form_is_recognised_and_read(
         ("prompt", {"prompt": "Hi", "chosen": "A", "rejected": "A\n"}, Drop.EQUAL_REPLIES),
         ("prompt", {"prompt": "Hi", "chosen": 3, "rejected": "B"}, Drop.WRONG_TYPES),
         ("prompt", {"prompt": "Hi", "chosen": "A"}, Drop.MISSING_COLUMN),
+        ("prompt", {"prompt": "Hi", "chosen": "A", "rejected": "cut \ud83d"}, Drop.NOT_UNICODE),
+        (
+            "prompt",
+            {"prompt": "Hi", "chosen": "A", "rejected": "B", "category": "\ud83d"},
+            Drop.NOT_UNICODE,
+        ),
+        (
+            "messages",
+            {"prompt": [said("system", "\udc00"), HI], "chosen": [A], "rejected": [B]},
+            Drop.NOT_UNICODE,
+        ),
         ("messages", {"prompt": [], "chosen": [A], "rejected": [B]}, Drop.EMPTY_PROMPT),
         ("messages", {"prompt": [HI], "chosen": [], "rejected": [B]}, Drop.EMPTY_REPLY),
         ("messages", {"prompt": [HI], "chosen": [HI], "rejected": [B]}, Drop.WRONG_TYPES),

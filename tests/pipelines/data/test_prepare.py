@@ -169,6 +169,61 @@ def test_rows_that_cannot_serve_are_counted_by_reason(prepared: Prepared) -> Non
     assert sum(count.num_pairs for count in outcome.splits.values()) == 40
 
 
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+@pytest.mark.parametrize("column", ["prompt", "chosen", "rejected", "category"])
+def test_half_of_a_surrogate_pair_drops_its_row_and_a_whole_one_is_a_character(
+    prepared: Prepared, tmp_path: Path, name: str, column: str
+) -> None:
+    rows = rows_of(40)
+    rows[7] = rows[7] | {column: "cut \ud83d"}
+    rows[8] = rows[8] | {column: "whole \ud83d\ude00"}
+    written = list(map(json.dumps, rows))  # as escapes, which JSON joins where they are a pair
+    text = "\n".join(written) if name == "rows.jsonl" else f"[{', '.join(written)}]"
+    (tmp_path / name).write_text(text, encoding="ascii")
+    (dropped,) = prepared(str(tmp_path / name)).dropped
+    assert (dropped.reason, dropped.first_rows) == ("not valid Unicode", [7])
+    (row,) = [row for row in prepared.all_rows() if row["source_row"] == 8]
+    assert row[column if column == "category" else f"{column}_text"] == "whole 😀"
+
+
+STRANGE = {
+    "a NUL byte": "what\x00is\x00",
+    "right to left": "مرحبا שלום \u202eworld\u202c ",
+    "100,000 characters": "lazy dog " * 11_112,
+}
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])
+@pytest.mark.parametrize("what", STRANGE)
+def test_strange_text_reaches_ids_and_people_as_it_was_written(
+    prepared: Prepared, tmp_path: Path, what: str, name: str
+) -> None:
+    strange = STRANGE[what]
+    rows = rows_of(20)
+    rows[5] = {"prompt": f"{strange}?", "chosen": f"yes {strange}", "rejected": f"no {strange}"}
+    path = tmp_path / name
+    if name == "rows.jsonl":
+        path.write_text("\n".join(map(json.dumps, rows)))
+    else:
+        (Dataset.from_list(rows).to_csv if name == "rows.csv" else Dataset.from_list(rows).to_parquet)(path)
+    assert prepared(str(path), max_length=300_000).dropped == []
+    (row,) = [row for row in prepared.all_rows() if row["source_row"] == 5]
+    assert [row["prompt_text"], row["chosen_text"], row["rejected_text"]] == list(rows[5].values())
+    tokenizer = read_tokenizer(prepared.folder)
+    assert rows[5]["prompt"] in tokenizer.decode(row["prompt_ids"])
+    assert tokenizer.decode(row["chosen_ids"]) == rows[5]["chosen"] + tiny.END
+
+
+def test_a_text_of_100_000_characters_is_dropped_or_cut_where_the_window_is_smaller(
+    prepared: Prepared,
+) -> None:
+    rows = rows_of(20)
+    rows[5] = rows[5] | {"prompt": STRANGE["100,000 characters"]}
+    (dropped,) = prepared(rows).dropped
+    assert (dropped.reason, dropped.first_rows) == ("prompt too long", [5])
+    assert prepared(rows, truncation="keep_end").num_truncated == 1
+
+
 def test_too_many_dropped_rows_stop_the_run_with_their_reasons(prepared: Prepared) -> None:
     rows = [*rows_of(8), *rows_of(2)]
     with pytest.raises(

@@ -126,6 +126,19 @@ def test_a_malformed_file_is_refused_with_the_place_of_the_fault(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["a.parquet", "saved"])
+def test_bytes_that_are_no_utf_8_are_refused_in_arrows_files_too(tmp_path: Path, name: str) -> None:
+    # Half of a surrogate pair, as a program that does not look writes it.
+    prompts = pa.array([b"fine", b"cut \xed\xa0\xbd"]).view(pa.string())
+    table = pa.table({"prompt": prompts, "chosen": ["a", "b"], "rejected": ["c", "d"]})
+    if name == "saved":
+        Dataset(table).save_to_disk(tmp_path / name)
+    else:
+        pq.write_table(table, tmp_path / name)
+    with pytest.raises(PipelineError, match=rf"{name}, row \d or one soon after it: must be UTF-8, got 0xed"):
+        inspect_rows(DataSettings(path=str(tmp_path / name)))
+
+
 def test_a_file_or_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.jsonl", tmp_path / "none"):
         with pytest.raises(PipelineError, match="there is no such file or folder"):
