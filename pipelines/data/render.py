@@ -59,8 +59,10 @@ class Renderer:
         self._template = ChatTemplate(tokenizer)
         added = tokenizer.added_tokens_decoder.values()
         special = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
-        names = sorted((name for name in special if len(name) > 1), key=len, reverse=True)
-        self._special = re.compile("|".join(map(re.escape, names)) or "(?!)")
+        # A template may well mark its turns with tokens that are not special: the data must not write these either.
+        control = special | self._template.own_tokens
+        names = sorted((name for name in control if len(name) > 1), key=len, reverse=True)
+        self._control = re.compile("|".join(map(re.escape, names)) or "(?!)")
         start = self._template.prompt_text([{"role": "user", "content": "a"}])
         writes_bos = tokenizer.bos_token is not None and start.startswith(tokenizer.bos_token)
         self._extra_ids = [tokenizer.bos_token_id] if adds_bos(tokenizer) and not writes_bos else []
@@ -162,7 +164,7 @@ class Renderer:
     def _broken_up(self, pair: Pair) -> tuple[Pair, str | None]:
         """The pair with the names of control tokens broken up where the data's own text has them written out."""
         texts = [message["content"] for message in pair.prompt] + [pair.chosen, pair.rejected]
-        if not any(map(self._special.search, texts)):
+        if not any(map(self._control.search, texts)):
             return pair, None
         unused = [breaker for breaker in _BREAKERS if not any(breaker in text for text in texts)]
         if not unused:
@@ -171,8 +173,8 @@ class Renderer:
             )
 
         def broken(text: str) -> str:
-            while self._special.search(text):
-                text = self._special.sub(lambda match: match[0][0] + unused[0] + match[0][1:], text)
+            while self._control.search(text):
+                text = self._control.sub(lambda match: match[0][0] + unused[0] + match[0][1:], text)
             return text
 
         prompt = [message | {"content": broken(message["content"])} for message in pair.prompt]

@@ -37,6 +37,7 @@ class ChatTemplate:
         reply_tail: What follows a reply.
         kept_tail: The part of `reply_tail` that belongs to the reply: up to and with its end-of-turn token.
         end_of_turn: The token that ends a reply; None if the template writes none.
+        own_tokens: The tokenizer's added tokens, special or not, that it writes around the texts of a conversation.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -68,7 +69,11 @@ class ChatTemplate:
             )
         self.prompt_head, _, self.prompt_tail = (prompt + self._header).rpartition(_QUESTION)
         self.end_of_turn, self.kept_tail = self._end()
-        self.has_system_role = self._renders_system()
+        with_system = self._with_system()
+        self.has_system_role = _SYSTEM in with_system
+        added = self._added_tokens()
+        around = (self.prompt_head, self.prompt_tail, self.reply_tail, with_system)
+        self.own_tokens = frozenset(token for text in around for token in added.findall(text))
 
     def prompt_text(self, prompt: Sequence[Message]) -> str:
         """The prompt up to where the reply begins.
@@ -115,11 +120,11 @@ class ChatTemplate:
         longest_first = sorted(tokens, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
-    def _renders_system(self) -> bool:
+    def _with_system(self) -> str:
+        """A prompt with a system message, or nothing if the template refuses it."""
         try:
-            text = self._render(
+            return self._render(
                 [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _QUESTION}], True
             )
         except TemplateError:
-            return False
-        return _SYSTEM in text
+            return ""
