@@ -131,6 +131,12 @@ def weights_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def starting_hash(stage: Stage, folder: Path) -> str | None:
+    """`weights_hash` of what `stage` starts from: the policy of an earlier stage, else the base; None where no stage made it."""
+    source = stage.inputs.policy or stage.inputs.base
+    return None if source is None else weights_hash(folder.parent / source / MODEL)
+
+
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
     """All parameters and those that are trained; tied weights count once."""
     parameters = list(model.parameters())

@@ -118,6 +118,13 @@ class ReferenceOutcome(Strict):
     num_reference_tokens: int = Field(
         description="Tokens through the reference model's forward passes, padding not counted."
     )
+    weights_hash: str | None = Field(
+        None,
+        description="SHA-256 of the weights file(s) of the stage whose model it was; null where no stage made them.",
+    )
+    probe: list[float] | None = Field(
+        None, description="Log-probs of a few chosen replies, as training stages record them."
+    )
     work: Work | None = None
 
 

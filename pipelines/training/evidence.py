@@ -8,12 +8,14 @@ fresh adapter on the base gives it, too.
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import PeftModel
 from trl.trainer.utils import use_adapter
 
+from pipelines.outcomes import ReferenceOutcome
 from pipelines.training.feed import REFERENCE_COLUMNS
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 NUM_PROBES, LOOKED_AT = 4, 64
 REFERENCE_ADAPTER = "ref"  # TRL's name for the frozen copy of the adapter that DPO starts from
+STORED = "reference.json"  # beside stored log-probs: of which weights they are
 
 
 def base_hash(model: torch.nn.Module) -> str:
@@ -60,11 +63,30 @@ def probe(model: torch.nn.Module, rows: list[dict[str, Any]]) -> list[float]:
     return found
 
 
-def reference_probe(trainer: Trainer, parts: Parts, rows: list[dict[str, Any]]) -> list[float] | None:
-    """The same of the reference that DPO will use; None where the trainer has none."""
+def read_stored(folder: Path) -> ReferenceOutcome | None:
+    """What the reference stage in `folder` noted; None of one that was made before it noted anything."""
+    path = folder / STORED
+    return ReferenceOutcome.model_validate_json(path.read_text("utf-8")) if path.is_file() else None
+
+
+def reference_probe(
+    trainer: Trainer, parts: Parts, rows: list[dict[str, Any]], stored: ReferenceOutcome | None
+) -> list[float] | None:
+    """The same of the reference that DPO will use; None where the trainer has none.
+
+    Args:
+        trainer: The stage's.
+        parts: What it was made from.
+        rows: From `probe_rows`, with the reference's log-probs where they are stored.
+        stored: With stored log-probs: what their stage noted.
+    """
     if parts.settings.kind != "dpo":
         return None
     if parts.settings.reference == "precomputed":
+        # Length-desensitised DPO has them weighted, so they are no sums; only there the stage's own word counts.
+        are_sums = parts.settings.arguments.get("ld_alpha") in (None, 1)
+        if not are_sums and stored is not None and stored.probe is not None:
+            return stored.probe
         return [float(row[REFERENCE_COLUMNS[0]]) for row in rows]
     if trainer.ref_model is not None:
         return probe(trainer.ref_model, rows)

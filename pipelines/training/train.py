@@ -10,14 +10,21 @@ from transformers import set_seed
 from pipelines.data.prepared import read_outcome, read_split, read_tokenizer
 from pipelines.data.splitting import share_of
 from pipelines.errors import PipelineError
-from pipelines.models import count_parameters, load_policy, load_reference, save_model, with_new_adapter
+from pipelines.models import (
+    count_parameters,
+    load_policy,
+    load_reference,
+    save_model,
+    starting_hash,
+    with_new_adapter,
+)
 from pipelines.outcomes import TrainOutcome
 from pipelines.stages import Observer, Stage, TrainSettings
 from pipelines.training.arguments import effective_arguments, shared_arguments
 from pipelines.training.budget import hold_to_tokens, note_spent
 from pipelines.training.changes import ChangedWeights
 from pipelines.training.checkpoints import CheckpointClock, newest_checkpoint, restore_file, restore_logs
-from pipelines.training.evidence import base_hash, probe, probe_rows, reference_probe
+from pipelines.training.evidence import base_hash, probe, probe_rows, read_stored, reference_probe
 from pipelines.training.footprint import tensor_bytes, work_of
 from pipelines.training.parts import Parts
 from pipelines.training.recording import BATCHES, SAMPLED_STEPS, Prepared, Recorder
@@ -72,7 +79,8 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
         trainer = make_trainer(stage, folder, parts)
         _hold_effective_batch(trainer, settings)
         hold_to_tokens(trainer, stage, folder, parts.pairs)
-        of_reference = reference_probe(trainer, parts, probed)
+        stored = read_stored(folder.parent / stage.inputs.reference) if stage.inputs.reference else None
+        of_reference = reference_probe(trainer, parts, probed, stored)
         recorder = Recorder(
             trainer,
             prepared,
@@ -169,7 +177,9 @@ def _pairs(stage: Stage, folder: Path) -> Dataset:
         return pairs
     from pipelines.training.reference import with_reference
 
-    return with_reference(pairs, folder.parent / stage.inputs.reference)
+    return with_reference(
+        pairs, folder.parent / stage.inputs.reference, started_from=starting_hash(stage, folder)
+    )
 
 
 def _checkpoint_clock(stage: Stage, folder: Path, counted: TokenCount, observer: Observer) -> CheckpointClock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pipelines.errors import PipelineError
 from pipelines.models import load_base, load_policy
 from pipelines.outcomes import ReferenceOutcome
 from pipelines.stages import Stage
+from pipelines.training.evidence import STORED
 from pipelines.training.reference import LOGPS, compute_reference, with_reference
 from pipelines.training.train import train
 from tests.pipelines.training import tiny
@@ -95,13 +97,58 @@ def test_length_desensitised_dpo_gets_log_probs_with_the_same_weights(root: Path
     assert losses(root, stored, "stored") == pytest.approx(losses(root, copied, "copied"), abs=1e-5)
 
 
-def test_log_probs_are_matched_by_pair_and_a_missing_pair_is_named(root: Path) -> None:
-    stage = tiny.reference_stage(None)
+@pytest.mark.parametrize("ld_alpha", [None, 0.5, 1.0])
+def test_what_dpo_notes_of_its_reference_are_the_sums_of_the_sft_policy_however_they_are_weighted(
+    root: Path, ld_alpha: float | None
+) -> None:
+    policy = tiny.stage("sft")
+    of_policy = train(policy, tiny.folder_of(root, policy), tiny.Silent())
+    more = {} if ld_alpha is None else {"ld_alpha": ld_alpha}
+    stage = tiny.reference_stage(policy.id, **more)
+    assert compute(root, stage).probe == pytest.approx(of_policy.final_probe, abs=1e-4)
+    dpo = tiny.stage("dpo", reference="precomputed", policy=policy.id, stored=stage.id, **more)
+    outcome = train(dpo, tiny.folder_of(root, dpo), tiny.Silent())
+    assert outcome.reference_probe == pytest.approx(of_policy.final_probe, abs=1e-3)
+
+
+def test_log_probs_of_a_policy_that_was_trained_again_to_other_weights_are_refused(root: Path) -> None:
+    policy = sft(root, "full")
+    stage = tiny.reference_stage(policy.id)
     compute(root, stage)
+    shutil.rmtree(root / policy.id)
+    train(policy.model_copy(update={"seed": 5}), tiny.folder_of(root, policy), tiny.Silent())
+    dpo = tiny.stage("dpo", reference="precomputed", policy=policy.id, stored=stage.id, num_train_epochs=1)
+    with pytest.raises(PipelineError, match="log-probs are of other weights") as error:
+        train(dpo, tiny.folder_of(root, dpo), tiny.Silent())
+    assert "\n" not in str(error.value)
+    # Of log-probs that were stored before their stage noted its weights nothing is known.
+    (root / stage.id / STORED).unlink()
+    train(dpo, tiny.folder_of(root, dpo, "old"), tiny.Silent())
+
+
+def test_log_probs_stay_on_disk_beside_their_pairs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.training.reference.WRITTEN_AT_ONCE", 5)  # of 12
+    stage = tiny.reference_stage(None)
+    outcome = compute(root, stage)
+    pairs = with_reference(
+        read_split(root / tiny.DATA, "train"), root / stage.id, started_from=outcome.weights_hash
+    )
+    assert {Path(file["filename"]).parent.name for file in pairs.cache_files} == {"train", LOGPS}
+    assert {path.name for path in (root / stage.id).iterdir()} - {"checkpoints"} == {LOGPS, STORED}
+    stored = load_from_disk(root / stage.id / LOGPS)
+    assert pairs["uid"] == stored["uid"] == [row["uid"] for row in tiny.pairs()]
+    assert pairs["ref_rejected_logps"] == stored["ref_rejected_logps"]
+
+
+def test_log_probs_of_other_pairs_or_in_another_order_are_refused_by_name(root: Path) -> None:
+    stage = tiny.reference_stage(None)
+    started_from = compute(root, stage).weights_hash
     pairs = read_split(root / tiny.DATA, "train")
-    whole = with_reference(pairs, root / stage.id)
-    some = with_reference(pairs.select([7, 2]), root / stage.id)
-    assert some["ref_chosen_logps"] == [whole["ref_chosen_logps"][number] for number in (7, 2)]
-    other = pairs.select([0]).remove_columns("uid").add_column("uid", ["unknown"])
-    with pytest.raises(PipelineError, match="no log-probs of pair 'unknown'"):
-        with_reference(other, root / stage.id)
+    other = pairs.remove_columns("uid").add_column("uid", ["unknown", *pairs["uid"][1:]])
+    for wrong, named in (
+        (other, "unknown"),
+        (pairs.select(range(11)), "0011"),
+        (pairs.select([1, 0]), "0001"),
+    ):
+        with pytest.raises(PipelineError, match=f"no log-probs of pair '{named}' in its place"):
+            with_reference(wrong, root / stage.id, started_from=started_from)
