@@ -33,9 +33,8 @@ def open_rows(data: DataSettings, *, key: str = "data") -> Iterator[tuple[int, R
     try:
         for number, row in enumerate(_rows(data, key)):
             yield number, row
-    except (
-        UnicodeDecodeError
-    ) as error:  # Arrow does not look at the text that it is handed, and gives rows out in batches
+    except UnicodeDecodeError as error:
+        # Arrow does not look at the bytes that it is handed as text, and gives rows out in batches.
         raise PipelineError(
             f"{data.path}, row {number + 1} or one soon after it: must be UTF-8, got 0x{error.object[error.start]:02x}."
         ) from error
