@@ -10,7 +10,7 @@ from harness.metrics import TRAIN_PREFIX, metric
 from harness.results import Results
 from harness.scores import Tables, scores_of, shared_items
 from harness.summary_schema import Contrast
-from harness.verdict import estimate_difference, varies
+from harness.verdict import estimate_difference, findable, varies
 
 CONTROLS = ("sft", "base")
 FEW_SEEDS = "an interval needs 2 seeds of each model"
@@ -116,9 +116,8 @@ class _Compared:
             p_value=self.p_value,
             p_holm=p_holm,
             detected=p_decisive is not None and p_decisive <= alpha,
-            detectable=float(self.estimate.half_width(alpha / family))
-            if testable and self.estimate
-            else None,
+            # Holm compares the smallest p-value of a family with alpha / family.
+            detectable=float(findable(self.estimate, alpha / family)) if testable and self.estimate else None,
             num_seeds=self.num_seeds,
             num_items=self.num_items,
             reason=reason,

@@ -11,7 +11,7 @@ from harness.recommendation import is_better
 from harness.results import Results
 from harness.sentences import MODEL_WORDS, RULE_WORDS, contrast_text
 from harness.summary_schema import ModelSummary, Summary
-from harness.verdict import PAIRED_FROM
+from harness.verdict import MIN_SEEDS, PAIRED_FROM
 from pipelines.stages import TrainSettings
 
 FEW_ITEMS = 200
@@ -82,9 +82,10 @@ def _rule(results: Results, summary: Summary) -> Iterator[str]:
             f"seeds of nights before were judged before, this is look {results.plan.num_looks} by a rule for "
             f"{_many(looks, 'look')}: each further look adds false verdicts"
         )
-    if len(rule.looks) > looks:
+    judged = [seeds for seeds in rule.looks if seeds >= MIN_SEEDS]  # with fewer there was no verdict
+    if len(judged) > looks:
         yield (
-            f"the data were judged with {' and then '.join(map(str, rule.looks))} seeds by a rule for "
+            f"the data were judged with {' and then '.join(map(str, judged))} seeds by a rule for "
             f"{_many(looks, 'look')}: each further look adds false verdicts"
         )
 

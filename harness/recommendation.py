@@ -19,6 +19,8 @@ from harness.summary_schema import Contrast, CostRatio, Summary
 from harness.verdict import EQUIVALENT, INCOMPLETE, MIN_SEEDS, UNDECIDED, UNFAIR, Verdict
 
 NO_DOUBT = "none of the rules of docs/reading-a-report.md applies"
+# Judging the seeds that are there again, with more added, would be a look that the rule does not have.
+FRESH_SEEDS = "seeds that were not seen yet, in a comparison of their own (first_seed)"
 
 
 def verdict_lines(summary: Summary) -> list[str]:
@@ -81,7 +83,8 @@ def recommendation(
     loser = second if winner == first else first
     over = inverted(ratio) if ratio and winner == second else ratio
     cost = NO_RATIO if over is None else f"at {times_text(over)} of {loser}"
-    return f"train {winner}: better on {decision.metric}, {cost}{_not_shown(winner, baselines)}."
+    limited = f" ({verdict.reason})" if verdict.reason else ""
+    return f"train {winner}: better on {decision.metric}{limited}, {cost}{_not_shown(winner, baselines)}."
 
 
 def unproven_against(baselines: list[Contrast], compare: tuple[str, str]) -> list[Contrast]:
@@ -112,7 +115,11 @@ def _neither(verdict: Verdict, decision: Decision, unproven: list[Contrast]) -> 
     if is_below(unproven, decision.margin):
         advice = "keep the base" if control == "base" else f"train {words}"
         return f"{advice}: neither arm beats it by the margin of {decision.margin:g} on {decision.metric}{between}."
-    more = f"; {_seeds_clause(verdict)}" if verdict.outcome == UNDECIDED and verdict.seeds_needed else ""
+    more = (
+        f"; {_seeds_clause(verdict, decision)}"
+        if verdict.outcome == UNDECIDED and verdict.seeds_needed
+        else ""
+    )
     return (
         f"do not train either arm by these numbers: neither was shown to beat {words} on "
         f"{decision.metric}{between}{more}."
@@ -145,19 +152,17 @@ def _not_shown(arm: str, baselines: list[Contrast]) -> str:
 
 
 def _undecided(verdict: Verdict, decision: Decision) -> str:
-    if decision.looks > 1 and verdict.num_seeds > MIN_SEEDS:
-        return (
-            "do not decide by these numbers; the rule has no look left: seeds that were not seen yet, in a comparison of "
-            "their own (first_seed), may decide it."
-        )
-    return f"do not decide by these numbers; {_seeds_clause(verdict) if verdict.seeds_needed else verdict.reason}."
+    advice = _seeds_clause(verdict, decision) if verdict.seeds_needed else verdict.reason
+    return f"do not decide by these numbers; {advice}."
 
 
-def _seeds_clause(verdict: Verdict) -> str:
+def _seeds_clause(verdict: Verdict, decision: Decision) -> str:
     assert verdict.seeds_needed is not None
     low, high = verdict.seeds_needed
     span = f"{low} to {high}" if high > low else f"{low}"
-    return (
-        f"about {span} seeds would show a difference of the margin between the arms (--seeds {high}; there are "
-        f"{verdict.num_seeds})"
-    )
+    shown = "would show a difference of the margin between the arms"
+    if decision.looks == 1:
+        return f"about {span} {FRESH_SEEDS}, {shown}"
+    if verdict.num_seeds > MIN_SEEDS:
+        return f"the rule has no look left: about {span} {FRESH_SEEDS}, {shown}"
+    return f"about {span} seeds {shown} (--seeds {high} is the second and last look; there are {verdict.num_seeds})"

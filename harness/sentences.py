@@ -80,7 +80,7 @@ def secondary_text(contrast: Contrast) -> str:
         return said
     if contrast.detected:
         return f"{said}; detected, p {p_text(contrast.p_holm)} by Holm"
-    return f"{said}; no difference detected at this size, one above {number(contrast.detectable)} would have been"
+    return f"{said}; no difference detected at this size; a true one of {number(contrast.detectable)} would have been, four times of five"
 
 
 def ratio_texts(summary: Summary) -> list[str]:

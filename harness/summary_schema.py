@@ -195,7 +195,9 @@ class Contrast(Strict):
     detected: bool = Field(
         description="Whether the corrected p-value, outside of a family the plain one, is at most alpha."
     )
-    detectable: float | None = Field(description="A difference above this would have been detected.")
+    detectable: float | None = Field(
+        description="A true difference of this size would have been detected with a power of 80 %."
+    )
     num_seeds: int
     num_items: int
     reason: str | None = Field(description="Why nothing could be tested.")

@@ -27,7 +27,8 @@ def differences_section(view: View) -> Section:
             "Turned so that positive means that the first is better, also where lower values are; as measured where neither "
             "is. The first row is the verdict. Arms against SFT alone and the base are tested one by one, each piece of advice "
             "resting on one; the other rows are one family, and their p-values are corrected by Holm. Where no difference was "
-            "detected, one as large as the last column says would have been: that is not a proof that there is none."
+            "detected, a true one as large as the last column says would have been with a power of 80 %, a smaller one less often: "
+            "that is not a proof that there is none."
         )
     )
     blocks.append(Bullets([_aa_text(view), *_outliers(view)]))

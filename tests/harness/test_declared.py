@@ -126,6 +126,13 @@ def test_more_looks_than_the_rule_has_are_a_reason_to_doubt(folder: Path) -> Non
     assert any("judged with 3 and then 5 seeds by a rule for 1 look" in doubt for doubt in doubts)
 
 
+def test_a_run_of_too_few_seeds_for_a_verdict_was_no_look(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run(seeds=2, decision=dict(RULE)))
+    declare(folder, plan_of(RULE, seeds=2))
+    run_again(folder, plan_of(RULE, seeds=5))
+    assert not any("were judged with" in doubt for doubt in summarise(folder).doubts)
+
+
 def test_a_damaged_line_is_said_in_one_line(folder: Path) -> None:
     (folder / DECISIONS).write_text("{}\n")
     with pytest.raises(UserError, match="line 1 is damaged"):

@@ -167,5 +167,28 @@ def test_a_wide_interval_never_says_that_sft_is_as_good() -> None:
 
 def test_a_secondary_metric_without_a_detection_says_what_would_have_been_detected() -> None:
     text = secondary_text(against("orpo", "sft-dpo", -0.01, 0.05, p_holm=0.5, detectable=0.04))
-    assert text.endswith("no difference detected at this size, one above 0.0400 would have been")
+    assert text.endswith(
+        "no difference detected at this size; a true one of 0.0400 would have been, four times of five"
+    )
     assert "same" not in text
+
+
+def test_more_seeds_are_advised_as_a_look_that_the_rule_has() -> None:
+    judged = verdict("undecided", num_seeds=3, seeds_needed=(7, 12))
+    advice = recommendation(judged, DECISION, CHEAP, [])
+    assert "about 7 to 12 seeds that were not seen yet, in a comparison of their own (first_seed)" in advice
+    assert "--seeds" not in advice  # as the seeds that are there would be judged again
+    twice = DECISION.model_copy(update={"looks": 2})
+    assert "--seeds 12 is the second and last look; there are 3" in recommendation(judged, twice, CHEAP, [])
+    neither = recommendation(judged, DECISION, CHEAP, both(-0.1, 0.2))
+    assert "(first_seed)" in neither
+    assert "--seeds" not in neither
+
+
+def test_a_winner_by_less_than_the_margin_says_so_in_the_advice() -> None:
+    advice = recommendation(
+        verdict("orpo", reason="the estimate lies below the margin of 0.02"), DECISION, CHEAP, []
+    )
+    assert advice.startswith(
+        "train orpo: better on gold_score (the estimate lies below the margin of 0.02), at 0.50"
+    )

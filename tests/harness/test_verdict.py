@@ -10,8 +10,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.intervals import Estimate, FloatArray, cluster_means, mean_squares, p_value, paired, welch
-from harness.verdict import Rule, Scores, Verdict, estimate_difference, judge, seeds_needed
+from harness.intervals import (
+    Estimate,
+    FloatArray,
+    cluster_means,
+    estimate_mean,
+    mean_squares,
+    p_value,
+    paired,
+    welch,
+)
+from harness.verdict import Rule, Scores, Verdict, estimate_difference, findable, judge, seeds_needed
 from tests.harness.simulated_scores import SIX_CELLS, Cell
 
 REPLICATIONS = 2000
@@ -206,6 +215,27 @@ def test_a_difference_below_a_wide_margin_is_equivalent_even_if_detectable() -> 
     assert verdict.p_value is not None
     assert verdict.p_value < 0.05
     assert verdict.reason == "a difference is detectable, but below the margin"
+
+
+def test_a_winner_by_less_than_the_margin_is_told_to_be_one() -> None:
+    first, second = arms(8, 400, effect=0.1)
+    difference = abs(float(first.values.mean() - second.values.mean()))
+    for reach, reason in ((1.001, "the estimate lies below the margin"), (0.999, None)):
+        verdict = judge(first, second, Rule(margin=reach * difference))
+        assert verdict.outcome == "a"
+        assert (verdict.reason or "").startswith(reason or "")
+        assert (verdict.reason is None) is (reason is None)
+
+
+def test_a_true_difference_that_is_called_findable_is_found_four_times_of_five() -> None:
+    random = np.random.default_rng(4)
+    for alpha in (0.05, 0.01):
+        gains = random.normal(0, 0.02, (2000, 8, 1)) + random.normal(0, 0.1, (2000, 1, 100))
+        noise = estimate_mean(gains + random.normal(0, 0.2, (2000, 8, 100)))
+        true_difference = float(findable(noise, alpha).mean())
+        half = noise.half_width(alpha)
+        assert 0.75 < (noise.difference + true_difference > half).mean() < 0.86
+        assert (noise.difference + half.mean() > half).mean() < 0.6
 
 
 @pytest.mark.parametrize("num_seeds", [3, 6])
