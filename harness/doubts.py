@@ -6,17 +6,20 @@ from collections.abc import Iterator
 
 from harness.contention import other_load
 from harness.costs import training_costs
-from harness.numbers import interval, number
+from harness.numbers import interval, number, p_text, with_interval
 from harness.recommendation import is_better
 from harness.results import Results
 from harness.sentences import MODEL_WORDS, RULE_WORDS, contrast_text
 from harness.summary_schema import ModelSummary, Summary
-from harness.verdict import MIN_SEEDS, PAIRED_FROM
+from harness.tuning_doubts import tuning_doubts
+from harness.verdict import EQUIVALENT, INCOMPLETE, MIN_SEEDS, PAIRED_FROM, UNFAIR
 from pipelines.stages import TrainSettings
 
 FEW_ITEMS = 200
 TOKEN_RATIO, LENGTH_RATIO = 1.5, 1.2
-LOW_STOPPED, HIGH_DROPPED = 0.9, 0.05
+NO_BIAS = 0.5
+LOW_STOPPED, HIGH_CHANGED = 0.9, 0.05
+TOLD_ELSEWHERE = "machine_to_itself"  # of the audit's warnings: it speaks of costs, and stands last
 
 
 def doubts(results: Results, summary: Summary) -> list[str]:
@@ -29,11 +32,14 @@ def doubts(results: Results, summary: Summary) -> list[str]:
     return [
         *_failures(summary),
         *_rule(results, summary),
+        *_other_measure(summary),
         *_few(summary),
         *_controls(summary),
         *_seeds(summary),
         *_replies(summary),
-        *_one_point(results),
+        *_judges(summary),
+        *_audit(summary),
+        *tuning_doubts(results.plan),
         *_tokens(summary),
         *_data(summary),
         *_code(results),
@@ -49,6 +55,24 @@ def _failures(summary: Summary) -> Iterator[str]:
         yield f"{_many(failed, 'stage')} failed{more} (see Failures)"
     elif not_run:
         yield f"{_many(not_run, 'stage')} have not been run"
+
+
+def _other_measure(summary: Summary) -> Iterator[str]:
+    """The primary quantity measured in another way, such as on sampled replies, that does not say what the verdict says."""
+    verdict = summary.verdict
+    if verdict.outcome in (INCOMPLETE, UNFAIR):
+        return
+    for each in summary.secondary:
+        longer, shorter = sorted((each.metric, verdict.metric), key=len, reverse=True)
+        if each.pair != verdict.compare or not each.detected or not longer.startswith(f"{shorter}_"):
+            continue
+        better = each.pair[0] if each.difference > 0 else each.pair[1]
+        if verdict.outcome == better or (
+            verdict.outcome == EQUIVALENT and abs(each.difference) < verdict.margin
+        ):
+            continue
+        said = "says the opposite" if verdict.outcome in verdict.compare else "tells the arms apart"
+        yield f"{each.metric} {said}: {better} is better ({contrast_text(each)}, p {p_text(each.p_holm)} by Holm)"
 
 
 def _few(summary: Summary) -> Iterator[str]:
@@ -120,15 +144,27 @@ def _replies(summary: Summary) -> Iterator[str]:
         yield f"the arms' replies differ in length ({number(lengths[0])} against {number(lengths[1])} tokens)"
 
 
-def _one_point(results: Results) -> Iterator[str]:
-    comparison = results.plan.comparison
-    swept = comparison.sweep.arms if comparison.sweep else {}
-    untuned = [arm for arm in comparison.decision.compare if arm not in swept]
-    if untuned:
-        yield (
-            f"{' and '.join(untuned)} ran at one setting of {'their' if len(untuned) > 1 else 'its'} hyperparameters"
-            f"{' each' if len(untuned) > 1 else ''}; how well {'either' if len(untuned) > 1 else 'it'} is tuned was not measured"
-        )
+def _judges(summary: Summary) -> Iterator[str]:
+    for one in summary.win_rates:
+        bias = one.position_bias
+        if (
+            bias is None
+            or bias.low is None
+            or bias.high is None
+            or set(one.pair) != {*summary.verdict.compare}
+        ):
+            continue
+        if not bias.low <= NO_BIAS <= bias.high:
+            yield (
+                f"the judge {one.judge} goes by position: the reply that it was shown first won "
+                f"{with_interval(bias.mean, bias.low, bias.high)} ({interval(bias.low, bias.high)}) of the matches"
+            )
+
+
+def _audit(summary: Summary) -> Iterator[str]:
+    for check in summary.audit.checks if summary.audit else ():
+        if check.status == "warning" and check.id != TOLD_ELSEWHERE:
+            yield f"the audit warns ({check.id}): {check.evidence}"
 
 
 def _tokens(summary: Summary) -> Iterator[str]:
@@ -143,8 +179,13 @@ def _data(summary: Summary) -> Iterator[str]:
     if summary.data is None:
         return
     dropped = sum(reason.num_rows for reason in summary.data.dropped)
-    if dropped > HIGH_DROPPED * summary.data.num_rows:
-        yield f"{dropped} of {summary.data.num_rows} rows were dropped"
+    changed = (
+        (dropped, "were dropped"),
+        (summary.data.num_truncated, "had their prompt cut to fit the window"),
+    )
+    for count, what in changed:
+        if count > HIGH_CHANGED * summary.data.num_rows:
+            yield f"{count} of {summary.data.num_rows} rows {what}"
 
 
 def _code(results: Results) -> Iterator[str]:

@@ -55,7 +55,7 @@ def verdict_section(view: View) -> Section:
         blocks.append(
             Paragraph("Reasons to doubt it, the strongest first (the order of the rules is fixed):")
         )
-        blocks.append(Bullets(view.summary.doubts))
+        blocks.append(Bullets([view.shown(doubt) for doubt in view.summary.doubts]))
     return Section("The verdict", blocks)
 
 
