@@ -8,7 +8,7 @@ from harness.diagnostics import REWARDS, pooled_bins
 from harness.diagnostics_schema import PreferenceDiagnostics
 from harness.numbers import number
 from harness.report.curves import Reliability, draw_reliability
-from harness.report.figures import MOST_MODELS
+from harness.report.figures import MOST_MODELS, first_of
 from harness.report.page import Block, Code, Figure, Heading, Paragraph, Table, Text, cut
 from harness.report.view import View
 
@@ -74,6 +74,7 @@ def _figure(view: View, found: dict[str, list[PreferenceDiagnostics]]) -> Iterat
     caption = (
         "How often chosen is preferred against the confidence with which either reply is; all seeds' pairs together, a mark for "
         "each bin of 0.05 that has pairs. On the dotted line a model is as often right as it is sure; below it, less often."
+        f"{first_of(MOST_MODELS, len(found), 'models')}"
     )
     told = "; ".join(
         f"{reward}: {', '.join(f'{curve.name} {_ends(curve.points)}' for curve in curves)}"

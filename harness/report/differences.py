@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from harness.metrics import metric
 from harness.numbers import interval, number, p_text, with_interval
-from harness.report.figures import Difference, draw_forest, shortened
+from harness.report.figures import Difference, draw_forest, first_of, shortened
 from harness.report.page import Block, Bullets, Code, Figure, Paragraph, Section, Table, Text, cut
 from harness.report.view import View
 from harness.summary_schema import Contrast, VerdictSummary
@@ -40,7 +40,7 @@ def _figures(view: View, contrasts: list[Contrast]) -> Iterator[Figure]:
     level = f"{100 * (1 - verdict.alpha):g} %"
     rows = list(_primary_rows(verdict, contrasts))
     shown = rows[:MOST_ROWS]
-    more = f" The first {MOST_ROWS} of {len(rows)} pairs." if len(rows) > MOST_ROWS else ""
+    more = first_of(MOST_ROWS, len(rows), "pairs")
     if rows:
         svg, png = draw_forest([(verdict.metric, _label(verdict.metric), shown)], margin=verdict.margin)
         caption = (
@@ -55,7 +55,7 @@ def _figures(view: View, contrasts: list[Contrast]) -> Iterator[Figure]:
         drawn = others[:MOST_PANELS]
         groups = [(each.metric, _label(each.metric), [_difference(each, name="")]) for each in drawn]
         svg, png = draw_forest(groups, margin=None)
-        more = f" The first {MOST_PANELS} of {len(others)} metrics." if len(others) > MOST_PANELS else ""
+        more = first_of(MOST_PANELS, len(others), "metrics")
         caption = (
             f"{' minus '.join(verdict.compare)} on every other metric, with {level} intervals that are not corrected for their "
             f"number; right of 0 the first is better, where either is.{more}"

@@ -285,6 +285,11 @@ def saved(figure: Figure) -> Drawn:
     return svg.getvalue(), png.getvalue()
 
 
+def first_of(most: int, count: int, noun: str) -> str:
+    """A sentence for a caption that only the first `most` of `count` are shown; nothing where all are."""
+    return f" The first {most} of {count} {noun}." if count > most else ""
+
+
 def shortened(name: str, most: int = 26) -> str:
     """A long name without its middle: names of one sweep differ at their ends."""
     if len(name) <= most:

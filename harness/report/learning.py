@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from harness.plan import Trial
 from harness.records import LOSSES
-from harness.report.figures import Curve, Panel, draw_panels, shortened
+from harness.report.figures import Curve, Panel, draw_panels, first_of, shortened
 from harness.report.page import Figure, Paragraph, Section
 from harness.report.price import price_blocks
 from harness.report.view import View
@@ -34,7 +34,7 @@ def learning_section(view: View) -> Section:
         )
     svg, png = draw_panels(panels, columns=2)
     seeds = max(len(panel.curves) for panel in panels)
-    cut = f" The first {MOST_STAGES} of {len(stages)} stages." if len(stages) > MOST_STAGES else ""
+    cut = first_of(MOST_STAGES, len(stages), "stages")
     caption = (
         f"Training loss; thin lines are seeds (n = up to {seeds}, of each arm the first {MOST_SEEDS} at most), the thick one is their mean. Tokens are the policy's, and "
         "both axes go on from an arm's stage to its next. Within a stage they are spread evenly over its steps: the record has "

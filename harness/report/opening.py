@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from harness.costs import cost_with_bounds
 from harness.metrics import metric
 from harness.numbers import interval, p_text, with_interval
-from harness.report.figures import BETTER, MOST_MODELS, Point, draw_quality_cost
+from harness.report.figures import BETTER, MOST_MODELS, Point, draw_quality_cost, first_of
 from harness.report.page import Block, Bullets, Code, Figure, Paragraph, Section, Table, Text
 from harness.report.view import View
 from harness.sentences import RULE_WORDS
@@ -92,7 +92,7 @@ def quality_cost_section(view: View) -> Section:
         direction=about.direction,
     )
     seeds = max(len(trials) for trials in view.models.values())
-    cut = f" The first {MOST_MODELS} of {len(points)} models." if len(points) > MOST_MODELS else ""
+    cut = first_of(MOST_MODELS, len(points), "models")
     caption = (
         f"{decision.metric} against {label}, one mark a model: means over up to {seeds} seeds, "
         f"{view.summary.verdict.num_items} items. Bars are 95 % intervals, missing where a single seed gives none; the dotted line "

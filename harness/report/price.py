@@ -9,7 +9,7 @@ from harness.learning_schema import Displacement, OverSeeds, TargetReached, Targ
 from harness.metrics import metric
 from harness.numbers import count, interval, number, seconds_text, with_interval
 from harness.report.curves import Line, LinesPanel, draw_lines
-from harness.report.figures import BETTER, MOST_MODELS, Curve
+from harness.report.figures import BETTER, MOST_MODELS, Curve, first_of
 from harness.report.page import Block, Bullets, Code, Figure, Heading, Paragraph, Table, Text, cut
 from harness.report.palette import Look
 from harness.report.view import View
@@ -74,7 +74,9 @@ def _figure(view: View, seen: dict[str, list[list[Moment]]]) -> Figure:
     caption = (
         f"{name} on {max(pairs)} validation pairs against what an arm has spent, its earlier stages included; thin lines are seeds "
         f"(n = up to {max(map(len, seen.values()))}, of each arm the first {MOST_SEEDS} at most), the thick one is their mean. The looks "
-        "themselves are in no arm's time." + (" Dotted: the target." if target else "")
+        "themselves are in no arm's time."
+        + (" Dotted: the target." if target else "")
+        + first_of(MOST_MODELS, len(view.arms), "arms")
     )
     told = "; ".join(
         f"{arm} from {number(points[0].validation.get(name))} to {number(points[-1].validation.get(name))}"
@@ -235,7 +237,7 @@ def _likelihood_figure(view: View, seen: dict[str, list[list[Moment]]]) -> Figur
     caption = (
         "Length-averaged log-prob of chosen (coloured) and rejected (grey) replies over the training, on validation pairs (solid) and on "
         "pairs that are trained on (dashed); thin lines are seeds, thick ones their means."
-        + (f" The first {MOST_PANELS} of {len(drawn)} arms." if len(drawn) > MOST_PANELS else "")
+        f"{first_of(MOST_PANELS, len(view.arms), 'arms')}"
     )
     alt = f"Log-probs of chosen and rejected over policy tokens for {', '.join(panel.title for panel in panels)}; the table below has the changes"
     return Figure("likelihood", alt, caption, svg, png)

@@ -6,7 +6,7 @@ from harness.metrics import BENCHMARK_PREFIX, TRAIN_PREFIX, metric
 from harness.numbers import interval, number, with_interval
 from harness.report.diagnostics import diagnostics_blocks
 from harness.report.exactness import exactness_blocks
-from harness.report.figures import MOST_MODELS, draw_quality
+from harness.report.figures import MOST_MODELS, draw_quality, first_of
 from harness.report.page import Block, Bullets, Code, Figure, Paragraph, Section, Table, Text, cut
 from harness.report.stations import station_blocks
 from harness.report.view import View
@@ -55,6 +55,7 @@ def lost_section(view: View) -> Section:
         "Before training (base) and after, each mean with its 95 % interval. A benchmark that falls, a chosen_nll that rises "
         "or replies that grow show what preference training took away. Nothing is tested in this table: overlapping intervals "
         "do not prove that nothing was lost."
+        f"{first_of(MOST_MODELS, len(view.models), 'models')}"
     )
     table = Table(["metric", "better (unit)", *models], rows, align="ll" + "r" * len(models))
     lacking = [] if any(name.startswith(BENCHMARK_PREFIX) for name in names) else [NO_CAPABILITY]

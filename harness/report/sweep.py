@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness.numbers import GIB, bytes_text, interval, number, with_interval
 from harness.report.curves import draw_fronts
-from harness.report.figures import BETTER, Point, SweepCurve, draw_sweep, shortened
+from harness.report.figures import BETTER, Point, SweepCurve, draw_sweep, first_of, shortened
 from harness.report.page import Block, Bullets, Figure, Paragraph, Section, Table, Text, cut
 from harness.report.palette import Look, look
 from harness.report.view import View
@@ -52,14 +52,15 @@ def _figure(view: View, sweep: SweepSummary) -> list[Block]:
         for arm, found in sweep.arms.items()
         for key in _numeric_keys(found.points)
         if (curve := _curve(view, arm, key, found.points)) is not None
-    ][:MOST_PANELS]
+    ]
     if not curves:
         return []
     label = f"{sweep.metric} ({sweep.unit});\n{BETTER[sweep.direction]}"
-    svg, png = draw_sweep(curves, y_label=label)
+    svg, png = draw_sweep(curves[:MOST_PANELS], y_label=label)
     caption = (
         "Means over seeds and validation items with their 95 % interval; the ring is the chosen point. Where several keys "
         "were swept at once, a panel shows all points against one key."
+        f"{first_of(MOST_PANELS, len(curves), 'panels')}"
     )
     alt = f"{sweep.metric} against {', '.join(curve.title for curve in curves)}; the table below has the numbers"
     return [Figure("sweep", alt, caption, svg, png)]

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from harness.report.page import Heading, Listing, SideBySide
-from harness.report.replies import BY_HASH, replies_section
+from harness.report.replies import BY_HASH, _typical, replies_section
 from harness.report.view import View
 from harness.results import read_results
 from harness.summary import make_summary
-from tests.harness.fixtures_results import Run, make_results
+from tests.harness.fixtures_results import LEVELS, Run, make_results
 
 NUM_ITEMS = 20
 TEXTS = tuple(f"reply number {place}" for place in range(NUM_ITEMS))
@@ -49,15 +49,23 @@ def test_largest_gain_largest_loss_and_median_are_shown(tmp_path: Path) -> None:
     assert [heading.split(",")[0] for heading in headings] == [
         "Prompt: largest gain", "Prompt: largest loss", "Prompt: median",
     ]  # fmt: skip
-    for heading, item in zip(headings, expected, strict=True):
+    replies = [block for block in blocks if isinstance(block, SideBySide)]
+    for heading, item, side in zip(headings, expected, replies, strict=True):
+        mean = np.mean(found[item])
+        seed = min(
+            (seed for seed in range(3) if found[item][seed] * mean > 0),
+            key=lambda s: abs(found[item][s] - mean),
+        )
+        told = [str(reply.about).partition(":")[0] for reply in side.replies]
+        assert told == ["base", *(f"{model}, seed {seed}" for model in ("sft", "orpo", "sft-dpo"))]
+        totals = [
+            float(str(reply.about).partition("gold score ")[2].split(",")[0]) for reply in side.replies[2:]
+        ]
+        assert totals[0] - totals[1] == pytest.approx(found[item][seed], abs=0.011)
         by_seed = heading.partition("(by seed ")[2].rstrip(")").split()
         assert [float(value) for value in by_seed] == pytest.approx(found[item], rel=0.1)
     prompts = [block.text for block in blocks if isinstance(block, Listing)]
     assert prompts == [f"reply number {int(item.removeprefix('item-'))} (asked)" for item in expected]
-    for block in blocks:
-        if isinstance(block, SideBySide):
-            names = [str(reply.about).partition(":")[0] for reply in block.replies]
-            assert names == ["base", "sft, seed 0", "orpo, seed 0", "sft-dpo, seed 0"]
 
 
 def test_prompts_are_chosen_by_hash_where_no_score_tells_them_apart(tmp_path: Path) -> None:
@@ -68,3 +76,21 @@ def test_prompts_are_chosen_by_hash_where_no_score_tells_them_apart(tmp_path: Pa
     expected = sorted(items, key=lambda item: hashlib.sha256(item.encode()).hexdigest())[:3]
     prompts = [block.text for block in blocks if isinstance(block, Listing)]
     assert prompts == [f"reply number {int(item.removeprefix('item-'))} (asked)" for item in expected]
+
+
+def test_replies_that_do_not_differ_are_not_shown_for_a_gain() -> None:
+    assert _typical(np.array([0.0, 0.2, 0.2, 0.2, 0.2])) == 1
+    assert _typical(np.array([0.0, 0.0, 0.0, 0.4, 0.4])) == 3  # 0 is nearer to the mean, and shows no gain
+    assert _typical(np.array([0.1, -0.3, 0.0, -0.2])) == 3
+    assert _typical(np.array([0.1, -0.1, 0.0])) == 2
+
+
+def test_models_that_do_not_fit_are_counted(tmp_path: Path) -> None:
+    others = {
+        f"orpo-{number}": [{"trainer": "orpo", "arguments": {"beta": number / 10}}] for number in range(2, 6)
+    }
+    arms = {"orpo": [{"trainer": "orpo"}], "sft-dpo": [{"trainer": "sft"}, {"trainer": "dpo"}], **others}
+    levels = LEVELS | dict.fromkeys(others, 0.7)
+    blocks = shown(make_results(tmp_path, Run(num_items=NUM_ITEMS, changes={"arms": arms}, levels=levels)))
+    assert str(blocks[0]).endswith("The first 6 of 8 models.')")
+    assert {len(block.replies) for block in blocks if isinstance(block, SideBySide)} == {6}
