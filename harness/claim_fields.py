@@ -14,6 +14,24 @@ def holds_if_worse(contrast: Contrast) -> ClaimStatus:
     return "holds" if contrast.difference < 0 else "does not hold"
 
 
+def panic_status(contrast: Contrast, recipe: str) -> dict[str, Any]:
+    """Whether a recipe lost what SFT alone has: it supports the claim of DPO, and speaks against it of ORPO.
+
+    Args:
+        contrast: The recipe's arm against SFT alone.
+        recipe: `DPO` or `ORPO`.
+    """
+    worse = holds_if_worse(contrast)
+    if worse == "cannot tell":
+        return {"status": worse, "finding": f"{recipe} was not detected to lose or gain"}
+    lost = worse == "holds"
+    turned: dict[bool, ClaimStatus] = {True: "holds", False: "does not hold"}
+    return {
+        "status": turned[lost == (recipe == "DPO")],
+        "finding": f"{recipe} {'lost, so there is something to fear' if lost else 'gained, so there is nothing to fear'}",
+    }
+
+
 def numbers(found: CostRatio | Contrast) -> dict[str, Any]:
     """The fields of a claim that a ratio or a difference fills."""
     if isinstance(found, CostRatio):

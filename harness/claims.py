@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.claim_fields import holds_if_worse, numbers, tried_settings
+from harness.claim_fields import holds_if_worse, numbers, panic_status, tried_settings
 from harness.config import ArmStage
 from harness.contrasts import family_of
 from harness.costs import cost_ratios
@@ -181,26 +181,33 @@ def _half_memory(here: _Here) -> Iterator[Claim]:
 
 
 def _no_panic(here: _Here) -> Iterator[Claim]:
-    """SFT then DPO against SFT alone: a row for each capability metric and for the NLL of the chosen replies."""
+    """SFT then DPO, and ORPO, against SFT alone: rows for each capability metric and for the NLL of the chosen replies."""
     name, claim = "no_regression_panic", NO_PANIC
-    arm = here.sft_dpo[0] if here.sft_dpo else ""
-    metrics = [
-        key for key in here.tables.get(arm, {}) if key.startswith(BENCHMARK_PREFIX) or key == "chosen_nll"
+    arms = {of_kind[0]: recipe for recipe, of_kind in (("DPO", here.sft_dpo), ("ORPO", here.orpo)) if of_kind}
+    wanted = [
+        (key, arm, "sft")
+        for arm in arms
+        for key in here.tables.get(arm, {})
+        if key.startswith(BENCHMARK_PREFIX) or key == "chosen_nll"
     ]
-    found = family_of(here.tables, [(key, arm, "sft") for key in metrics], here.alpha)
-    if not found:
+    found = family_of(here.tables, wanted, here.alpha)
+    if not any(arms[contrast.pair[0]] == "DPO" for contrast in found):
         reason = "SFT alone and SFT then DPO were not both measured on a benchmark or on the chosen replies"
         yield _not_measured(
             name, claim, reason, by="controls: [sft], and evaluations.preference or .benchmarks"
         )
     for contrast in found:
+        arm = contrast.pair[0]
         yield Claim(
             **numbers(contrast),
+            **panic_status(contrast, arms[arm]),
             name=name,
             claim=claim,
             case=f"{arm} against SFT alone on {contrast.metric}",
-            status=holds_if_worse(contrast),
-            reason="there is something to fear (holds) where DPO was detected to lose what SFT had; p corrected by Holm",
+            reason=(
+                "holds where DPO was detected to lose what SFT alone has, or ORPO to gain; fails where DPO was detected to gain, or ORPO "
+                "to lose; p corrected by Holm over all rows"
+            ),
             evidence=here.measured(arm, "sft"),
         )
 

@@ -239,6 +239,9 @@ class Claim(Strict):
     claim: str = Field(description="The claim in the words of its source.")
     case: str = Field(description="What it was measured on here: arms, implementation, reference, metric.")
     status: ClaimStatus
+    finding: str | None = Field(
+        None, description="What the status means, where the claim's words leave it open."
+    )
     quantity: str = Field(description="What `value` is; empty where nothing was measured.")
     value: float | None = None
     low: float | None = Field(None, description="Interval with the verdict's confidence, for other seeds.")

@@ -18,7 +18,7 @@ def claims_section(view: View) -> Section | None:
     rows: list[tuple[Text, ...]] = [
         (
             claim.claim,
-            claim.status,
+            f"{claim.status}: {claim.finding}" if claim.finding else claim.status,
             claim.case,
             claim.quantity or "nothing",
             "" if claim.value is None else with_interval(claim.value, claim.low, claim.high),

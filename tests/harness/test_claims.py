@@ -87,8 +87,28 @@ def test_a_regression_after_dpo_is_looked_for_on_capability_and_nll(
 ) -> None:
     folder = make_results(tmp_path, Run(seeds=5, levels=LEVELS | {"sft-dpo": dpo}))
     rows = claims_of(folder, "no_regression_panic")
-    assert [row.case.split()[-1] for row in rows] == ["chosen_nll", "benchmark_toy_task"]
+    cases = [(row.case.split()[0], row.case.split()[-1]) for row in rows]
+    assert cases == [
+        (arm, key) for arm in ("sft-dpo", "orpo") for key in ("chosen_nll", "benchmark_toy_task")
+    ]
+    assert {row.status for row in rows[:2]} == {status}
+    says = {
+        "holds": "DPO lost, so there is something to fear",
+        "does not hold": "DPO gained, so there is nothing to fear",
+    }
+    assert rows[0].finding == says.get(status, "DPO was not detected to lose or gain")
+
+
+@pytest.mark.parametrize(
+    ("orpo", "status", "finding"), [(0.5, "does not hold", "ORPO lost"), (0.9, "holds", "ORPO gained")]
+)
+def test_what_orpo_loses_against_sft_alone_speaks_against_the_claim(
+    tmp_path: Path, orpo: float, status: str, finding: str
+) -> None:
+    folder = make_results(tmp_path, Run(seeds=5, levels=LEVELS | {"orpo": orpo}))
+    rows = [row for row in claims_of(folder, "no_regression_panic") if row.case.startswith("orpo ")]
     assert {row.status for row in rows} == {status}
+    assert all((row.finding or "").startswith(finding) for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,10 @@ def test_every_claim_has_a_row_with_its_status(tmp_path: Path, page: str) -> Non
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line[:1] == "|"
     ][2:]
-    assert [(row[0], row[1]) for row in rows] == [(claim.claim, claim.status) for claim in claims]
+    said = [f"{claim.status}: {claim.finding}" if claim.finding else claim.status for claim in claims]
+    assert [(row[0], row[1]) for row in rows] == list(
+        zip((claim.claim for claim in claims), said, strict=True)
+    )
     assert "not measured" in {claim.status for claim in claims}
     assert section.count("To measure it: ") == sum(claim.measured_by is not None for claim in claims)
 
