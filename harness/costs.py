@@ -121,14 +121,19 @@ def log_ratio(
 
 def spent(results: Results) -> list[KindCost]:
     """What the whole run took by kind of stage, each distinct stage counted once, failed ones too."""
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[Cost]] = {}
     for stage in results.plan.stages:
         record = results.records.get(stage.id)
         if record is not None and record.cost is not None:
-            found.setdefault(stage.kind, []).append(record.cost.total_seconds)
+            found.setdefault(stage.kind, []).append(record.cost)
     return [
-        KindCost(kind=kind, num_stages=len(seconds), total_seconds=math.fsum(seconds))
-        for kind, seconds in found.items()
+        KindCost(
+            kind=kind,
+            num_stages=len(costs),
+            total_seconds=math.fsum(cost.total_seconds for cost in costs),
+            look_seconds=math.fsum(cost.total_seconds - cost.billed_seconds for cost in costs),
+        )
+        for kind, costs in found.items()
     ]
 
 

@@ -9,7 +9,7 @@ from harness.verdict import EQUIVALENT, INCOMPLETE, UNDECIDED, UNFAIR
 
 COST_WORDS = {
     "train_seconds": "the training time",
-    "total_seconds": "the time from process start to record",
+    "total_seconds": "the time from process start to record, less looks at validation pairs",
     "peak_memory_bytes": "the peak memory",
     "peak_device_memory_bytes": "the device's own peak memory",
     "num_policy_tokens": "the tokens through the policy",

@@ -302,6 +302,9 @@ class KindCost(Strict):
     kind: str
     num_stages: int
     total_seconds: float
+    look_seconds: float = Field(
+        0.0, description="Of it: looks at validation pairs during training, which are on no model's bill."
+    )
 
 
 class Summary(Strict):

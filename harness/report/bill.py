@@ -68,7 +68,12 @@ def bill_section(view: View) -> Section:
         *_stages(view),
     ]
     blocks += [*time_table(view), *memory_table(view)]
-    blocks.append(Paragraph("The whole run, each distinct stage once:"))
+    blocks.append(
+        Paragraph(
+            "The whole run, each distinct stage once, from process start to record. Looks at validation pairs during training are in it, and "
+            "in no other table of this section:"
+        )
+    )
     blocks.append(_spent(view))
     blocks += forecast_blocks(view)
     blocks += [Paragraph("Not measured:"), Bullets(list(_not_measured(view)))]
@@ -187,10 +192,12 @@ def _mean_count(values: Iterable[int]) -> str:
 
 def _spent(view: View) -> Table:
     spent = view.summary.spent
-    rows = [(kind.kind, str(kind.num_stages), number(kind.total_seconds)) for kind in spent]
-    total = sum(kind.total_seconds for kind in spent)
-    rows.append(("all", str(sum(kind.num_stages for kind in spent)), number(total)))
-    return Table(["kind of stage", "stages", "total s"], rows)
+    rows = [
+        (one.kind, str(one.num_stages), number(one.total_seconds), number(one.look_seconds)) for one in spent
+    ]
+    sums = (sum(one.total_seconds for one in spent), sum(one.look_seconds for one in spent))
+    rows.append(("all", str(sum(one.num_stages for one in spent)), *map(number, sums)))
+    return Table(["kind of stage", "stages", "process s", "of it looks s"], rows)
 
 
 def _not_measured(view: View) -> Iterator[Text]:

@@ -8,6 +8,7 @@ from harness.forecast.history import Compared, beside_measured, read_forecast
 from harness.numbers import NOT_MEASURED, bytes_text, number
 from harness.report.page import Block, Paragraph, Table, cut
 from harness.report.view import View
+from harness.sweep import points_of
 
 MEMORY = {
     "cpu": "on this CPU the process's resident memory above what it held at its start",
@@ -40,10 +41,15 @@ def forecast_blocks(view: View) -> list[Block]:
 
 
 def _model(view: View, stage_id: str) -> str:
-    """The arm, or the point of a sweep, that trains the stage."""
-    trials = [trial for trial in view.results.plan.trials if stage_id in trial.stages()]
-    named = [trial.name for trial in trials if trial.role == "arm"] or [trial.name for trial in trials]
-    return named[0] if named else "not in the plan any more"
+    """The arm, or the point of a sweep, that trains the stage: of several the first in the config, as in other tables."""
+    comparison = view.results.plan.comparison
+    order = [
+        *comparison.arms,
+        *(point.name for arm in comparison.arms for point in points_of(comparison, arm)),
+    ]
+    names = [trial.name for trial in view.results.plan.trials if stage_id in trial.stages()]
+    first = next((name for name in order if name in names), None)
+    return first or (names[0] if names else "not in the plan any more")
 
 
 def _row(found: list[Compared]) -> tuple[str, ...]:

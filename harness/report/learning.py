@@ -37,7 +37,7 @@ def learning_section(view: View) -> Section:
     cut = first_of(MOST_STAGES, len(stages), "stages")
     caption = (
         f"Training loss; thin lines are seeds (n = up to {seeds}, of each arm the first {MOST_SEEDS} at most), the thick one is their mean. Tokens are the policy's, and "
-        "both axes go on from an arm's stage to its next. Within a stage they are spread evenly over its steps: the record has "
+        "both axes go on from an arm's stage to its next, seconds with the reference log-probs computed before it. Within a stage they are spread evenly over its steps: the record has "
         "the stage's sums. Each trainer has a loss of its own: heights compare within a stage only."
         f"{cut}"
     )
@@ -62,6 +62,11 @@ def _curves(view: View, trial: Trial, place: int) -> tuple[Curve, Curve] | None:
         record = view.results.done(stage_id)
         if record is None or record.cost is None or not isinstance(record.outcome, TrainOutcome):
             return None
+        if (reference := record.stage.inputs.reference) is not None:  # log-probs that are computed before
+            before = view.results.done(reference)
+            if before is None or before.cost is None:
+                return None
+            seconds += before.cost.train_seconds
         start = tokens, seconds
         tokens += record.outcome.num_policy_tokens
         seconds += record.cost.train_seconds

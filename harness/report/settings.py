@@ -20,6 +20,7 @@ SHAPE = (
     "implementation", "nll", "nll_weight", "mean_over",
 )  # fmt: skip
 SEEDS = ("seed", "data_seed")
+BY_DTYPE = ("bf16", "fp16")  # set from dtype, and listed only where it is not the trainer's default
 DIFFERENT, NOT_SET = "≠", "not set"
 LAMBDA = "lambda (TRL: beta)"
 
@@ -181,7 +182,7 @@ def _declared(results: Results) -> set[str]:
 
 def _is_hidden(argument: str) -> bool:
     """Arguments that vary with the seed, that a row of their own shows, or that TRL blanks out (tokens)."""
-    return argument in SEEDS or argument in SHAPE or argument.endswith("_token")
+    return argument in (*SEEDS, *SHAPE, *BY_DTYPE) or argument.endswith("_token")
 
 
 def _shape(settings: TrainSettings, name: str) -> str:

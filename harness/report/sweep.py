@@ -26,7 +26,8 @@ def sweep_section(view: View) -> Section | None:
     intro = (
         f"Points were compared by {sweep.metric} on {sweep.num_items} validation items and {seeds} seeds each. The best of "
         "each arm was then run on fresh seeds, and only those are in the verdict and in the other sections. The best of many "
-        "points looks better here than it is: that is why."
+        "points looks better here than it is: that is why. Seed 0 of a point and seed 0 of the report are not one seed: their random "
+        "sources start from other numbers, `seed` in each stage's record."
     )
     spreads = [
         f"{arm}: {found.num_within_margin} of {len(found.points)} points lie within the margin ({sweep.margin:g}) of its best; "

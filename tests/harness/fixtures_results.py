@@ -226,6 +226,7 @@ def _train(stage: Stage, settings: TrainSettings, folder: Path) -> TrainOutcome:
             "seed": stage.seed,
             "num_train_epochs": 2,
             "report_to": ["none"],
+            "bf16": None if settings.kind == "orpo" else False,  # ORPO's default, so its trainer lists none
             "max_length": None,  # TRL's own: the loader has done the cutting
             "pad_token": "<PAD_TOKEN>" if settings.kind == "dpo" else None,
         },

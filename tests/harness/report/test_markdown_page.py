@@ -180,7 +180,8 @@ def test_settings_stand_side_by_side_with_differences_marked(page: str) -> None:
     assert rows["beta"][3:6] == ["`not set`", "`not set`", "`0.1`"]
     assert rows["learning_rate"][1] == "≠"
     assert rows["max_length"][1:6] == ["", "max_length", "`128`", "`128`", "`128`"]
-    assert "pad_token" not in rows
+    assert rows["dtype"][1:6] == ["", "dtype", "`float32`", "`float32`", "`float32`"]
+    assert rows.keys().isdisjoint({"pad_token", "bf16"})
 
 
 def test_what_stock_trainers_make_unequal_is_named(tmp_path: Path, page: str) -> None:
