@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.diagnostics_schema import ReliabilityBin
 from harness.metrics import Direction
 from harness.report.figures import (
     Curve,
@@ -18,19 +19,26 @@ from harness.report.figures import (
     saved,
     shortened,
 )
-from harness.report.palette import INK, Look, drawing
+from harness.report.palette import INK, PAPER, Look, drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+FEW_PAIRS = 10  # in a bin of a reliability curve
+LEGEND_DROP, LEGEND_ROW, LEGEND_COLUMNS = (
+    0.45,
+    0.15,
+    2,
+)  # inches: room for the ticks and their label; a line of names
+
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often a model is right, by how sure it is: (confidence, accuracy), the least sure first."""
+    """How often a model is right, by how sure it is, the least sure first."""
 
     name: str
     look: Look
-    points: Sequence[tuple[float, float]]
+    bins: Sequence[ReliabilityBin]
 
 
 @dataclass(frozen=True)
@@ -54,20 +62,32 @@ class LinesPanel:
 
 
 def draw_reliability(panels: Sequence[tuple[str, Sequence[Reliability]]]) -> Drawn:
-    """Draw accuracy against confidence, a panel for each reward, beside the line on which both are equal."""
+    """Draw accuracy against confidence, a panel for each reward, beside the line on which both are equal.
+
+    Bins of fewer than `FEW_PAIRS` pairs are hollow.
+    """
     with drawing():
-        figure, all_axes = panel_axes(len(panels), 2.6)
+        figure, all_axes = panel_axes(len(panels), _with_legend(2.6, len(panels[0][1])))
         for axes, (title, curves) in zip(all_axes, panels, strict=True):
             axes.plot([0.5, 1], [0.5, 1], ":", color=INK, linewidth=1)
             for curve in curves:
-                x, y = zip(*curve.points, strict=True)
+                x, y = [one.confidence for one in curve.bins], [one.accuracy for one in curve.bins]
                 _marked(axes, x, y, curve.look, curve.name, linewidth=1, markersize=4)
+                few = [one for one in curve.bins if one.num_pairs < FEW_PAIRS]
+                axes.plot(
+                    [one.confidence for one in few],
+                    [one.accuracy for one in few],
+                    curve.look.marker,
+                    color=curve.look.colour,
+                    markerfacecolor=PAPER,
+                    markersize=4,
+                )
             axes.set_title(shortened(title, 40), fontweight="normal")
             axes.set_xlabel("confidence", fontsize=8)
             axes.set_xlim(0.48, 1.02)
             axes.set_ylim(-0.04, 1.04)
         all_axes[0].set_ylabel("share in which chosen is preferred", fontsize=8)
-        all_axes[0].legend(fontsize=7)
+        legend_below(all_axes[0])
         return saved(figure)
 
 
@@ -82,7 +102,8 @@ def draw_fronts(
         direction: Which quality is better.
     """
     with drawing():
-        figure, all_axes = panel_axes(len(panels), 2.8, columns=2, width=4.4)
+        names = {point.name for _, points in panels for point in points}
+        figure, all_axes = panel_axes(len(panels), _with_legend(2.8, len(names)), columns=2, width=4.4)
         for axes, (x_label, points) in zip(all_axes, panels, strict=True):
             front = best_for_their_price(points, direction)
             axes.plot(
@@ -106,14 +127,15 @@ def draw_fronts(
             axes.set_xlabel(x_label, fontsize=8)
             axes.set_ylabel(y_label, fontsize=8)
             axes.locator_params(axis="x", nbins=5)
-            axes.legend(fontsize=7)
+            legend_below(axes)
         return saved(figure)
 
 
 def draw_lines(panels: Sequence[LinesPanel], *, columns: int) -> Drawn:
     """Draw thin curves for seeds and a thick one with marks for their mean, `columns` panels in a row."""
     with drawing():
-        figure, all_axes = panel_axes(len(panels), 2.4, columns=columns, width=4.4)
+        names = max(len(panel.lines) for panel in panels)
+        figure, all_axes = panel_axes(len(panels), _with_legend(2.4, names), columns=columns, width=4.4)
         for axes, panel in zip(all_axes, panels, strict=True):
             for line in panel.lines:
                 colour, _, dash = line.look
@@ -128,8 +150,25 @@ def draw_lines(panels: Sequence[LinesPanel], *, columns: int) -> Drawn:
             axes.set_ylabel(panel.y_label, fontsize=8)
             axes.locator_params(axis="x", nbins=5)
             in_thousands(axes)
-            axes.legend(fontsize=7)
+            legend_below(axes)
         return saved(figure)
+
+
+def legend_below(axes: Axes) -> None:
+    """The legend under the panel: inside, it would lie across curves."""
+    from matplotlib.transforms import ScaledTranslation
+
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    beneath = axes.transAxes + ScaledTranslation(0, -LEGEND_DROP, figure.dpi_scale_trans)
+    axes.legend(
+        fontsize=7, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=beneath, ncols=LEGEND_COLUMNS
+    )
+
+
+def _with_legend(height: float, names: int) -> float:
+    """A panel's height, in inches, with a legend of so many names below."""
+    return height + LEGEND_ROW * -(-names // LEGEND_COLUMNS)
 
 
 def _marked(

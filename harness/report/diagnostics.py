@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.diagnostics import REWARDS, pooled_bins
-from harness.diagnostics_schema import PreferenceDiagnostics
+from harness.diagnostics_schema import PreferenceDiagnostics, ReliabilityBin
 from harness.numbers import number
-from harness.report.curves import Reliability, draw_reliability
-from harness.report.figures import MOST_MODELS, first_of
+from harness.report.curves import FEW_PAIRS, Reliability, draw_reliability
+from harness.report.figures import MOST_MODELS, first_of, span
 from harness.report.page import Block, Code, Figure, Heading, Paragraph, Table, Text, cut
 from harness.report.view import View
 
@@ -58,7 +58,7 @@ def _figure(view: View, found: dict[str, list[PreferenceDiagnostics]]) -> Iterat
     panels = []
     for reward in REWARDS:
         curves = [
-            Reliability(name, view.looks[name], [(one.confidence, one.accuracy) for one in bins])
+            Reliability(name, view.looks[name], bins)
             for name, seeds in list(found.items())[:MOST_MODELS]
             if (
                 bins := pooled_bins(
@@ -72,26 +72,30 @@ def _figure(view: View, found: dict[str, list[PreferenceDiagnostics]]) -> Iterat
         return
     svg, png = draw_reliability(panels)
     caption = (
-        "How often chosen is preferred against the confidence with which either reply is; all seeds' pairs together, a mark for "
-        "each bin of 0.05 that has pairs. On the dotted line a model is as often right as it is sure; below it, less often."
+        "How often chosen is preferred against the confidence with which either reply is; all seeds' pairs together (n = "
+        f"{span(map(len, found.values()))} seeds, {span(seeds[0].num_pairs for seeds in found.values())} pairs each), a mark for each bin of "
+        f"0.05 that has pairs, hollow with fewer than {FEW_PAIRS}. On the dotted line a model is as often right as it is sure; below it, less often."
         f"{first_of(MOST_MODELS, len(found), 'models')}"
     )
     told = "; ".join(
-        f"{reward}: {', '.join(f'{curve.name} {_ends(curve.points)}' for curve in curves)}"
+        f"{reward}: {', '.join(f'{curve.name} {_ends(curve.bins)}' for curve in curves)}"
         for reward, curves in panels
     )
     yield Figure(
         "reliability",
-        f"Reliability curves, accuracy at the lowest and the highest confidence. {told}",
+        f"Reliability curves, accuracy at the lowest and the highest confidence, in brackets the pairs there. {told}",
         caption,
         svg,
         png,
     )
 
 
-def _ends(points: Sequence[tuple[float, float]]) -> str:
-    (_, first), (sure, last) = points[0], points[-1]
-    return f"{number(first)}" if len(points) == 1 else f"{number(first)} to {number(last)} at {number(sure)}"
+def _ends(bins: Sequence[ReliabilityBin]) -> str:
+    first, last = bins[0], bins[-1]
+    start = f"{number(first.accuracy)} ({first.num_pairs})"
+    if len(bins) == 1:
+        return start
+    return f"{start} to {number(last.accuracy)} at {number(last.confidence)} ({last.num_pairs})"
 
 
 def _gaps(view: View, found: dict[str, list[PreferenceDiagnostics]]) -> Iterator[Block]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from harness.metrics import metric
 from harness.numbers import interval, number, p_text, with_interval
-from harness.report.figures import Difference, draw_forest, first_of, shortened
+from harness.report.figures import Difference, draw_forest, first_of, shortened, span
 from harness.report.page import Block, Bullets, Code, Figure, Paragraph, Section, Table, Text, cut
 from harness.report.view import View
 from harness.summary_schema import Contrast, VerdictSummary
@@ -57,8 +57,8 @@ def _figures(view: View, contrasts: list[Contrast]) -> Iterator[Figure]:
         svg, png = draw_forest(groups, margin=None)
         more = first_of(MOST_PANELS, len(others), "metrics")
         caption = (
-            f"{' minus '.join(verdict.compare)} on every other metric, with {level} intervals that are not corrected for their "
-            f"number; right of 0 the first is better, where either is.{more}"
+            f"{' minus '.join(verdict.compare)} on every other metric (n = {span(each.num_seeds for each in drawn)} seeds, "
+            f"{span(each.num_items for each in drawn)} items), with {level} intervals that are not corrected for their number; right of 0 the first is better, where either is.{more}"
         )
         told = "; ".join(f"{each.metric} {_told(_difference(each, name=''))}" for each in drawn)
         yield Figure("differences-other-metrics", f"Differences by metric: {told}", caption, svg, png)

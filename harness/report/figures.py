@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -26,6 +26,7 @@ PNG_DPI = 150
 THOUSANDS = 10_000  # an axis that reaches this far is labelled in thousands
 
 MOST_TICKS = 6
+ABOVE = 3  # order of drawing: over every mark
 LOG_SPAN = 5  # an axis whose values differ by more than this factor is logarithmic
 
 Drawn = tuple[bytes, bytes]  # SVG, PNG
@@ -99,7 +100,12 @@ def draw_quality_cost(points: Sequence[Point], *, x_label: str, y_label: str, di
         axes = figure.add_subplot()
         front = best_for_their_price(points, direction)
         axes.plot(
-            [point.cost for point in front], [point.quality for point in front], ":", color=INK, linewidth=1
+            [point.cost for point in front],
+            [point.quality for point in front],
+            ":",
+            color=INK,
+            linewidth=1,
+            zorder=ABOVE,
         )
         for point in points:
             colour, marker, _ = point.look
@@ -108,7 +114,14 @@ def draw_quality_cost(points: Sequence[Point], *, x_label: str, y_label: str, di
             if point.quality_bounds:
                 axes.plot([point.cost] * 2, point.quality_bounds, color=colour, linewidth=1.3)
             axes.plot(
-                [point.cost], [point.quality], marker, color=colour, markersize=7, label=shortened(point.name)
+                [point.cost],
+                [point.quality],
+                marker,
+                color=colour,
+                fillstyle="none",  # an outline hides no mark beneath it
+                markersize=8,
+                markeredgewidth=1.6,
+                label=shortened(point.name),
             )
         axes.set_xlim(left=min(0.0, *axes.get_xlim()))
         axes.set_xlabel(x_label)
@@ -180,8 +193,7 @@ def draw_sweep(curves: Sequence[SweepCurve], *, y_label: str) -> Drawn:
             if min(curve.x) > 0 and max(curve.x) > LOG_SPAN * min(curve.x):
                 axes.set_xscale("log")
             axes.minorticks_off()
-            values = sorted(set(curve.x))
-            labelled = values[:: -(-len(values) // MOST_TICKS)]
+            labelled = ticks(curve)
             axes.set_xticks(labelled, [f"{value:g}" for value in labelled], fontsize=8)
             axes.set_title(curve.title)
             axes.set_xlabel(curve.title.rpartition(": ")[2], fontsize=8)
@@ -218,6 +230,15 @@ def draw_forest(groups: Sequence[tuple[str, str, Sequence[Difference]]], *, marg
             axes.set_ylim(len(rows) - 0.4, -0.6)
             axes.locator_params(axis="x", nbins=5)
         return saved(figure)
+
+
+def ticks(curve: SweepCurve) -> list[float]:
+    """Values that are labelled on the axis: as many as fit, the chosen one among them."""
+    values = sorted(set(curve.x))
+    stride = -(-len(values) // MOST_TICKS)
+    chosen = [x for x, is_chosen in zip(curve.x, curve.chosen, strict=True) if is_chosen]
+    first = values.index(chosen[0]) % stride if chosen else 0
+    return values[first::stride]
 
 
 def best_for_their_price(points: Sequence[Point], direction: Direction) -> list[Point]:
@@ -283,6 +304,12 @@ def saved(figure: Figure) -> Drawn:
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None}, facecolor=PAPER)
     figure.savefig(png, format="png", metadata={"Software": None}, dpi=PNG_DPI, facecolor=PAPER)
     return svg.getvalue(), png.getvalue()
+
+
+def span(values: Iterable[int]) -> str:
+    """`5`, or `60 to 196` where they differ: a caption's n."""
+    found = set(values)
+    return str(found.pop()) if len(found) == 1 else f"{min(found)} to {max(found)}"
 
 
 def first_of(most: int, count: int, noun: str) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from harness.learning import Moment, moments_of
 from harness.learning_schema import Displacement, OverSeeds, TargetReached, TargetSummary
 from harness.metrics import metric
 from harness.numbers import count, interval, number, seconds_text, with_interval
 from harness.report.curves import Line, LinesPanel, draw_lines
-from harness.report.figures import BETTER, MOST_MODELS, Curve, first_of
+from harness.report.figures import BETTER, MOST_MODELS, Curve, first_of, span
 from harness.report.page import Block, Bullets, Code, Figure, Heading, Paragraph, Table, Text, cut
 from harness.report.palette import Look
 from harness.report.view import View
@@ -205,7 +205,7 @@ def _displacement(view: View, seen: dict[str, list[list[Moment]]]) -> Iterator[B
     if not found:
         return
     yield Heading("Likelihood of both replies")
-    yield _likelihood_figure(view, seen)
+    yield _likelihood_figure(view, seen, found)
     yield Paragraph(
         "Change from a stage's first look to its last, nats per token, with a 95 % interval for other seeds (the same pairs). The "
         "likelihood was displaced where chosen fell while the margin grew, both by their whole intervals: the model then prefers "
@@ -216,7 +216,9 @@ def _displacement(view: View, seen: dict[str, list[list[Moment]]]) -> Iterator[B
     yield from cut(Table(head, rows, align="llrrrrl"), view.export)
 
 
-def _likelihood_figure(view: View, seen: dict[str, list[list[Moment]]]) -> Figure:
+def _likelihood_figure(
+    view: View, seen: dict[str, list[list[Moment]]], changes: Sequence[Displacement]
+) -> Figure:
     drawn = {arm: by_seed for arm, by_seed in seen.items() if by_seed}
     panels = []
     for arm, by_seed in list(drawn.items())[:MOST_PANELS]:
@@ -236,7 +238,8 @@ def _likelihood_figure(view: View, seen: dict[str, list[list[Moment]]]) -> Figur
     svg, png = draw_lines(panels, columns=2)
     caption = (
         "Length-averaged log-prob of chosen (coloured) and rejected (grey) replies over the training, on validation pairs (solid) and on "
-        "pairs that are trained on (dashed); thin lines are seeds, thick ones their means."
+        "pairs that are trained on (dashed); thin lines are seeds, thick ones their means (n = "
+        f"{span(map(len, drawn.values()))} seeds, {span(one.num_pairs for one in changes)} pairs of each kind)."
         f"{first_of(MOST_PANELS, len(view.arms), 'arms')}"
     )
     alt = f"Log-probs of chosen and rejected over policy tokens for {', '.join(panel.title for panel in panels)}; the table below has the changes"

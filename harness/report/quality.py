@@ -6,7 +6,7 @@ from harness.metrics import BENCHMARK_PREFIX, TRAIN_PREFIX, metric
 from harness.numbers import interval, number, with_interval
 from harness.report.diagnostics import diagnostics_blocks
 from harness.report.exactness import exactness_blocks
-from harness.report.figures import MOST_MODELS, draw_quality, first_of
+from harness.report.figures import MOST_MODELS, draw_quality, first_of, span
 from harness.report.page import Block, Bullets, Code, Figure, Paragraph, Section, Table, Text, cut
 from harness.report.stations import station_blocks
 from harness.report.view import View
@@ -88,7 +88,7 @@ def _figure(view: View, names: list[str]) -> Figure:
     ]
     caption = (
         "Large marks are means with their 95 % interval, the small marks beneath are seeds "
-        f"(n = up to {seeds} seeds, {min(items)} to {max(items)} items); the primary metric is bold."
+        f"(n = up to {seeds} seeds, {span(items)} items); the primary metric is bold."
         + (f" Drawn: {', '.join(cuts)}." if cuts else "")
     )
     alt = f"Means of {', '.join(name for name, _ in drawn)} for {', '.join(models)}, with intervals; the table below has the numbers"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness.numbers import GIB, bytes_text, interval, number, with_interval
 from harness.report.curves import draw_fronts
-from harness.report.figures import BETTER, Point, SweepCurve, draw_sweep, first_of, shortened
+from harness.report.figures import BETTER, Point, SweepCurve, draw_sweep, first_of, shortened, span
 from harness.report.page import Block, Bullets, Figure, Paragraph, Section, Table, Text, cut
 from harness.report.palette import Look, look
 from harness.report.view import View
@@ -59,7 +59,7 @@ def _figure(view: View, sweep: SweepSummary) -> list[Block]:
     label = f"{sweep.metric} ({sweep.unit});\n{BETTER[sweep.direction]}"
     svg, png = draw_sweep(curves[:MOST_PANELS], y_label=label)
     caption = (
-        "Means over seeds and validation items with their 95 % interval; the ring is the chosen point. Where several keys "
+        f"Means over seeds and validation items ({_sizes(sweep)}) with their 95 % interval; the ring is the chosen point. Where several keys "
         "were swept at once, a panel shows all points against one key."
         f"{first_of(MOST_PANELS, len(curves), 'panels')}"
     )
@@ -90,11 +90,17 @@ def _fronts(view: View, sweep: SweepSummary) -> list[Block]:
         panels, y_label=f"{sweep.metric}; {BETTER[sweep.direction]}", direction=sweep.direction
     )
     caption = (
-        "Every point of the sweep against what it cost: means over seeds, all stages of an arm; of memory the highest peak. The dotted "
+        f"Every point of the sweep against what it cost: means over seeds ({_sizes(sweep)}), all stages of an arm; of memory the highest "
+        "peak. The dotted "
         "line joins the points that are better than every cheaper one, by their means: the noise of many points is in it."
     )
     alt = f"{sweep.metric} of {len(panels[0][1])} points against training time and peak memory; the table below has the numbers"
     return [Figure("sweep-cost", alt, caption, svg, png)]
+
+
+def _sizes(sweep: SweepSummary) -> str:
+    finished = (len(point.by_seed) for arm in sweep.arms.values() for point in arm.points if point.by_seed)
+    return f"n = {span(finished)} seeds, {sweep.num_items} items"
 
 
 def _look(view: View, arm: str) -> Look:

@@ -111,7 +111,7 @@ DROPPED = DroppedRows(reason="equal", num_rows=16, first_rows=[0])
         (data(num_truncated=15), None),
         (warned("same_order"), "the audit warns (same_order): seen"),
         (warned("machine_to_itself"), None),  # has a sentence of its own, on the costs
-        (judged(0.55, 0.65), "the judge critic goes by position: the reply that it was shown first won 0.60 (0.55 to 0.65)"),
+        (judged(0.55, 0.65), "the judge critic goes by position: the reply that it was shown first won 0.600 (0.550 to 0.650) of the matches"),
         (judged(0.3, 0.4), "goes by position"),
         (judged(0.45, 0.55), None),
         (judged(0.6, 0.7, ("orpo", "base")), None),

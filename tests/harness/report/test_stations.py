@@ -143,7 +143,8 @@ def test_the_reliability_curve_counts_each_pair_of_all_seeds_once(diagnosed: Vie
     ]
     # Seed 0: 10 pairs at .6; seed 1: 20 at .7.
     expected = (10 * 0.6 + 20 * 0.7) / 30
-    assert f"log_odds_margin: orpo {expected:.3f} to 0.800 at 0.930" in figure.alt
+    assert f"log_odds_margin: orpo {expected:.3f} (30) to 0.800 at 0.930 (10)" in figure.alt
+    assert "(n = 2 seeds, 60 pairs each)" in figure.caption
 
 
 def test_both_formats_show_what_the_diagnostics_say(diagnosed: View) -> None:

@@ -1,0 +1,62 @@
+"""Figures: each caption says how many seeds and items it shows, and nothing lies across anything."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.report.curves import legend_below
+from harness.report.figures import MOST_TICKS, SweepCurve, first_of, panel_axes, span, ticks
+from harness.report.palette import drawing, look
+from harness.report.view import View
+from harness.report.write import make_page
+from harness.results import read_results
+from harness.summary import make_summary
+from tests.harness.test_learning import looked
+from tests.harness.test_sweep import SWEPT
+
+WITHOUT_ITEMS = "learning"  # a training loss is on all pairs
+
+
+def test_every_caption_says_how_many_seeds_and_items_are_behind_it(tmp_path: Path) -> None:
+    results = read_results(looked(tmp_path, SWEPT))
+    captions = {
+        figure.stem: figure.caption for figure in make_page(View(results, make_summary(results))).figures()
+    }
+    assert set(captions) == {
+        "quality-cost", "differences", "differences-other-metrics", "quality", "learning", "validation", "likelihood", "sweep",
+        "sweep-cost",
+    }  # fmt: skip  # the reliability curves' caption: test_stations.py
+    for stem, caption in captions.items():
+        assert re.search(r"\d+ seeds|n = up to \d+", caption), stem
+        assert re.search(r"\d+ (validation )?(items|pairs)", caption) or stem == WITHOUT_ITEMS, stem
+
+
+def test_a_legend_lies_below_the_label_of_its_panel() -> None:
+    with drawing():
+        figure, (axes,) = panel_axes(1, 3.0)
+        for name in ("one", "other", "third"):
+            axes.plot([0, 1], [0, 1], label=name)
+        axes.set_xlabel("policy tokens so far", fontsize=8)
+        legend_below(axes)
+        figure.draw_without_rendering()
+        legend = axes.get_legend()
+        assert legend is not None
+        box = legend.get_window_extent()
+        assert box.y1 < axes.xaxis.label.get_window_extent().y0
+        assert box.y0 > 0
+
+
+@pytest.mark.parametrize("place", range(7))
+def test_the_chosen_value_of_a_sweep_is_labelled(place: int) -> None:
+    x = [0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0]
+    curve = SweepCurve("orpo: beta", look(0), x, [0.5] * 7, [None] * 7, [at == place for at in range(7)])
+    assert x[place] in ticks(curve)
+    assert len(ticks(curve)) <= MOST_TICKS
+
+
+def test_counts_in_captions() -> None:
+    assert (span([5, 5]), span([98, 196, 100])) == ("5", "98 to 196")
+    assert (first_of(16, 16, "models"), first_of(16, 17, "models")) == ("", " The first 16 of 17 models.")
