@@ -73,6 +73,8 @@ def replies_section(view: View) -> Section:
             for model in shown
             if (sample := _samples(view, model, _trial(answered[model], choice.seed)).get(choice.item))
         ]
+        if not samples:  # the seed's file of replies is gone
+            continue
         blocks += [
             Heading(f"Prompt: {choice.why}"),
             Listing(samples[0].prompt),

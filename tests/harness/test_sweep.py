@@ -219,6 +219,7 @@ def test_the_report_shows_every_point_with_its_curve(tmp_path: Path) -> None:
     text = page.read_text()
     section = text[text.index("## Sweep") :].partition("\n## ")[0]
     assert section.count("arguments.beta = ") == 6
+    assert "Seed 0 of a point and seed 0 of the report are not one seed" in section
     assert section.count("| yes") == 2
     assert section.count(" MiB |") == 6
     assert (tmp_path / "reports/made-up/sweep-cost.svg").is_file()
