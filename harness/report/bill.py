@@ -14,7 +14,7 @@ from harness.report.page import Block, Bullets, Code, Paragraph, Section, Table,
 from harness.report.stage_meters import billed_stages, memory_table, time_table
 from harness.report.view import View
 from harness.sentences import COST_WORDS
-from harness.summary_schema import CostQuantity, CostSummary
+from harness.summary_schema import CostQuantity, CostSummary, KindCost
 from pipelines.outcomes import TrainOutcome
 
 PEAK_KINDS = {
@@ -192,11 +192,16 @@ def _mean_count(values: Iterable[int]) -> str:
 
 def _spent(view: View) -> Table:
     spent = view.summary.spent
+    whole = KindCost(
+        kind="all",
+        num_stages=sum(one.num_stages for one in spent),
+        total_seconds=sum(one.total_seconds for one in spent),
+        look_seconds=sum(one.look_seconds for one in spent),
+    )
     rows = [
-        (one.kind, str(one.num_stages), number(one.total_seconds), number(one.look_seconds)) for one in spent
+        (one.kind, str(one.num_stages), number(one.total_seconds), number(one.look_seconds))
+        for one in [*spent, whole]
     ]
-    sums = (sum(one.total_seconds for one in spent), sum(one.look_seconds for one in spent))
-    rows.append(("all", str(sum(one.num_stages for one in spent)), *map(number, sums)))
     return Table(["kind of stage", "stages", "process s", "of it looks s"], rows)
 
 
