@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from harness.config import Comparison
+from harness.integrity import checked_items
+from harness.items import Column
 from harness.plan import Night, Plan
 from harness.planning import make_plan
 from harness.records import Record, read_record
@@ -30,8 +30,9 @@ def plan_from(
     """
     plan = make_plan(comparison, arms=arms, night=night)
     while not is_complete(plan):
-        records = _records_so_far(folder, plan)
-        known = make_plan(comparison, arms=arms, chosen=choose(plan, records), night=night, records=records)
+        records, items = _so_far(folder, plan)
+        chosen = choose(plan, records, items)
+        known = make_plan(comparison, arms=arms, chosen=chosen, night=night, records=records)
         if known.stages == plan.stages:
             break
         plan = known
@@ -43,11 +44,19 @@ def is_complete(plan: Plan) -> bool:
     return not plan.waiting and not any(True for _ in still_to_choose(plan))
 
 
-def _records_so_far(folder: Path, plan: Plan) -> dict[str, Record]:
-    """By stage id; a damaged record is none, its stage will run again."""
-    found: dict[str, Record] = {}
+def _so_far(folder: Path, plan: Plan) -> tuple[dict[str, Record], dict[str, dict[str, Column]]]:
+    """Records by stage id, and the items of what a sweep's points scored.
+
+    A stage whose record or items are damaged has neither: it will run again.
+    """
+    of_points = {stage_id for trial in plan.trials if trial.role == "point" for stage_id in trial.evaluations}
+    records: dict[str, Record] = {}
+    items: dict[str, dict[str, Column]] = {}
     for stage in plan.stages:
-        with contextlib.suppress(ValidationError):
-            if (record := read_record(folder / stage.id)) is not None:
-                found[stage.id] = record
-    return found
+        with contextlib.suppress(ValueError):  # pydantic's is one
+            if (record := read_record(folder / stage.id)) is None:
+                continue
+            if stage.id in of_points:
+                items[stage.id] = checked_items(folder / stage.id, record)
+            records[stage.id] = record
+    return records, items

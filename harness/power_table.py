@@ -21,7 +21,7 @@ from harness.power import (
     spread_of,
 )
 from harness.results import read_results
-from harness.scores import score_tables
+from harness.scores import score_tables, shared_items
 from harness.verdict import MIN_SEEDS, Rule
 
 
@@ -49,7 +49,8 @@ def measured(comparison: Comparison, folder: Path) -> tuple[Spread, str]:
     """Variances of the declared metric in an earlier run of the two arms, and a sentence that says so.
 
     Raises:
-        UserError: the folder has not both arms with 2 common seeds and 2 common items on this metric.
+        UserError: the folder has not both arms with 2 common seeds and 2 common items on this metric, items from one
+            prompt counted once.
     """
     results = read_results(folder)
     name, arms = comparison.decision.metric, comparison.decision.compare
@@ -62,14 +63,21 @@ def measured(comparison: Comparison, folder: Path) -> tuple[Spread, str]:
             f"{folder}: has no finished measurement of {name} for {lacking}. Leave --from out to assume."
         )
     seeds = [seed for seed in first.seeds if seed in second.seeds]
-    items = tuple(sorted(set(first.items) & set(second.items)))
-    if len(seeds) < 2 or len(items) < 2:
+    items = shared_items(first, second)
+    one, other = (
+        table.units(items)[[table.seeds.index(seed) for seed in seeds]] for table in (first, second)
+    )
+    num_units = one.shape[1]  # as the verdict counts items: those from one prompt are one
+    if len(seeds) < 2 or num_units < 2:
         raise UserError(
             f"{folder}: must have at least 2 seeds and 2 items that both arms were measured on, got {len(seeds)} and "
-            f"{len(items)}."
+            f"{num_units}."
         )
-    values = [table.on(items)[[table.seeds.index(seed) for seed in seeds]] for table in (first, second)]
-    return spread_of(*values), f"measured: {name} of {folder.name}, {len(seeds)} seeds, {len(items)} items"
+    averaged = f" (averages by prompt of {len(items)})" if num_units < len(items) else ""
+    return (
+        spread_of(one, other),
+        f"measured: {name} of {folder.name}, {len(seeds)} seeds, {num_units} items{averaged}",
+    )
 
 
 def power_lines(comparison: Comparison, spread: Spread, source: str) -> Iterator[str]:

@@ -20,6 +20,7 @@ from harness.config import ArmStage, ArmSweep, Comparison, RandomPoints
 from harness.overrides import put
 
 if TYPE_CHECKING:
+    from harness.items import Column
     from harness.plan import Plan, Trial
     from harness.records import Record
 
@@ -69,7 +70,9 @@ def sweep_metric(comparison: Comparison) -> str:
     return comparison.sweep.metric or comparison.decision.metric
 
 
-def choose(plan: Plan, records: Mapping[str, Record]) -> dict[str, int]:
+def choose(
+    plan: Plan, records: Mapping[str, Record], items: Mapping[str, Mapping[str, Column]]
+) -> dict[str, int]:
     """The best point of each arm whose points have all ended: the highest mean over seeds, the first of equals.
 
     A point that failed on some seed is not chosen: the seeds that it lost may be its worst.
@@ -77,6 +80,7 @@ def choose(plan: Plan, records: Mapping[str, Record]) -> dict[str, int]:
     Args:
         plan: Of a comparison with a sweep.
         records: By stage id; of what has run so far.
+        items: By stage id: the metrics of the points' finished evaluations, item by item.
     """
     chosen: dict[str, int] = {}
     for arm in plan.comparison.arms:
@@ -88,7 +92,7 @@ def choose(plan: Plan, records: Mapping[str, Record]) -> dict[str, int]:
         means = {
             point.number: mean
             for point in points_of(plan.comparison, arm)
-            if (mean := _mean(plan.comparison, [t for t in trials if t.name == point.name], records))
+            if (mean := _mean(plan.comparison, [t for t in trials if t.name == point.name], items))
             is not None
         }
         if means:
@@ -145,17 +149,23 @@ def _has_ended(trial: Trial, records: Mapping[str, Record]) -> bool:
     return all(stages) or any(record is not None and record.status != "done" for record in stages)
 
 
-def _mean(comparison: Comparison, trials: list[Trial], records: Mapping[str, Record]) -> float | None:
-    """The mean over seeds, turned so that more is better; None where a seed has none."""
+def _mean(
+    comparison: Comparison, trials: list[Trial], items: Mapping[str, Mapping[str, Column]]
+) -> float | None:
+    """The mean over seeds, turned so that more is better; None where a seed has none.
+
+    Items from one prompt are averaged first, as in the summary and the verdict: an `outcome.means` is over items.
+    """
+    from harness.intervals import cluster_means
     from harness.metrics import metric
-    from pipelines.outcomes import EvaluateOutcome
 
     name = sweep_metric(comparison)
     values = []
     for trial in trials:
-        outcomes = [records[stage_id].outcome for stage_id in trial.evaluations if stage_id in records]
-        found = [o.means[name] for o in outcomes if isinstance(o, EvaluateOutcome) and name in o.means]
+        columns = [items[stage_id] for stage_id in trial.evaluations if stage_id in items]
+        found = [column[name] for column in columns if name in column]
         if not found:
             return None
-        values.append(found[0])
+        units = cluster_means(found[0].values, found[0].clusters)
+        values.append(math.fsum(units) / len(units))
     return math.fsum(values) / len(values) * (-1 if metric(name).direction == "lower" else 1)

@@ -45,22 +45,23 @@ def summarise_sweep(results: Results) -> SweepSummary | None:
         direction=about.direction,
         unit=about.unit,
         margin=margin,
-        num_items=min((len(table.items) for table in tables.values()), default=0),
+        num_items=min((table.units().shape[1] for table in tables.values()), default=0),
         arms=arms,
     )
 
 
 def _summarised(point: Point, table: Table | None, num_seeds: int, *, chosen: bool) -> PointSummary:
-    by_seed = [] if table is None else [float(value) for value in table.values.mean(1)]
+    values = None if table is None else table.units()  # what `choose` goes by
+    by_seed = [] if values is None else [float(value) for value in values.mean(1)]
     low = high = None
-    if table is not None and min(table.values.shape) >= 2:
-        estimate = estimate_mean(table.values)
+    if values is not None and min(values.shape) >= 2:
+        estimate = estimate_mean(values)
         middle, half = float(estimate.difference), float(estimate.half_width(ALPHA))
         low, high = middle - half, middle + half
     return PointSummary(
         changes=dict(point.changes),
         by_seed=by_seed,
-        mean=None if table is None else float(table.values.mean()),
+        mean=None if values is None else float(values.mean()),
         low=low,
         high=high,
         num_failed_seeds=num_seeds - len(by_seed),

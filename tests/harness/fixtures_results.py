@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from harness.planning import make_plan
 from harness.records import (
     ITEMS,
     LOSSES,
+    PROMPT,
     REPLIES,
     Cost,
     Failure,
@@ -131,6 +133,20 @@ def write_results(folder: Path, plan: Plan, run: Run) -> None:
             _write(folder, stage, None, status=status, message=message)
         else:
             _write(folder, stage, _outcome(plan, stage, folder, run))
+
+
+def give_prompts(folder: Path, prompt_of: Callable[[int], int]) -> list[str]:
+    """As if the items of every evaluation came from the prompts that `prompt_of` says for their places.
+
+    Returns:
+        The prompt of each item, in the order of the files.
+    """
+    prompts: list[str] = []
+    for path in sorted(folder.glob(f"*/{ITEMS}")):
+        rows = _read_rows(path)
+        prompts = [f"prompt-{prompt_of(place):04d}" for place in range(len(rows))]
+        _write_rows(path, [{**row, PROMPT: prompt} for row, prompt in zip(rows, prompts, strict=True)])
+    return prompts
 
 
 def add_products(folder: Path) -> None:

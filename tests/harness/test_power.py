@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from harness.cli import main
+from harness.errors import UserError
+from harness.plan import read_plan
 from harness.power import assumed_spread, fewest_seeds, outlook, spread_of
+from harness.power_table import measured
 from harness.verdict import Rule, Scores, judge
 from tests.harness.configs import VALID, write
-from tests.harness.fixtures_results import Run, make_results
+from tests.harness.fixtures_results import Run, give_prompts, make_results
 
 RULE = Rule(margin=0.05)
 
@@ -83,6 +87,44 @@ def test_the_command_takes_variances_from_a_run_or_from_assumptions(
     assert "--seed-sd: must be a number of at least 0" in capsys.readouterr().err
     assert main(["power", config, "--from", str(tmp_path)]) == 2
     assert "must be a folder that `prefduel run` made" in capsys.readouterr().err
+
+
+def test_items_from_one_prompt_are_averaged_as_the_verdict_does(tmp_path: Path) -> None:
+    run = Run(seeds=4)
+    folder = make_results(tmp_path, run)
+    tables = score_tables_of(folder)
+    give_prompts(folder, lambda place: place // 5)
+    spread, source = measured(run.comparison(), folder)
+    averaged = [table.reshape(4, 12, 5).mean(2) for table in tables]
+    expected, ignored = spread_of(*averaged), spread_of(*tables)
+    assert spread.residual == pytest.approx(expected.residual, rel=1e-9)
+    assert spread.residual < ignored.residual / 2
+    assert spread.item == pytest.approx(expected.item, rel=1e-9, abs=1e-12)
+    assert source.endswith("4 seeds, 12 items (averages by prompt of 60)")
+
+
+def score_tables_of(folder: Path) -> list[np.ndarray]:
+    """Gold scores of both arms, (seeds, items), read without the module under test."""
+    tables = []
+    for arm in ("orpo", "sft-dpo"):
+        trials = sorted(
+            (trial for trial in read_plan(folder).trials if trial.name == arm),
+            key=lambda trial: trial.seed or 0,
+        )
+        scores = []
+        for trial in trials:
+            texts = [(folder / stage_id / "items.jsonl").read_text() for stage_id in trial.evaluations]
+            rows = [json.loads(line) for text in texts for line in text.splitlines()]
+            scores.append([row["gold_score"] for row in rows if "gold_score" in row])
+        tables.append(np.array(scores))
+    return tables
+
+
+def test_items_of_a_single_prompt_say_nothing_of_others(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run())
+    give_prompts(folder, lambda _place: 0)
+    with pytest.raises(UserError, match="2 seeds and 2 items that both arms were measured on, got 3 and 1"):
+        measured(Run().comparison(), folder)
 
 
 def test_a_rule_with_two_looks_is_planned_at_the_alpha_of_each(

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from harness.cli import main
 from harness.config import Comparison
+from harness.items import Column
 from harness.load_config import load_comparison
 from harness.outlook import look_ahead
-from harness.plan import Plan
+from harness.plan import Plan, read_plan
+from harness.plan_so_far import plan_from
 from harness.planning import make_plan
 from harness.records import Record
 from harness.report import write_report
 from harness.results import read_results
 from harness.summary import make_summary
 from harness.sweep import choose, points_of, still_to_choose
-from pipelines.outcomes import EvaluateOutcome
 from pipelines.stages import EvaluateSettings, TrainSettings
 from tests.harness.configs import VALID, write
-from tests.harness.fixtures_results import Run, make_results
+from tests.harness.fixtures_results import Run, give_prompts, make_results
 
 BETAS = [0.05, 0.1, 0.5]
 GRIDS = {"orpo": {"grid": {"0.arguments.beta": BETAS}}, "sft-dpo": {"grid": {"1.arguments.beta": BETAS}}}
@@ -107,42 +110,66 @@ def test_twelve_points_of_each_arm_over_three_seeds_train_three_sft_models() -> 
     assert len(of_kind(plan, "dpo")) == len(of_kind(plan, "orpo")) == 36
 
 
-def records_of(
-    plan: Plan, scores: dict[str, list[float]], failed: set[str] = frozenset()
-) -> dict[str, Record]:
-    """Records whose evaluation of point `NAME` with seed i has the i-th score."""
-    found: dict[str, Record] = {}
+Items = dict[str, dict[str, Column]]
+
+
+def left_by(
+    plan: Plan, scores: dict[str, list[float | dict[str, list[float]]]]
+) -> tuple[dict[str, Record], Items]:
+    """Records of all stages; the evaluation of point `NAME` with seed i has the i-th score, or its scores by prompt."""
+    records = {stage.id: Record.model_construct(status="done", outcome=None) for stage in plan.stages}
+    items: Items = {}
     for trial in plan.trials:
-        for stage_id in trial.stages():
-            outcome = EvaluateOutcome(group="generation", means={}, num_items={})
-            if stage_id in trial.evaluations and trial.name in scores:
-                outcome = outcome.model_copy(
-                    update={"means": {"gold_score": scores[trial.name][trial.seed or 0]}}
-                )
-            status = "failed" if trial.name in failed and stage_id in trial.training else "done"
-            if status == "done" or stage_id not in trial.evaluations:
-                found[stage_id] = Record.model_construct(status=status, outcome=outcome)
-    return found
+        if trial.name in scores:
+            score = scores[trial.name][trial.seed or 0]
+            by_prompt = score if isinstance(score, dict) else {"a": [score]}
+            clusters = tuple(prompt for prompt, values in by_prompt.items() for _ in values)
+            values = np.concatenate([np.array(values) for values in by_prompt.values()])
+            column = Column(tuple(map(str, range(len(values)))), clusters, values)
+            items[trial.evaluations[0]] = {"gold_score": column}
+    return records, items
 
 
 def test_the_best_mean_over_seeds_is_chosen_and_the_first_of_equals() -> None:
     plan = make_plan(comparison())
     scores = {"orpo@0": [0.5, 0.7], "orpo@1": [0.8, 0.2], "orpo@2": [0.7, 0.5]}
     scores |= {f"sft-dpo@{number}": [0.1 * number] * 2 for number in range(3)}
-    assert choose(plan, records_of(plan, scores)) == {"orpo": 0, "sft-dpo": 2}
+    assert choose(plan, *left_by(plan, scores)) == {"orpo": 0, "sft-dpo": 2}
+
+
+def test_a_prompt_with_many_items_counts_once_in_the_choice() -> None:
+    plan = make_plan(comparison())
+    scores = {"orpo@0": [{"a": [0.9] * 8, "b": [0.1]}] * 2, "orpo@1": [0.6] * 2, "orpo@2": [0.2] * 2}
+    scores |= {f"sft-dpo@{number}": [0.1 * number] * 2 for number in range(3)}
+    assert choose(plan, *left_by(plan, scores))["orpo"] == 1  # .81 over items, .5 over prompts
 
 
 def test_a_point_that_failed_is_not_chosen_and_one_that_has_not_ended_keeps_its_arm_open() -> None:
     plan = make_plan(comparison())
     scores = {f"{arm}@{number}": [0.1 * number] * 2 for arm in GRIDS for number in range(3)}
-    records = records_of(plan, scores)
+    records, items = left_by(plan, scores)
     last = next(trial for trial in plan.trials if trial.name == "sft-dpo@0" and trial.seed == 1)
     del records[last.evaluations[0]]
-    assert choose(plan, records) == {"orpo": 2}
+    assert choose(plan, records, items) == {"orpo": 2}
     best = [trial for trial in plan.trials if trial.name == "orpo@2"]
     records[best[0].training[0]] = Record.model_construct(status="not_finite", outcome=None)
-    del records[best[0].evaluations[0]]
-    assert choose(plan, records) == {"orpo": 1}
+    del records[best[0].evaluations[0]], items[best[0].evaluations[0]]
+    assert choose(plan, records, items) == {"orpo": 1}
+
+
+def test_points_are_chosen_again_from_the_files_once_a_damaged_one_is_whole(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, SWEPT)
+    chosen = plan_from(SWEPT.comparison(), folder).chosen
+    sweep = make_summary(read_results(folder)).sweep
+    best = {arm: max(range(3), key=lambda at: found.points[at].mean) for arm, found in sweep.arms.items()}
+    assert chosen == best
+    point = next(trial for trial in read_plan(folder).trials if trial.name == "orpo@0")
+    items = folder / point.evaluations[0] / "items.jsonl"
+    whole = items.read_bytes()
+    items.write_bytes(whole[: len(whole) // 2])
+    assert plan_from(SWEPT.comparison(), folder).chosen == {"sft-dpo": best["sft-dpo"]}
+    items.write_bytes(whole)
+    assert plan_from(SWEPT.comparison(), folder).chosen == best
 
 
 def test_the_summary_shows_every_point_and_how_many_are_near_the_best(tmp_path: Path) -> None:
@@ -156,6 +183,24 @@ def test_the_summary_shows_every_point_and_how_many_are_near_the_best(tmp_path: 
         means = [sum(point.by_seed) / 2 for point in arm.points]
         assert [point.mean for point in arm.points] == pytest.approx(means)
         assert arm.num_within_margin == sum(max(means) - mean <= 0.02 for mean in means)
+
+
+def test_the_summary_averages_a_points_items_from_one_prompt_first(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, SWEPT)
+    prompts = give_prompts(folder, lambda place: max(place, 9))  # the first ten items are one prompt's
+    sweep = make_summary(read_results(folder)).sweep
+    assert sweep is not None
+    assert sweep.num_items == 51
+    trials = [trial for trial in read_plan(folder).trials if trial.name == "orpo@1"]
+    by_seed = []
+    for trial in trials:
+        lines = (folder / trial.evaluations[0] / "items.jsonl").read_text().splitlines()
+        scores = [json.loads(line)["gold_score"] for line in lines]
+        by_seed.append((sum(scores[:10]) / 10 + sum(scores[10:])) / 51)
+    point = sweep.arms["orpo"].points[1]
+    assert point.by_seed == pytest.approx(by_seed, abs=1e-12)
+    assert point.mean == pytest.approx(sum(by_seed) / 2, abs=1e-12)
+    assert len(set(prompts)) == 51
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
