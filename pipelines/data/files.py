@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import sys
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,8 +60,8 @@ def _json_rows(path: Path) -> Iterator[Row]:
         raise PipelineError(
             f"{path}, line {error.lineno}, column {error.colno}: broken JSON: {error.msg}."
         ) from error
-    except RecursionError as error:
-        raise PipelineError(f"{path}: broken JSON: nested too deep.") from error
+    except (ValueError, RecursionError) as error:
+        raise PipelineError(f"{path}: broken JSON: {_beyond_python(error)}.") from error
     for number, row in enumerate(rows):
         yield _as_row(row, f"{path}, row {number}")
 
@@ -74,10 +76,17 @@ def _json_line_rows(path: Path) -> Iterator[Row]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise PipelineError(f"{where}, column {error.colno}: broken JSON: {error.msg}.") from error
-        except RecursionError as error:
-            raise PipelineError(f"{where}: broken JSON: nested too deep.") from error
+        except (ValueError, RecursionError) as error:
+            raise PipelineError(f"{where}: broken JSON: {_beyond_python(error)}.") from error
         yield _as_row(row, where)
         number += 1
+
+
+def _beyond_python(error: ValueError | RecursionError) -> str:
+    """What is wrong with JSON that is well formed, but more than Python reads."""
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    return f"an integer of more than {sys.get_int_max_str_digits()} digits"
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:
@@ -86,6 +95,10 @@ def _csv_rows(path: Path) -> Iterator[Row]:
     number = -1
     try:
         header = next(reader, [])
+        if twice := [name for name, count in Counter(header).items() if name and count > 1]:
+            raise PipelineError(
+                f"{path}, line {reader.line_num}: must name each column once, got {twice[0]!r} {header.count(twice[0])} times."
+            )
         for number, fields in enumerate(filter(None, reader)):
             if len(fields) != len(header):
                 raise PipelineError(

@@ -102,11 +102,22 @@ def test_a_saved_dataset_and_a_split_of_a_saved_dict_give_the_same_rows(tmp_path
             r"row 1 \(line 2\): must be an object with columns, got list",
         ),
         ("a.jsonl", b'{"a": "x"}\n{"a": "\xff"}\n', r"line 2, byte 8: must be UTF-8, got 0xff"),
+        (
+            "a.jsonl",
+            b'{"a": 1}\n{"a": ' + b"9" * 5000 + b"}\n",
+            r"a\.jsonl, row 1 \(line 2\): broken JSON: an integer of more than 4300 digits",
+        ),
+        ("a.json", b'[{"a": ' + b"9" * 5000 + b"}]", r"a\.json: broken JSON: an integer of more than 4300"),
         ("a.jsonl", b"", "must have at least 1 row, got none"),
         (
             "a.csv",
             b"prompt,chosen\nx,y\nz\n",
             r"row 1 \(line 3\): must have 2 columns \(prompt, chosen\), got 1",
+        ),
+        (
+            "a.csv",
+            b"prompt,chosen,chosen\nx,y,z\n",
+            r"a\.csv, line 1: must name each column once, got 'chosen' 2 times\.",
         ),
         ("a.csv", b'prompt,chosen\nx,"y', r"row 0 \(line 2\): broken CSV"),
         ("a.csv", b"prompt,chosen\n", "must have at least 1 row, got none"),
