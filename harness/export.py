@@ -33,8 +33,8 @@ class Column(NamedTuple):
 
 MODEL = {
     "comparison": Column("string", "the comparison's name"),
-    "model": Column("string", "the arm, or `base` or `sft`"),
-    "role": Column("string", "`arm` or `control`"),
+    "model": Column("string", "the arm, `base`, `sft`, or a sweep's point such as `orpo@2`"),
+    "role": Column("string", "`arm`, `control` or `point`"),
     "seed": Column("Int64", "the trial's seed; empty for a base that all seeds share"),
 }
 TOKENS = {
@@ -51,7 +51,7 @@ TABLES: dict[str, dict[str, Column]] = {
             "its group: `preference`, `generation`, `benchmarks`, `drift`; `judge`, or `judge against` and a model",
         ),
         "metric": Column("string", "name of the number, as in `items.jsonl`"),
-        "item": Column("string", "id of the test prompt or pair"),
+        "item": Column("string", "id of the prompt or pair: test ones, of a sweep's point validation ones"),
         "value": Column("Float64", "its value"),
     },
     "scores": {
@@ -185,7 +185,7 @@ def _empty(name: str) -> Rows:
 
 
 def _items(results: Results) -> Iterator[Rows]:
-    for trials in results.models().values():
+    for trials in results.models_and_points().values():
         rows = _empty("items")
         for trial, stage_id, group in _evaluations(results, trials):
             for metric, column in results.items[stage_id].items():
@@ -197,7 +197,7 @@ def _items(results: Results) -> Iterator[Rows]:
 
 
 def _scores(results: Results) -> Iterator[Rows]:
-    for trials in results.models().values():
+    for trials in results.models_and_points().values():
         rows = _empty("scores")
         for trial, stage_id, group in _evaluations(results, trials):
             for metric, column in results.items[stage_id].items():
@@ -208,7 +208,7 @@ def _scores(results: Results) -> Iterator[Rows]:
 
 def _trials(results: Results) -> Iterator[Rows]:
     rows = _empty("trials")
-    for trials in results.models().values():
+    for trials in results.models_and_points().values():
         for trial in trials:
             cost = cost_of_trial(results, trial)
             about = {name: getattr(cost, name, None) for name in TABLES["trials"] if name not in MODEL}

@@ -19,6 +19,7 @@ from harness.integrity import checked_items
 from harness.items import Column
 from harness.plan import COMPARISON, Plan, Trial, read_plan
 from harness.records import LOSSES, RECORD, REPLIES, Record, read_record
+from harness.sweep import points_of
 from pipelines.outcomes import DataOutcome
 from pipelines.stages import EvaluateSettings, PrepareSettings, Stage
 
@@ -80,10 +81,17 @@ class Results:
 
     def models(self) -> dict[str, list[Trial]]:
         """The trials of each model, controls first, in the order of the config, by seed."""
-        found: dict[str, list[Trial]] = {name: [] for name in ("base", "sft", *self.plan.comparison.arms)}
+        return {
+            name: trials for name, trials in self.models_and_points().items() if trials[0].role != "point"
+        }
+
+    def models_and_points(self) -> dict[str, list[Trial]]:
+        """The same, and after them a sweep's points, in the order of the config."""
+        comparison = self.plan.comparison
+        points = (point.name for arm in comparison.arms for point in points_of(comparison, arm))
+        found: dict[str, list[Trial]] = {name: [] for name in ("base", "sft", *comparison.arms, *points)}
         for trial in sorted(self.plan.trials, key=lambda trial: trial.seed or 0):
-            if trial.role != "point":
-                found[trial.name].append(trial)
+            found[trial.name].append(trial)
         return {name: trials for name, trials in found.items() if trials}
 
     def rows(self, stage_id: str, name: str) -> Iterator[dict[str, Any]]:

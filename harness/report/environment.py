@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.numbers import bytes_text
+from harness.plan import Trial
 from harness.records import Record
 from harness.report.page import Block, Bullets, Code, Inline, Listing, Paragraph, Section, Table, Text, cut
 from harness.report.settings import config_text, run_command
 from harness.report.view import View
+from pipelines.stages import EvaluateSettings
 
 DIRTY = "-dirty"  # what harness.machine puts after a commit with changes
 CONFIG_CHARACTERS, CONFIG_LINES = 20_000, 400
@@ -40,12 +42,22 @@ def environment_section(view: View) -> Section:
 
 def files_section(view: View) -> Section:
     """Which stage folders stand behind each trial, so that a number can be followed to its file."""
+    plan = view.results.plan
+    measure = {stage.id for stage in plan.stages if isinstance(stage.settings, EvaluateSettings)}
+    before = list(dict.fromkeys(stage_id for trial in plan.trials for stage_id in trial.preparation))
     rows = [
-        (trial.label(), _ids(trial.billed()), _ids(trial.evaluations))
-        for trials in view.models.values()
-        for trial in trials
+        (
+            "before all trials",
+            _ids([stage_id for stage_id in before if stage_id not in measure]),
+            _ids([stage_id for stage_id in before if stage_id in measure]),
+        ),
+        *(
+            (trial.label(), _ids(_trained(trial)), _ids([*trial.evaluations, *trial.judgements]))
+            for trials in view.results.models_and_points().values()
+            for trial in trials
+        ),
     ]
-    head = ["trial", "training stages", "evaluation stages"]
+    head = ["trial", "data and training stages", "evaluation and judges' stages"]
     intro = (
         "Each stage's folder below ",
         Code(f"results/{view.name}/"),
@@ -55,7 +67,7 @@ def files_section(view: View) -> Section:
         Code("items.jsonl"),
         ". ",
         Code(view.export),
-        " writes all of it as tables.",
+        " writes items, scores, trials and stages as tables.",
     )
     table = Table(head, rows, align="lll")
     return Section("Where the numbers are", [Paragraph(intro), *cut(table, view.export)])
@@ -102,6 +114,11 @@ def words_section() -> Section:
             )
         ],
     )
+
+
+def _trained(trial: Trial) -> list[str]:
+    """Ids of the stages that its bill counts, and of its training where a night's bill is of other stages."""
+    return list(dict.fromkeys([*trial.billed(), *trial.training, *trial.references]))
 
 
 def _values(view: View, values: Iterable[object]) -> Text:

@@ -142,15 +142,21 @@ class Page:
 
 
 def cut(table: Table, export: str, *, most: int = MOST_ROWS) -> list[Block]:
-    """The table, at most `most` rows of it, and where all of them are.
+    """The table, at most `most` rows of it, and where the rest can be read.
 
     Args:
         table: May be of any length.
-        export: The command that writes the whole table to a file.
+        export: The command that writes the results as tables.
         most: Rows that are shown.
     """
     if len(table.rows) <= most:
         return [table]
     shown = Table(table.head, table.rows[:most], table.align, table.caption, table.sortable)
-    note = (f"Cut: {most:,} of {len(table.rows):,} rows. All of them: ", Code(export))
+    # Not every table of a page is an exported one, but each is made from these.
+    note = (
+        f"Cut: {most:,} of {len(table.rows):,} rows. The rest is in ",
+        Code("summary.json"),
+        " and the stages' files; items, scores, trials and stages as tables: ",
+        Code(export),
+    )
     return [shown, Paragraph(note)]

@@ -53,7 +53,7 @@ class View:
 
     @property
     def export(self) -> str:
-        """The command that writes every row that a page cuts."""
+        """The command that writes the results as tables."""
         return f"prefduel export results/{self.name}"
 
     def shown(self, text: str) -> str:

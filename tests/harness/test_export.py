@@ -69,6 +69,32 @@ def test_trials_have_the_costs_of_the_summary(results: Path, tables: dict[str, p
     assert trials[trials["model"] == "orpo"]["train_seconds"].isna().tolist() == [False, True, False]
 
 
+def test_a_sweeps_points_are_exported_as_well(tmp_path: Path) -> None:
+    grids = {
+        arm: {"grid": {f"{at}.arguments.beta": [0.05, 0.1]}} for at, arm in enumerate(("orpo", "sft-dpo"))
+    }
+    run = Run(
+        changes={"sweep": {"arms": grids, "metric": "gold_score", "seeds": 2}},
+        chosen={"orpo": 1, "sft-dpo": 0},
+    )
+    folder = make_results(tmp_path, run)
+    assert main(["export", str(folder), "--format", "csv", "--output", str(tmp_path / "tables")]) == 0
+    trials, scores, items = (read("csv", tmp_path / "tables", name) for name in ("trials", "scores", "items"))
+    names = [f"{arm}@{number}" for arm in ("orpo", "sft-dpo") for number in (0, 1)]
+    points = trials[trials["role"] == "point"]
+    assert list(dict.fromkeys(points["model"])) == names
+    assert points["train_seconds"].notna().all()
+    sweep = summarise(folder).sweep
+    assert sweep is not None
+    for name in names:
+        arm, _, number = name.partition("@")
+        by_seed = sweep.arms[arm].points[int(number)].by_seed
+        chosen = scores[(scores["model"] == name) & (scores["metric"] == "gold_score")]
+        assert chosen["mean"].tolist() == pytest.approx(by_seed, rel=1e-12)
+        told = items[(items["model"] == name) & (items["metric"] == "gold_score")]
+        assert told.groupby("seed")["value"].mean().tolist() == pytest.approx(by_seed, rel=1e-12)
+
+
 def test_stages_say_what_failed_in_one_harmless_line(tables: dict[str, pandas.DataFrame]) -> None:
     stages = tables["stages"]
     assert stages[stages["status"] == "failed"]["message"].tolist() == [

@@ -18,7 +18,7 @@ from harness.metrics import METRICS
 from harness.numbers import bytes_text, interval, number, with_interval
 from harness.plan import read_plan
 from harness.report import replies, verdict_lines, write_report
-from harness.report.page import Code
+from harness.report.page import Code, Paragraph, Table, cut
 from harness.report.quality import formula_text
 from harness.summary import summarise
 from tests.harness.fixtures_results import LEVELS, Run, make_results
@@ -138,6 +138,38 @@ def test_the_environment_names_each_library_with_its_own_version(page: str) -> N
     assert re.search(r"\| python +\| `3\.11\.0`", page)
     assert re.search(r"\| torch +\| `2\.13\.0`", page)
     assert re.search(r"\| trl +\| `1\.16\.0`", page)
+
+
+def test_every_stage_has_its_folder_named_a_sweeps_points_and_the_data_too(tmp_path: Path) -> None:
+    arms = {
+        arm: {"grid": {f"{at}.arguments.beta": [0.05, 0.1]}} for at, arm in enumerate(("orpo", "sft-dpo"))
+    }
+    judge = {"name": "gold", "kind": "gold"}
+    run = Run(
+        changes={"sweep": {"arms": arms, "metric": "gold_score", "seeds": 2}},
+        chosen={"orpo": 1, "sft-dpo": 0},
+        judges=(judge,),
+    )
+    folder = make_results(tmp_path, run)
+    text = write_report(folder, tmp_path / "reports").read_text()
+    section = text.partition("## Where the numbers are")[2].partition("\n## ")[0]
+    plan = read_plan(folder)
+    assert any(stage.kind == "judge" for stage in plan.stages)
+    assert [stage.id for stage in plan.stages if f"`{stage.id}`" not in section] == []
+    assert [trial.label() for trial in plan.trials if f"| {trial.label()} " not in section] == []
+
+
+def test_a_long_table_is_cut_and_says_where_the_rest_is() -> None:
+    rows = [(str(place),) for place in range(5)]
+    whole = Table(["place"], rows)
+    assert cut(whole, "prefduel export results/x", most=5) == [whole]
+    shown, note = cut(whole, "prefduel export results/x", most=3)
+    assert isinstance(shown, Table)
+    assert isinstance(note, Paragraph)
+    assert shown.rows == rows[:3]
+    told = "".join(part.text if isinstance(part, Code) else str(part) for part in note.text)
+    assert told.startswith("Cut: 3 of 5 rows. The rest is in summary.json and the stages' files")
+    assert told.endswith("prefduel export results/x")
 
 
 def test_what_is_no_mean_over_seeds_is_not_called_one(tmp_path: Path, page: str) -> None:
