@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.results import Results
 from harness.summary_schema import ClaimStatus, Contrast, CostRatio, SweepSummary
 
 
@@ -41,6 +42,21 @@ def numbers(found: CostRatio | Contrast) -> dict[str, Any]:
         better = ", turned so that more is better" if found.direction == "lower" else ""
         value = {"value": found.difference, "quantity": f"{found.metric}, {first} minus {second}{better}"}
     return {**value, "low": found.low, "high": found.high, "num_seeds": found.num_seeds}
+
+
+def evaluations_of(results: Results, *names: str) -> list[str]:
+    """Ids of the stages behind these models' or points' scores."""
+    trials = (trial for trial in results.plan.trials if trial.name in names)
+    return list(dict.fromkeys(stage for trial in trials for stage in trial.evaluations))
+
+
+def is_tuned(sweep: SweepSummary | None, *names: str) -> bool:
+    """Whether each of the arms ran at the best of several settings."""
+    arms = sweep.arms if sweep else {}
+    return all(
+        name in arms and len(arms[name].points) > 1 and any(point.chosen for point in arms[name].points)
+        for name in names
+    )
 
 
 def tried_settings(sweep: SweepSummary | None, *names: str) -> str:

@@ -5,30 +5,23 @@ The rule of each is in docs/decisions/claims.md. Nothing is judged by a bare mea
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.claim_fields import holds_if_worse, numbers, panic_status, tried_settings
+from harness.beta_claims import BETA_RANGE, beta_range
+from harness.claim_fields import evaluations_of, is_tuned, numbers, panic_status, tried_settings
 from harness.config import ArmStage
 from harness.contrasts import family_of
 from harness.costs import cost_ratios
-from harness.judgement import rule_of
+from harness.judgement import judge_arms, rule_of
 from harness.learning_schema import TargetSummary
 from harness.metrics import BENCHMARK_PREFIX
 from harness.results import Results
 from harness.scores import Tables
 from harness.sentences import contrast_text, times_text
 from harness.summary_schema import Claim, ClaimStatus, CostQuantity, CostRatio, ModelSummary, SweepSummary
-from harness.sweep_claims import (
-    BETA_RANGE,
-    FOOTGUNS,
-    MIDDLE_BETA,
-    USEFUL_BETA,
-    fewer_footguns,
-    swept_betas,
-)
+from harness.sweep_claims import FOOTGUNS, fewer_footguns
 from harness.target_claims import ONE_PASS, price_of_target
 from pipelines.stages import TrainSettings
 
@@ -115,8 +108,7 @@ class _Here:
 
     def measured(self, *names: str) -> list[str]:
         """Ids of the stages behind these models' scores."""
-        trials = (trial for trial in self.results.plan.trials if trial.name in names)
-        return list(dict.fromkeys(stage for trial in trials for stage in trial.evaluations))
+        return evaluations_of(self.results, *names)
 
     def ratio(self, first: str, second: str, quantity: CostQuantity) -> CostRatio | None:
         costs = self.models[first].cost, self.models[second].cost
@@ -251,57 +243,42 @@ def _one_pass(here: _Here) -> Iterator[Claim]:
     )
 
 
-def _beta_range(here: _Here) -> Iterator[Claim]:
-    """Each ORPO arm with a beta above the range against the arm in the middle of it, all else equal."""
-    name, claim = "useful_beta_range", BETA_RANGE
-    betas = {arm: beta for arm in here.orpo if (beta := _beta(here.arms[arm][0])) is not None}
-    low, high = USEFUL_BETA
-    inside = sorted(
-        (arm for arm, beta in betas.items() if low <= beta <= high),
-        key=lambda arm: abs(math.log(betas[arm] / MIDDLE_BETA)),
-    )
-    above = [arm for arm, beta in betas.items() if beta > high and inside and _alike(here, arm, inside[0])]
-    metrics = [
-        key for key in (here.metric, "chosen_nll") if key in here.tables.get(inside[0] if inside else "", {})
-    ]
-    wanted = [(key, arm, inside[0]) for arm in above for key in dict.fromkeys(metrics)]
-    found = family_of(here.tables, wanted, here.alpha)
-    swept = [row for arm in here.orpo for row in swept_betas(here.results, arm, here.alpha)]
-    yield from swept
-    if not found and not swept:
-        reason = "no ORPO arms, or points of a sweep, that differ in beta alone, in and above the range"
-        yield _not_measured(name, claim, reason, by=BETA_SWEEP)
-    for contrast in found:
-        arm, middle = contrast.pair
-        yield Claim(
-            **numbers(contrast),
-            name=name,
-            claim=claim,
-            case=f"beta {betas[arm]:g} against {betas[middle]:g} on {contrast.metric}",
-            status=holds_if_worse(contrast),
-            reason="holds if the higher beta was detected to be worse, fails if better; p corrected by Holm",
-            evidence=here.measured(arm, middle),
-        )
+def _beta_range(here: _Here) -> list[Claim]:
+    found = list(beta_range(here.results, here.tables, here.orpo, here.alpha))
+    reason = "no ORPO arms, or points of a sweep, that differ in beta alone, in and outside of the range"
+    return found or [_not_measured("useful_beta_range", BETA_RANGE, reason, by=BETA_SWEEP)]
 
 
 def _underperforms(here: _Here) -> Iterator[Claim]:
+    """One data set on which a tuned ORPO loses to a tuned DPO is enough; none on which it does not is."""
     name, claim = "underperforms_somewhere", UNDERPERFORMS
     found = family_of(here.tables, [(here.metric, *here.pair)], here.alpha) if here.pair else []
-    several = "several comparisons on different data sets, with DPO tuned on validation prompts in each"
+    several = "several comparisons on different data sets, with both arms tuned on validation prompts in each"
     if not found or here.pair is None:
         yield _not_measured(name, claim, "an ORPO arm and an SFT-then-DPO arm are needed", by=several)
-    for contrast in found:
-        tuning = tried_settings(here.sweep, contrast.pair[1]) or "how well DPO is tuned here is not known"
-        yield Claim(
-            **numbers(contrast),
-            name=name,
-            claim=claim,
-            case=f"this data set: {' against '.join(contrast.pair)} on {contrast.metric}",
-            status="cannot tell",
-            reason=f"one data set; {tuning}",
-            evidence=here.measured(*contrast.pair),
-            measured_by=several,
-        )
+        return
+    (contrast,) = found
+    worse = judge_arms(here.results, here.tables, here.pair).outcome == here.pair[1]
+    tuned = is_tuned(here.sweep, *here.pair)
+    holds = worse and tuned
+    tried = tried_settings(here.sweep, *here.pair) or tried_settings(here.sweep, here.pair[1])
+    margin = here.results.plan.comparison.decision.margin
+    below = ", by less than the margin at the estimate" if abs(contrast.difference) < margin else ""
+    lost = f"ORPO lost{below}" if worse else "ORPO was not shown to lose"
+    yield Claim(
+        **numbers(contrast),
+        name=name,
+        claim=claim,
+        case=f"this data set: {' against '.join(contrast.pair)} on {contrast.metric}",
+        status="holds" if holds else "cannot tell",
+        finding=lost if tuned or not worse else f"{lost}, but not both arms were tuned",
+        reason=(
+            "holds if the verdict's rule finds ORPO worse and a sweep tuned both arms; one data set on which it does not "
+            f"says nothing of others; {tried or 'how well DPO is tuned here is not known'}"
+        ),
+        evidence=here.measured(*contrast.pair),
+        measured_by=None if holds else SWEEP if worse else several,
+    )
 
 
 def _straight_in(here: _Here) -> Iterator[Claim]:
@@ -326,18 +303,6 @@ def _straight_in(here: _Here) -> Iterator[Claim]:
         ),
         evidence=stages,
     )
-
-
-def _beta(stage: ArmStage) -> float | None:
-    beta = stage.arguments.get("beta")
-    return float(beta) if isinstance(beta, int | float) and beta > 0 else None
-
-
-def _alike(here: _Here, arm: str, other: str) -> bool:
-    """Whether two arms of one stage differ in beta alone."""
-    stages = (here.arms[name][0] for name in (arm, other))
-    one, two = (stage.model_copy(update={"arguments": {**stage.arguments, "beta": None}}) for stage in stages)
-    return one == two
 
 
 def _not_measured(name: str, claim: str, reason: str, *, by: str | None = None) -> Claim:

@@ -28,20 +28,25 @@ def rule_of(results: Results) -> Rule:
 
 def judge_results(results: Results, tables: Tables) -> Verdict:
     """The verdict on the primary metric, as the statistics have it."""
+    return judge_arms(results, tables, results.plan.comparison.decision.compare)
+
+
+def judge_arms(results: Results, tables: Tables, pair: tuple[str, str]) -> Verdict:
+    """The declared rule applied to any two arms."""
     decision = results.plan.comparison.decision
-    found = [tables.get(name, {}).get(decision.metric) for name in decision.compare]
+    found = [tables.get(name, {}).get(decision.metric) for name in pair]
     first, second = found
     if first is None or second is None:
         missing = (
             f"{name} has no finished measurement of {decision.metric}"
-            for name, table in zip(decision.compare, found, strict=True)
+            for name, table in zip(pair, found, strict=True)
             if table is None
         )
         return _nothing("; ".join(missing), num_items=0)
     items = shared_items(first, second)
     arms = [
         scores_of(name, decision.metric, table, items=items)
-        for name, table in zip(decision.compare, (first, second), strict=True)
+        for name, table in zip(pair, (first, second), strict=True)
     ]
     if arms[0].values.shape[1] < 2:
         return _nothing("the arms share fewer than 2 items", num_items=arms[0].values.shape[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def test_it_lands_in_one_pass_where_the_score_is_reached_in_less_time(
     assert claim.status == status
 
 
-def beta_run(levels: dict[str, float], **arguments: Any) -> Run:
+def beta_run(levels: dict[str, float], *, margin: float = 0.001, **arguments: Any) -> Run:
     arms = {
         f"orpo-{beta}": [{"trainer": "orpo", "arguments": {"beta": beta} | (arguments if beta > 1 else {})}]
         for beta in (0.05, 0.1, 2.0)
@@ -137,7 +138,7 @@ def beta_run(levels: dict[str, float], **arguments: Any) -> Run:
     return Run(
         seeds=5,
         levels=LEVELS | levels,
-        decision={"metric": "gold_score", "compare": ["orpo-0.1", "sft-dpo"]},
+        decision={"metric": "gold_score", "compare": ["orpo-0.1", "sft-dpo"], "margin": margin},
         changes={"arms": {**arms, "sft-dpo": sft_dpo}},
     )
 
@@ -153,6 +154,126 @@ def test_a_beta_above_the_range_is_compared_with_the_one_in_its_middle(
         "beta 2 against 0.1 on chosen_nll",
     ]
     assert {row.status for row in rows} == {status}
+    assert [row.quantity for row in rows] == [
+        "gold_score, beta 2 minus 0.1",
+        "chosen_nll, beta 2 minus 0.1, turned so that more is better",
+    ]
+    told = {
+        "holds": "detected to be worse",
+        "does not hold": "detected to be better",
+        "cannot tell": "not shown",
+    }
+    assert all(told[status] in (row.finding or "") for row in rows)
+
+
+@pytest.mark.parametrize("high", [0.757, 0.72])  # no difference, and one that is detected but does not matter
+def test_a_beta_outside_that_is_shown_to_be_as_good_refutes_the_range(tmp_path: Path, high: float) -> None:
+    run = beta_run({"orpo-0.05": 0.7, "orpo-0.1": 0.757, "orpo-2.0": high}, margin=0.2)
+    score, signal = claims_of(make_results(tmp_path, run), "useful_beta_range")
+    assert score.status == "does not hold"
+    assert signal.status == ("cannot tell" if high == 0.757 else "holds")  # no margin is declared for it
+
+
+@pytest.mark.parametrize(("low", "status"), [(0.5, "holds"), (0.9, "does not hold"), (0.757, "cannot tell")])
+def test_the_lower_end_of_the_range_is_judged_as_well(tmp_path: Path, low: float, status: str) -> None:
+    run = beta_run({"orpo-0.01": low, "orpo-0.1": 0.757})
+    arms = {f"orpo-{beta}": [{"trainer": "orpo", "arguments": {"beta": beta}}] for beta in (0.01, 0.1)} | {
+        "sft-dpo": [{"trainer": "sft"}, {"trainer": "dpo"}]
+    }
+    (row,) = claims_of(make_results(tmp_path, replace(run, changes={"arms": arms})), "useful_beta_range")
+    assert (row.case, row.status) == ("beta 0.01 against 0.1 on gold_score", status)
+
+
+def test_the_beta_that_a_sweep_chose_is_the_arms(tmp_path: Path) -> None:
+    run = beta_run({"orpo-0.05": 0.7, "orpo-0.1": 0.757, "orpo-2.0": 0.4})
+    points = {"orpo-2.0": {"points": [{"0.arguments.beta": 0.07}, {"0.arguments.beta": 3.0}]}}
+    sweep = {"arms": points, "metric": "gold_score", "unequal_effort": "only one is swept"}
+    run = replace(run, changes=run.changes | {"sweep": sweep}, chosen={"orpo-2.0": 0})
+    cases = [row.case for row in claims_of(make_results(tmp_path, run), "useful_beta_range")]
+    assert [case for case in cases if "sweep" not in case] == []
+    assert cases[0] == "orpo-2.0, sweep: beta 3 against 0.07 on gold_score, validation items"
+
+
+@pytest.mark.parametrize(("shift", "status"), [(-0.3, "holds"), (0.2, "does not hold")])
+def test_a_sweep_that_scores_the_sft_signal_judges_it(tmp_path: Path, shift: float, status: str) -> None:
+    run = swept(
+        {"metric": "chosen_nll", "seeds": 3},
+        shifts={("orpo@2", seed): shift for seed in range(3)},
+        decision={"metric": "gold_score", "margin": 0.02},
+        betas=[0.05, 0.1, 0.5],
+    )
+    (row,) = claims_of(make_results(tmp_path, run), "useful_beta_range")
+    assert row.case == "orpo, sweep: beta 0.5 against 0.1 on chosen_nll, validation items"
+    assert row.status == status
+    assert len(row.evidence) == 6
+
+
+def test_a_sweep_that_does_not_score_the_sft_signal_says_so(tmp_path: Path) -> None:
+    run = swept({"metric": "gold_score", "seeds": 2}, betas=[0.01, 0.1, 0.5, 1.0])
+    rows = claims_of(make_results(tmp_path, run), "useful_beta_range")
+    on = ", sweep: beta {} against 0.1 on gold_score, validation items"
+    assert [row.case for row in rows] == [
+        *("orpo" + on.format(beta) for beta in ("0.01", "0.5", "1")),
+        "orpo, sweep: betas above 0.2 on chosen_nll, the SFT signal",
+    ]
+    assert rows[-1].status == "not measured"
+    assert "scored on what chose among them, gold_score" in rows[-1].reason
+
+
+def swept(sweep: dict[str, Any], *, betas: list[float], arms: tuple[str, ...] = ARMS, **changes: Any) -> Run:
+    """Both arms swept over the same betas, or only some of them; the first point is chosen."""
+    grids = {arm: {"grid": {f"{ARMS.index(arm)}.arguments.beta": betas}} for arm in arms}
+    effort = {} if len(arms) == 2 else {"unequal_effort": "said so"}
+    return Run(
+        seeds=5,
+        changes={"sweep": {"arms": grids, **sweep, **effort}},
+        chosen=dict.fromkeys(arms, 0),
+        **changes,
+    )
+
+
+@pytest.mark.parametrize(
+    ("orpo", "margin", "arms", "betas", "status"),
+    [
+        (0.6, 0.02, ARMS, [0.05, 0.1], "holds"),
+        (0.6, 0.02, ("sft-dpo",), [0.05, 0.1], "cannot tell"),  # ORPO may only have had a bad setting
+        (0.6, 0.02, (), [], "cannot tell"),
+        (0.6, 0.02, ARMS, [0.1], "cannot tell"),  # one point is no tuning
+        (0.6, 0.4, ARMS, [0.05, 0.1], "cannot tell"),  # worse, but by less than the margin: equivalent
+        (0.9, 0.02, ARMS, [0.05, 0.1], "cannot tell"),
+    ],
+)
+def test_a_tuned_orpo_that_loses_to_a_tuned_dpo_underperforms_on_this_set(
+    tmp_path: Path, orpo: float, margin: float, arms: tuple[str, ...], betas: list[float], status: str
+) -> None:
+    about: dict[str, Any] = {
+        "levels": LEVELS | {"orpo": orpo, "sft-dpo": 0.75},
+        "decision": {"metric": "gold_score", "margin": margin},
+    }
+    run = (
+        swept({"metric": "gold_score", "seeds": 2}, betas=betas, arms=arms, **about)
+        if arms
+        else Run(seeds=5, **about)
+    )
+    (row,) = claims_of(make_results(tmp_path, run), "underperforms_somewhere")
+    assert row.status == status
+    assert (row.measured_by is None) == (status == "holds")
+    assert (row.finding or "").startswith(
+        "ORPO lost" if margin == 0.02 and orpo == 0.6 else "ORPO was not shown"
+    )
+    if status == "cannot tell" and orpo < 0.75 and margin < 0.1:
+        assert "sweep over both arms" in (row.measured_by or "")
+
+
+def test_a_loss_that_lacks_seeds_of_one_arm_is_no_underperforming(tmp_path: Path) -> None:
+    run = swept(
+        {"metric": "gold_score", "seeds": 2},
+        betas=[0.05, 0.1],
+        levels=LEVELS | {"orpo": 0.6},
+        unfinished=frozenset({("orpo", 4)}),
+    )
+    (row,) = claims_of(make_results(tmp_path, run), "underperforms_somewhere")
+    assert row.status == "cannot tell"
 
 
 def test_arms_that_differ_in_more_than_beta_say_nothing_of_its_range(tmp_path: Path) -> None:
@@ -173,13 +294,8 @@ def test_one_arm_alone_measures_nothing_of_the_other(tmp_path: Path) -> None:
 
 
 def test_a_sweep_of_both_arms_is_not_called_one_setting(tmp_path: Path) -> None:
-    grids = {arm: {"grid": {f"{place}.arguments.beta": [0.05, 0.1]}} for place, arm in enumerate(ARMS)}
-    swept = Run(
-        seeds=5,
-        changes={"sweep": {"arms": grids, "metric": "gold_score", "seeds": 2}},
-        chosen=dict.fromkeys(ARMS, 0),
-    )
-    found = summarise(make_results(tmp_path, swept))
+    run = swept({"metric": "gold_score", "seeds": 2}, betas=[0.05, 0.1])
+    found = summarise(make_results(tmp_path, run))
     assert found.sweep is not None
     near = {arm: found.sweep.arms[arm].num_within_margin for arm in ARMS}
     reasons = {claim.name: claim for claim in found.claims}
@@ -187,4 +303,4 @@ def test_a_sweep_of_both_arms_is_not_called_one_setting(tmp_path: Path) -> None:
     assert one_pass.reason.endswith(f"2 of orpo ({near['orpo']}), 2 of sft-dpo ({near['sft-dpo']})")
     assert one_pass.measured_by is None
     assert "one setting" not in somewhere.reason
-    assert somewhere.reason.endswith(f"2 of sft-dpo ({near['sft-dpo']})")
+    assert somewhere.reason.endswith(f"2 of orpo ({near['orpo']}), 2 of sft-dpo ({near['sft-dpo']})")

@@ -288,7 +288,8 @@ def test_the_claims_on_tuning_and_on_beta_are_judged_by_a_sweep(tmp_path: Path) 
     shares = [arm.num_within_margin / len(arm.points) for arm in summary.sweep.arms.values()]
     assert footguns.value == pytest.approx(shares[0] - shares[1])
     assert footguns.status == "cannot tell"  # three points against three can show nothing
-    beta = claims["useful_beta_range"]
+    beta, signal = (claim for claim in summary.claims if claim.name == "useful_beta_range")
+    assert signal.status == "not measured"
     assert beta.case == "orpo, sweep: beta 0.5 against 0.1 on gold_score, validation items"
     points = summary.sweep.arms["orpo"].points
     assert beta.value == pytest.approx(points[2].mean - points[1].mean, abs=1e-9)

@@ -1,0 +1,190 @@
+"""Whether ORPO's beta has the useful range that was claimed, by arms and by points of a sweep that differ in beta alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.claim_fields import evaluations_of, holds_if_worse, numbers
+from harness.config import ArmStage
+from harness.contrasts import family_of
+from harness.results import Results
+from harness.scores import Tables, score_tables
+from harness.summary_schema import Claim, ClaimStatus, Contrast
+from harness.sweep import Point, points_of, sweep_metric
+
+BETA_RANGE = "beta 0.05 to 0.2 is the useful range, anything higher crushes the SFT signal"
+USEFUL_BETA = (0.05, 0.2)
+MIDDLE_BETA = 0.1
+SFT_SIGNAL = "chosen_nll"  # SFT's own loss
+RULE = (
+    "holds if the beta outside of the range was detected to be worse, fails if it was detected to be better or shown to "
+    "differ by less than the margin on the primary metric; p corrected by Holm"
+)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Models that differ in beta alone, in and out of the range.
+
+    Attributes:
+        where: Of the case: nothing for arms, `orpo, sweep: ` for points.
+        measured_on: Of the case: what the items are if they are not the test items.
+        betas: Of each model, by name.
+        middle: The model in the middle of the range.
+        metric: On which both ends of the range are judged.
+    """
+
+    where: str
+    measured_on: str
+    betas: Mapping[str, float]
+    middle: str
+    metric: str
+
+    def wanted(self, tables: Tables) -> Iterator[tuple[str, str, str]]:
+        """Metric and the two models of each test. A beta below the range is not said to crush the SFT signal."""
+        for name, beta in self.betas.items():
+            if beta < USEFUL_BETA[0] and self.metric != SFT_SIGNAL:
+                yield self.metric, name, self.middle
+        signal = [SFT_SIGNAL] if SFT_SIGNAL in tables.get(self.middle, {}) else []
+        for name in self.above():
+            for metric in dict.fromkeys([self.metric, *signal]):
+                yield metric, name, self.middle
+
+    def above(self) -> list[str]:
+        """Models with a beta above the range."""
+        return [name for name, beta in self.betas.items() if beta > USEFUL_BETA[1]]
+
+
+def beta_range(results: Results, tables: Tables, orpo: Sequence[str], alpha: float) -> Iterator[Claim]:
+    """A row for each beta outside of the range and each metric, all of one family; nothing where none was tried.
+
+    Args:
+        results: What the run left.
+        tables: Scores by model and metric.
+        orpo: Names of the arms of one ORPO stage that ran.
+        alpha: Of the family.
+    """
+    groups = [*_of_arms(results, orpo), *_of_sweeps(results, orpo)]
+    tables = {**tables, **_tables_of_points(results, groups)}
+    wanted = {test: group for group in groups for test in group.wanted(tables)}
+    for found in family_of(tables, wanted, alpha):
+        yield _row(results, wanted[(found.metric, *found.pair)], found)
+    for group in groups:
+        scored = [tables[name] for name in group.above() if tables.get(name)]
+        if scored and group.where and not any(SFT_SIGNAL in table for table in scored):
+            yield _signal_not_measured(group)
+
+
+def _of_arms(results: Results, orpo: Sequence[str]) -> Iterator[_Group]:
+    stages = {arm: _stage_that_ran(results, arm) for arm in orpo}
+    betas = {
+        arm: beta
+        for arm, stage in stages.items()
+        if (beta := _positive(stage.arguments.get("beta"))) is not None
+    }
+    middle = _middle(betas)
+    if middle is not None:
+        alike = {arm: beta for arm, beta in betas.items() if _alike(stages[arm], stages[middle])}
+        yield _Group("", "", alike, middle, results.plan.comparison.decision.metric)
+
+
+def _stage_that_ran(results: Results, arm: str) -> ArmStage:
+    """Of an arm of one stage: as its sweep chose it, else as the config has it."""
+    plan = results.plan
+    points, chosen = points_of(plan.comparison, arm), plan.chosen.get(arm)
+    return (plan.comparison.arms[arm] if chosen is None else points[chosen].recipe)[0]
+
+
+def _of_sweeps(results: Results, orpo: Sequence[str]) -> Iterator[_Group]:
+    comparison = results.plan.comparison
+    for arm in orpo:
+        points = points_of(comparison, arm)
+        betas = {point.name: beta for point in points if (beta := _only_beta(point)) is not None}
+        middle = _middle(betas)
+        if middle is not None:
+            yield _Group(f"{arm}, sweep: ", ", validation items", betas, middle, sweep_metric(comparison))
+
+
+def _tables_of_points(results: Results, groups: Sequence[_Group]) -> Tables:
+    names = {name for group in groups if group.where for name in group.betas}
+    return {
+        name: score_tables(results, trials)
+        for name, trials in results.models_and_points().items()
+        if name in names
+    }
+
+
+def _row(results: Results, group: _Group, found: Contrast) -> Claim:
+    name, middle = found.pair
+    beta, reference = (f"{group.betas[model]:g}" for model in (name, middle))
+    better = ", turned so that more is better" if found.direction == "lower" else ""
+    status, finding = _judged(results, found)
+    return Claim(
+        **(numbers(found) | {"quantity": f"{found.metric}, beta {beta} minus {reference}{better}"}),
+        name="useful_beta_range",
+        claim=BETA_RANGE,
+        case=f"{group.where}beta {beta} against {reference} on {found.metric}{group.measured_on}",
+        status=status,
+        finding=f"beta {beta} {finding}",
+        reason=RULE,
+        evidence=evaluations_of(results, name, middle),
+    )
+
+
+def _judged(results: Results, found: Contrast) -> tuple[ClaimStatus, str]:
+    """Status and finding, in the verdict's order: what is shown to be below the margin does not matter, detected or not."""
+    decision = results.plan.comparison.decision
+    # `detectable` is the half-width at this test's share of alpha. The margin is declared for the primary metric alone.
+    if (
+        found.metric == decision.metric
+        and found.detectable is not None
+        and abs(found.difference) + found.detectable < decision.margin
+    ):
+        return "does not hold", "differs by less than the margin"
+    findings = {
+        "holds": "was detected to be worse",
+        "does not hold": "was detected to be better",
+        "cannot tell": "was not shown to be worse, better or as good",
+    }
+    status = holds_if_worse(found)
+    return status, findings[status]
+
+
+def _signal_not_measured(group: _Group) -> Claim:
+    return Claim(
+        name="useful_beta_range",
+        claim=BETA_RANGE,
+        case=f"{group.where}betas above {USEFUL_BETA[1]:g} on {SFT_SIGNAL}, the SFT signal",
+        status="not measured",
+        quantity="",
+        reason=f"the points were scored on what chose among them, {group.metric}",
+        measured_by=f"arms of these betas, or sweep.metric: {SFT_SIGNAL}",
+    )
+
+
+def _middle(betas: Mapping[str, float]) -> str | None:
+    low, high = USEFUL_BETA
+    inside = [name for name, beta in betas.items() if low <= beta <= high]
+    return min(inside, key=lambda name: abs(math.log(betas[name] / MIDDLE_BETA)), default=None)
+
+
+def _only_beta(point: Point) -> float | None:
+    """The point's beta if it changes nothing else."""
+    keys = list(point.changes)
+    if len(keys) != 1 or not keys[0].endswith(".arguments.beta"):
+        return None
+    return _positive(point.changes[keys[0]])
+
+
+def _positive(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and value > 0 else None
+
+
+def _alike(stage: ArmStage, other: ArmStage) -> bool:
+    """Whether two stages differ in beta alone."""
+    one, two = (
+        each.model_copy(update={"arguments": {**each.arguments, "beta": None}}) for each in (stage, other)
+    )
+    return one == two
