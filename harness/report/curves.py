@@ -25,11 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FEW_PAIRS = 10  # in a bin of a reliability curve
-LEGEND_DROP, LEGEND_ROW, LEGEND_COLUMNS = (
-    0.45,
-    0.15,
-    2,
-)  # inches: room for the ticks and their label; a line of names
+LEGEND_COLUMNS = 2
+LEGEND_DROP, LEGEND_ROW = 0.45, 0.15  # inches: room for the ticks and their label; a line of names
 
 
 @dataclass(frozen=True)
