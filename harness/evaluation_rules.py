@@ -22,6 +22,15 @@ def _groups(comparison: Comparison) -> Broken:
         group = getattr(groups, name)
         if group and group.split == "validation" and not comparison.data.validation_share:
             yield f"evaluations.{name}.split", "must not be validation while data.validation_share is 0."
+    chooses = "sweep" if comparison.sweep else "training.select: best_validation"
+    if comparison.sweep or comparison.training.select == "best_validation":
+        for name in ("preference", "generation"):
+            group = getattr(groups, name)
+            if group and group.split == "validation":
+                yield (
+                    f"evaluations.{name}.split",
+                    f"must not be validation with {chooses}: what was chosen on these pairs would be reported on them.",
+                )
     if groups.preference and groups.preference.train_items and groups.preference.split == "train":
         yield (
             "evaluations.preference.train_items",

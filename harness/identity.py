@@ -59,6 +59,11 @@ WORK: dict[str, tuple[str, tuple[str, ...]]] = {
     "plugin": ("harness.evaluation.judges.plugin", ()),
     "llm": ("harness.evaluation.judges.llm", ()),
 }
+# What a dispatcher does before it hands over to that module; the dispatcher itself imports the work of every kind.
+BEFORE_WORK: dict[str, tuple[str, ...]] = {
+    "evaluate": ("harness.evaluation.loaded", "pipelines.models"),
+    "judge": ("harness.evaluation.judges.stored",),
+}
 # Of a judge's settings: what cannot change what it says.
 _IRRELEVANT_TO_JUDGE = (
     "timeout_minutes", "timeout_seconds", "api_key_env", "token_cap", "concurrency", "retries",
@@ -104,9 +109,14 @@ def identity(
         "seed": seed,
         "threads": threads,
         "device": machine().accelerator if device == "cuda" else f"cpu {machine().processor}",
-        "code": code_hashes(module),
+        "code": _code(module, *BEFORE_WORK.get(settings.kind, ())),
         "versions": {library: installed.get(library) for library in (*libraries, "python")},
     }
+
+
+def _code(*modules: str) -> dict[str, str]:
+    found = {name: code for module in modules for name, code in code_hashes(module).items()}
+    return dict(sorted(found.items()))
 
 
 def _work_of(settings: StageSettings) -> str:

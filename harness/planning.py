@@ -254,7 +254,7 @@ class _Planner:
         self, name: str, role: Literal["arm", "control", "point"], seed: int | None, recipe: Recipe
     ) -> Trial:
         purpose: Literal["trial", "sweep"] = "sweep" if role == "point" else "trial"
-        base = self._base(seed)
+        base = self._base(seed, purpose)
         data = self._data
         of_sft = self._sft_data if recipe else None  # before any training: it may turn out not to serve
         policy: str | None = None
@@ -342,14 +342,14 @@ class _Planner:
     def _demonstrations(self, stage: ArmStage) -> str | None:
         return self._sft_data if stage.trainer == "sft" else None
 
-    def _base(self, seed: int | None) -> str | None:
+    def _base(self, seed: int | None, purpose: Literal["trial", "sweep"] = "trial") -> str | None:
         model = self.comparison.model
         if model.name == "toy":
             own = self.comparison.base_per_seed and seed is not None
             return self._add(
                 PretrainSettings(kind="pretrain"),
                 StageInputs(),
-                trial_seed(seed) if own and seed is not None else SHARED_BASE_SEED,
+                trial_seed(seed, purpose) if own and seed is not None else SHARED_BASE_SEED,
             )
         if model.gguf_file is not None:
             dtype = self.comparison.training.dtype

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import logging
 import multiprocessing
 import os
@@ -103,7 +104,7 @@ def run_stages(launcher: connection.Connection) -> None:
     while True:
         try:
             stage_file, given_at = launcher.recv()
-        except (EOFError, OSError):
+        except (EOFError, OSError, KeyboardInterrupt):
             return
         with output_into(Path(stage_file).parent / LOG):
             faulthandler.register(STACKS_SIGNAL, file=2, all_threads=True)
@@ -115,7 +116,17 @@ def run_stages(launcher: connection.Connection) -> None:
             )
         if record.status != "done":  # what it left in this process is not known
             return
+        give_back_memory(record.stage.device)
         tell(None)
+
+
+def give_back_memory(device: str) -> None:
+    """Let go of what an evaluation held beside its model, before the next stage's meter reads its first peak."""
+    gc.collect()
+    if device == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def log_tail(folder: Path) -> str:

@@ -271,7 +271,8 @@ class SweptArm(Strict):
 
     points: list[PointSummary]
     num_within_margin: int | None = Field(
-        description="Points whose mean lies within the declared margin of the arm's best; null where none finished."
+        description="Points whose mean lies within the declared margin of the arm's best; null where none finished, "
+        "or where another metric chose than the margin is declared for."
     )
 
 

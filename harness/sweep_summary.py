@@ -20,6 +20,7 @@ def summarise_sweep(results: Results) -> SweepSummary | None:
         return None
     name = sweep_metric(comparison)
     about, margin = metric(name), comparison.decision.margin
+    has_margin = name == comparison.decision.metric  # it is declared in that metric's unit
     tables: dict[str, Table] = {}
     arms: dict[str, SweptArm] = {}
     for arm in comparison.arms:
@@ -38,7 +39,8 @@ def summarise_sweep(results: Results) -> SweepSummary | None:
             points.append(summarised.model_copy(update=costs))
         if points:
             arms[arm] = SweptArm(
-                points=points, num_within_margin=_near_the_best(points, margin, about.direction)
+                points=points,
+                num_within_margin=_near_the_best(points, margin, about.direction) if has_margin else None,
             )
     return SweepSummary(
         metric=name,

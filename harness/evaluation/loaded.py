@@ -1,4 +1,4 @@
-"""The model that a process has loaded, for all groups of evaluations on it. Imports no torch before there is one."""
+"""The model that a process has loaded, for all groups of evaluations on it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -33,8 +33,4 @@ class Loaded:
         if self._model is None or self._name != name:
             self._model = None  # two would not fit
             self._model, self._name = load(), name
-        elif stage.device == "cuda":
-            import torch
-
-            torch.cuda.empty_cache()  # what the evaluation before held back is not this one's
         return self._model

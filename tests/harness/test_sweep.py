@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,21 @@ def test_points_are_measured_on_validation_pairs_alone_and_arms_on_test_pairs() 
             assert [one.evaluation.group for one in evaluations] == ["generation"]
 
 
+def test_points_have_base_models_of_their_own_where_each_seed_has_one() -> None:
+    content = {"arms": GRIDS, "metric": "gold_score", "seeds": 2}
+    plan = make_plan(
+        Run(changes={"sweep": content, "base_per_seed": True}).comparison(), chosen={"orpo": 0, "sft-dpo": 0}
+    )
+    bases: dict[bool, set[str]] = {True: set(), False: set()}
+    stages = {stage.id: stage for stage in plan.stages}
+    for trial in plan.trials:
+        used = {base for stage_id in trial.training if (base := stages[stage_id].inputs.base)}
+        bases[trial.role == "point"] |= used
+    assert len(bases[True]) == 2
+    assert bases[False]
+    assert not bases[True] & bases[False]
+
+
 def test_twelve_points_of_each_arm_over_three_seeds_train_three_sft_models() -> None:
     betas = [round(0.05 * number, 2) for number in range(1, 13)]
     arms = {"orpo": {"grid": {"0.arguments.beta": betas}}, "sft-dpo": {"grid": {"1.arguments.beta": betas}}}
@@ -185,6 +201,13 @@ def test_the_summary_shows_every_point_and_how_many_are_near_the_best(tmp_path: 
         assert arm.num_within_margin == sum(max(means) - mean <= 0.02 for mean in means)
 
 
+def test_points_are_near_the_best_only_on_the_metric_that_the_margin_is_declared_for(tmp_path: Path) -> None:
+    run = replace(SWEPT, decision={"metric": "preference_accuracy", "margin": 0.02})
+    sweep = make_summary(read_results(make_results(tmp_path, run))).sweep
+    assert sweep is not None
+    assert {arm.num_within_margin for arm in sweep.arms.values()} == {None}
+
+
 def test_the_summary_averages_a_points_items_from_one_prompt_first(tmp_path: Path) -> None:
     folder = make_results(tmp_path, SWEPT)
     prompts = give_prompts(folder, lambda place: max(place, 9))  # the first ten items are one prompt's
@@ -236,6 +259,20 @@ def test_a_mistake_in_a_sweep_is_one_line(
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1
     assert [piece for piece in pieces if piece not in shown] == [], shown
+
+
+@pytest.mark.parametrize("chooses", ["sweep", "select"])
+def test_what_is_chosen_on_validation_pairs_is_not_reported_on_them(
+    chooses: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = VALID.replace("{judges: [gold]}", "{judges: [gold], split: validation}")
+    more = {"sweep": {"arms": GRIDS}} if chooses == "sweep" else {"training": {"select": "best_validation"}}
+    content = yaml.safe_load(text)
+    for key, value in more.items():
+        content[key] = content.get(key, {}) | value
+    path = write(tmp_path, yaml.safe_dump(content))
+    assert main(["check", str(path)]) == 2
+    assert "evaluations.generation.split must not be validation with" in capsys.readouterr().err
 
 
 def test_validation_pairs_are_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
