@@ -85,11 +85,16 @@ class Results:
             name: trials for name, trials in self.models_and_points().items() if trials[0].role != "point"
         }
 
+    @cached_property
+    def _points(self) -> list[str]:
+        """Names of a sweep's points; kept, since every section of a report asks for the models."""
+        comparison = self.plan.comparison
+        return [point.name for arm in comparison.arms for point in points_of(comparison, arm)]
+
     def models_and_points(self) -> dict[str, list[Trial]]:
         """The same, and after them a sweep's points, in the order of the config."""
-        comparison = self.plan.comparison
-        points = (point.name for arm in comparison.arms for point in points_of(comparison, arm))
-        found: dict[str, list[Trial]] = {name: [] for name in ("base", "sft", *comparison.arms, *points)}
+        names = ("base", "sft", *self.plan.comparison.arms, *self._points)
+        found: dict[str, list[Trial]] = {name: [] for name in names}
         for trial in sorted(self.plan.trials, key=lambda trial: trial.seed or 0):
             found[trial.name].append(trial)
         return {name: trials for name, trials in found.items() if trials}
