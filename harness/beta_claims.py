@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,11 +101,11 @@ def _stage_that_ran(results: Results, arm: str) -> ArmStage:
 def _of_sweeps(results: Results, orpo: Sequence[str]) -> Iterator[_Group]:
     comparison = results.plan.comparison
     for arm in orpo:
-        points = points_of(comparison, arm)
-        betas = {point.name: beta for point in points if (beta := _only_beta(point)) is not None}
-        middle = _middle(betas)
-        if middle is not None:
-            yield _Group(f"{arm}, sweep: ", ", validation items", betas, middle, sweep_metric(comparison))
+        for others, betas in _betas_by_the_rest(points_of(comparison, arm)).items():
+            middle = _middle(betas)
+            if middle is not None and len(betas) > 1:
+                where = ", ".join([arm, "sweep", *others])
+                yield _Group(f"{where}: ", ", validation items", betas, middle, sweep_metric(comparison))
 
 
 def _tables_of_points(results: Results, groups: Sequence[_Group]) -> Tables:
@@ -170,12 +171,16 @@ def _middle(betas: Mapping[str, float]) -> str | None:
     return min(inside, key=lambda name: abs(math.log(betas[name] / MIDDLE_BETA)), default=None)
 
 
-def _only_beta(point: Point) -> float | None:
-    """The point's beta if it changes nothing else."""
-    keys = list(point.changes)
-    if len(keys) != 1 or not keys[0].endswith(".arguments.beta"):
-        return None
-    return _positive(point.changes[keys[0]])
+def _betas_by_the_rest(points: Sequence[Point]) -> dict[tuple[str, ...], dict[str, float]]:
+    """Betas by point's name, for all points together that differ in nothing else; the key says what else they have."""
+    groups: dict[tuple[str, ...], dict[str, float]] = {}
+    for point in points:
+        swept = {key.rpartition(".")[2]: value for key, value in point.changes.items()}
+        beta = _positive(swept.pop("beta", None))
+        if beta is not None:
+            others = tuple(f"{name} {json.dumps(value)}" for name, value in swept.items())
+            groups.setdefault(others, {})[point.name] = beta
+    return groups
 
 
 def _positive(value: object) -> float | None:

@@ -55,6 +55,21 @@ def put(content: Any, parts: list[str], value: Any, where: str) -> None:
         here = here[key]
 
 
+def value_at(content: Any, parts: list[str]) -> Any:
+    """What `content` holds at the end of the path that `parts` are; None where the path does not lead to anything."""
+    here = content
+    while parts:
+        if isinstance(here, dict):
+            key, used = _key(here, parts)
+            here = here.get(key)
+        elif isinstance(here, list) and parts[0].isdigit() and int(parts[0]) < len(here):
+            here, used = here[int(parts[0])], 1
+        else:
+            return None
+        parts = parts[used:]
+    return here
+
+
 def _key(mapping: dict[str, Any], parts: list[str]) -> tuple[str, int]:
     """The key that the path means and how many parts it takes: an arm's name may itself hold a dot."""
     for used in range(1, len(parts) + 1):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from harness.config import ArmStage, ArmSweep, Comparison, RandomPoints
-from harness.overrides import put
+from harness.overrides import put, value_at
 
 if TYPE_CHECKING:
     from harness.items import Column
@@ -33,7 +33,8 @@ class Point:
 
     Attributes:
         name: The arm's name and the point's number, such as `orpo@2`; no arm can be called so.
-        changes: Key within the arm to value.
+        changes: Key within the arm to value, for every key that some point of the arm changes: where this one leaves it as the
+            arm has it, the arm's own value, None if it has none.
         recipe: The arm's stages with the changes made.
     """
 
@@ -58,9 +59,12 @@ def points_of(comparison: Comparison, arm: str) -> list[Point]:
     if comparison.sweep is None or arm not in comparison.sweep.arms:
         return []
     changes = _changes(comparison.sweep.arms[arm])
+    recipes = [_changed(comparison.arms[arm], change, f"sweep.arms.{arm}") for change in changes]
+    own = _content(comparison.arms[arm])
+    unchanged = {key: value_at(own, key.split(".")) for change in changes for key in change}
     return [
-        Point(arm, number, change, _changed(comparison.arms[arm], change, f"sweep.arms.{arm}"))
-        for number, change in enumerate(changes)
+        Point(arm, number, {**unchanged, **change}, recipe)
+        for number, (change, recipe) in enumerate(zip(changes, recipes, strict=True))
     ]
 
 
@@ -133,10 +137,14 @@ def _drawn(wanted: RandomPoints) -> Iterator[dict[str, float]]:
 
 
 def _changed(recipe: list[ArmStage], changes: Mapping[str, Any], where: str) -> list[ArmStage]:
-    content = [stage.model_dump(mode="json", exclude_unset=True) for stage in recipe]
+    content = _content(recipe)
     for key, value in changes.items():
         put(content, key.split("."), value, f"{where}: {key}")
     return _recipes().validate_json(json.dumps(content), strict=True)
+
+
+def _content(recipe: list[ArmStage]) -> list[dict[str, Any]]:
+    return [stage.model_dump(mode="json", exclude_unset=True) for stage in recipe]
 
 
 @cache

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from harness.diagnostics_schema import ReliabilityBin
 from harness.metrics import Direction
+from harness.report.artist import Drawn
 from harness.report.figures import (
     Curve,
-    Drawn,
     Point,
     best_for_their_price,
     in_thousands,
@@ -64,7 +64,7 @@ def draw_reliability(panels: Sequence[tuple[str, Sequence[Reliability]]]) -> Dra
     Bins of fewer than `FEW_PAIRS` pairs are hollow.
     """
     with drawing():
-        figure, all_axes = panel_axes(len(panels), _with_legend(2.6, len(panels[0][1])))
+        figure, all_axes = panel_axes(len(panels), with_legend(2.6, len(panels[0][1])))
         for axes, (title, curves) in zip(all_axes, panels, strict=True):
             axes.plot([0.5, 1], [0.5, 1], ":", color=INK, linewidth=1)
             for curve in curves:
@@ -100,7 +100,7 @@ def draw_fronts(
     """
     with drawing():
         names = {point.name for _, points in panels for point in points}
-        figure, all_axes = panel_axes(len(panels), _with_legend(2.8, len(names)), columns=2, width=4.4)
+        figure, all_axes = panel_axes(len(panels), with_legend(2.8, len(names)), columns=2, width=4.4)
         for axes, (x_label, points) in zip(all_axes, panels, strict=True):
             front = best_for_their_price(points, direction)
             axes.plot(
@@ -132,7 +132,7 @@ def draw_lines(panels: Sequence[LinesPanel], *, columns: int) -> Drawn:
     """Draw thin curves for seeds and a thick one with marks for their mean, `columns` panels in a row."""
     with drawing():
         names = max(len(panel.lines) for panel in panels)
-        figure, all_axes = panel_axes(len(panels), _with_legend(2.4, names), columns=columns, width=4.4)
+        figure, all_axes = panel_axes(len(panels), with_legend(2.4, names), columns=columns, width=4.4)
         for axes, panel in zip(all_axes, panels, strict=True):
             for line in panel.lines:
                 colour, _, dash = line.look
@@ -151,6 +151,11 @@ def draw_lines(panels: Sequence[LinesPanel], *, columns: int) -> Drawn:
         return saved(figure)
 
 
+def with_legend(height: float, names: int) -> float:
+    """A panel's height, in inches, with a legend of so many names below."""
+    return height + LEGEND_ROW * -(-names // LEGEND_COLUMNS)
+
+
 def legend_below(axes: Axes) -> None:
     """The legend under the panel: inside, it would lie across curves."""
     from matplotlib.transforms import ScaledTranslation
@@ -161,11 +166,6 @@ def legend_below(axes: Axes) -> None:
     axes.legend(
         fontsize=7, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=beneath, ncols=LEGEND_COLUMNS
     )
-
-
-def _with_legend(height: float, names: int) -> float:
-    """A panel's height, in inches, with a legend of so many names below."""
-    return height + LEGEND_ROW * -(-names // LEGEND_COLUMNS)
 
 
 def _marked(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from harness.metrics import Direction
+from harness.report.artist import Drawn
 from harness.report.palette import INK, PAPER, Look, drawing
 from harness.summary_schema import MetricSummary
 
@@ -25,11 +26,8 @@ COLUMNS, PANEL_WIDTH, ROW_HEIGHT = 3, 3.0, 0.22  # inches
 PNG_DPI = 150
 THOUSANDS = 10_000  # an axis that reaches this far is labelled in thousands
 
-MOST_TICKS = 6
 ABOVE = 3  # order of drawing: over every mark
-LOG_SPAN = 5  # an axis whose values differ by more than this factor is logarithmic
 
-Drawn = tuple[bytes, bytes]  # SVG, PNG
 Bounds = tuple[float, float] | None
 
 
@@ -65,18 +63,6 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class SweepCurve:
-    """What the values of one swept key were worth, in order of the value."""
-
-    title: str
-    look: Look
-    x: Sequence[float]
-    y: Sequence[float]
-    bounds: Sequence[Bounds]
-    chosen: Sequence[bool]
-
-
-@dataclass(frozen=True)
 class Difference:
     """A row of a forest plot; drawn in the metric's unit."""
 
@@ -86,11 +72,14 @@ class Difference:
     high: float | None
 
 
-def draw_quality_cost(points: Sequence[Point], *, x_label: str, y_label: str, direction: Direction) -> Drawn:
+def draw_quality_cost(
+    points: Sequence[Point], tried: Sequence[Point], *, x_label: str, y_label: str, direction: Direction
+) -> Drawn:
     """Draw one mark a model; the dotted line joins those than which no cheaper one is as good.
 
     Args:
         points: In the order of the legend.
+        tried: Points of a sweep, drawn small beneath and not joined; those of one arm have one name.
         x_label: With the unit; less is better.
         y_label: With the unit.
         direction: Which quality is better.
@@ -98,6 +87,17 @@ def draw_quality_cost(points: Sequence[Point], *, x_label: str, y_label: str, di
     with drawing():
         figure = _figure(7.2, max(3.4, 0.2 * len(points) + 0.8), "constrained")
         axes = figure.add_subplot()
+        for name, look in {point.name: point.look for point in tried}.items():
+            own = [point for point in tried if point.name == name]
+            axes.plot(
+                [point.cost for point in own],
+                [point.quality for point in own],
+                look.marker,
+                color=look.colour,
+                markersize=3,
+                alpha=0.45,
+                label=f"{shortened(name)}, tried",
+            )
         front = best_for_their_price(points, direction)
         axes.plot(
             [point.cost for point in front],
@@ -178,33 +178,6 @@ def draw_panels(panels: Sequence[Panel], *, columns: int) -> Drawn:
         return saved(figure)
 
 
-def draw_sweep(curves: Sequence[SweepCurve], *, y_label: str) -> Drawn:
-    """Draw a panel for each swept key, all on one scale of quality."""
-    with drawing():
-        figure, all_axes = panel_axes(len(curves), 2.6)
-        for place, (axes, curve) in enumerate(zip(all_axes, curves, strict=True)):
-            colour, marker, dash = curve.look
-            axes.plot(curve.x, curve.y, marker, color=colour, linestyle=dash, linewidth=1, markersize=5)
-            for x, y, bounds, chosen in zip(curve.x, curve.y, curve.bounds, curve.chosen, strict=True):
-                if bounds is not None:
-                    axes.plot([x, x], bounds, color=colour, linewidth=1.2, alpha=0.7)
-                if chosen:
-                    axes.plot([x], [y], "o", color=INK, markersize=11, fillstyle="none")
-            if min(curve.x) > 0 and max(curve.x) > LOG_SPAN * min(curve.x):
-                axes.set_xscale("log")
-            axes.minorticks_off()
-            labelled = ticks(curve)
-            axes.set_xticks(labelled, [f"{value:g}" for value in labelled], fontsize=8)
-            axes.set_title(curve.title)
-            axes.set_xlabel(curve.title.rpartition(": ")[2], fontsize=8)
-            axes.set_ylabel(y_label if place % COLUMNS == 0 else "", fontsize=8)
-            axes.grid(visible=True, axis="y", color=INK, alpha=0.12, linewidth=0.6)
-        lowest, highest = min(a.get_ylim()[0] for a in all_axes), max(a.get_ylim()[1] for a in all_axes)
-        for axes in all_axes:
-            axes.set_ylim(lowest, highest)
-        return saved(figure)
-
-
 def draw_forest(groups: Sequence[tuple[str, str, Sequence[Difference]]], *, margin: float | None) -> Drawn:
     """Draw differences with their intervals around 0: a panel for each metric, since units differ.
 
@@ -230,15 +203,6 @@ def draw_forest(groups: Sequence[tuple[str, str, Sequence[Difference]]], *, marg
             axes.set_ylim(len(rows) - 0.4, -0.6)
             axes.locator_params(axis="x", nbins=5)
         return saved(figure)
-
-
-def ticks(curve: SweepCurve) -> list[float]:
-    """Values that are labelled on the axis: as many as fit, the chosen one among them."""
-    values = sorted(set(curve.x))
-    stride = -(-len(values) // MOST_TICKS)
-    chosen = [x for x, is_chosen in zip(curve.x, curve.chosen, strict=True) if is_chosen]
-    first = values.index(chosen[0]) % stride if chosen else 0
-    return values[first::stride]
 
 
 def best_for_their_price(points: Sequence[Point], direction: Direction) -> list[Point]:

@@ -85,8 +85,11 @@ def quality_cost_section(view: View) -> Section:
     label = COST_LABELS[quantity]
     if quantity == "money":
         label = f"money ({view.results.plan.comparison.currency})"
-    svg, png = draw_quality_cost(
+    tried = list(_tried(view, quantity))
+    drawing = view.artist(
+        draw_quality_cost,
         points[:MOST_MODELS],
+        tried,
         x_label=f"{label}; less is better",
         y_label=f"{decision.metric} ({about.unit});\n{BETTER[about.direction]}",
         direction=about.direction,
@@ -97,7 +100,7 @@ def quality_cost_section(view: View) -> Section:
         f"{decision.metric} against {label}, one mark a model: means over up to {seeds} seeds, "
         f"{view.summary.verdict.num_items} items. Bars are 95 % intervals, missing where a single seed gives none; the dotted line "
         "joins the models that are better than every cheaper one (by their means: noise is in it). The cost "
-        f"of a model is that of its own training, all stages, not shared with other models.{cut}"
+        f"of a model is that of its own training, all stages, not shared with other models.{cut}{_about_tried(view) if tried else ''}"
     )
     alt = "; ".join(
         f"{point.name}: {decision.metric} {point.quality:.3g} at {point.cost:.3g}"
@@ -105,7 +108,29 @@ def quality_cost_section(view: View) -> Section:
     )
     return Section(
         "Quality against cost",
-        [Figure("quality-cost", f"{decision.metric} against {label}. {alt}", caption, svg, png)],
+        [Figure("quality-cost", f"{decision.metric} against {label}. {alt}", caption, drawing)],
+    )
+
+
+def _tried(view: View, quantity: CostQuantity) -> Iterator[Point]:
+    """The sweep's points, where they have the same two quantities."""
+    sweep = view.summary.sweep
+    if sweep is None or sweep.metric != view.results.plan.comparison.decision.metric:
+        return
+    scale = 1 / GIB if quantity == "peak_memory_bytes" else 1.0
+    for arm, found in sweep.arms.items():
+        for point in found.points:
+            cost = getattr(point, quantity, None)
+            if arm in view.looks and cost is not None and point.mean is not None:
+                yield Point(arm, view.looks[arm], scale * cost, None, point.mean, None)
+
+
+def _about_tried(view: View) -> str:
+    sweep = view.summary.sweep
+    assert sweep is not None
+    return (
+        f" Small marks: every point of the sweep, on {sweep.num_items} validation items and on seeds of its own, so a point's height is "
+        "not to be compared with a model's; no interval here and not on the dotted line (section Sweep has both)."
     )
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from harness.report.artist import Drawing
+
 MOST_ROWS = 200  # of a table; beyond, it is cut
 
 
@@ -82,8 +84,17 @@ class Figure:
     stem: str
     alt: str
     caption: str
-    svg: bytes = field(repr=False)
-    png: bytes = field(repr=False)
+    drawing: Drawing = field(repr=False)
+
+    @property
+    def svg(self) -> bytes:
+        """As a vector drawing."""
+        return self.drawing()[0]
+
+    @property
+    def png(self) -> bytes:
+        """As pixels."""
+        return self.drawing()[1]
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.numbers import GIB, bytes_text, interval, number, with_interval
 from harness.report.curves import draw_fronts
-from harness.report.figures import BETTER, Point, SweepCurve, draw_sweep, first_of, shortened, span
+from harness.report.figures import BETTER, Point, first_of, span
 from harness.report.page import Block, Bullets, Figure, Paragraph, Section, Table, Text, cut
 from harness.report.palette import Look, look
+from harness.report.sweep_curves import MOST_LINES, SweepLine, SweepPanel, draw_sweep
 from harness.report.view import View
 from harness.summary_schema import PointSummary, SweepSummary
 
@@ -48,23 +49,26 @@ def sweep_section(view: View) -> Section | None:
 
 
 def _figure(view: View, sweep: SweepSummary) -> list[Block]:
-    curves = [
-        curve
+    panels = [
+        SweepPanel(arm, names[key], _look(view, arm), lines)
         for arm, found in sweep.arms.items()
+        if (names := _names(found.points))
         for key in _numeric_keys(found.points)
-        if (curve := _curve(view, arm, key, found.points)) is not None
+        if (lines := sweep_lines(key, found.points, names))
     ]
-    if not curves:
+    if not panels:
         return []
     label = f"{sweep.metric} ({sweep.unit});\n{BETTER[sweep.direction]}"
-    svg, png = draw_sweep(curves[:MOST_PANELS], y_label=label)
+    drawing = view.artist(draw_sweep, panels[:MOST_PANELS], y_label=label)
     caption = (
-        f"Means over seeds and validation items ({_sizes(sweep)}) with their 95 % interval; the ring is the chosen point. Where several keys "
-        "were swept at once, a panel shows all points against one key."
-        f"{first_of(MOST_PANELS, len(curves), 'panels')}"
+        f"Means over seeds and validation items ({_sizes(sweep)}) with their 95 % interval; the ring is the chosen point. A line joins "
+        "points that differ in the panel's key alone; a point that has no such partner is in the table only. Where no two points "
+        "have one, the panel shows all of them as marks."
+        f"{first_of(MOST_LINES, max(len(panel.lines) for panel in panels), 'lines of a panel')}"
+        f"{first_of(MOST_PANELS, len(panels), 'panels')}"
     )
-    alt = f"{sweep.metric} against {', '.join(curve.title for curve in curves)}; the table below has the numbers"
-    return [Figure("sweep", alt, caption, svg, png)]
+    alt = f"{sweep.metric} against {', '.join(panel.title for panel in panels)}; the table below has the numbers"
+    return [Figure("sweep", alt, caption, drawing)]
 
 
 def _fronts(view: View, sweep: SweepSummary) -> list[Block]:
@@ -86,8 +90,8 @@ def _fronts(view: View, sweep: SweepSummary) -> list[Block]:
     panels = [panel for panel in panels if len(panel[1]) > 1]
     if not panels:
         return []
-    svg, png = draw_fronts(
-        panels, y_label=f"{sweep.metric}; {BETTER[sweep.direction]}", direction=sweep.direction
+    drawing = view.artist(
+        draw_fronts, panels, y_label=f"{sweep.metric}; {BETTER[sweep.direction]}", direction=sweep.direction
     )
     caption = (
         f"Every point of the sweep against what it cost: means over seeds ({_sizes(sweep)}), all stages of an arm; of memory the highest "
@@ -95,7 +99,7 @@ def _fronts(view: View, sweep: SweepSummary) -> list[Block]:
         "line joins the points that are better than every cheaper one, by their means: the noise of many points is in it."
     )
     alt = f"{sweep.metric} of {len(panels[0][1])} points against training time and peak memory; the table below has the numbers"
-    return [Figure("sweep-cost", alt, caption, svg, png)]
+    return [Figure("sweep-cost", alt, caption, drawing)]
 
 
 def _sizes(sweep: SweepSummary) -> str:
@@ -109,31 +113,47 @@ def _look(view: View, arm: str) -> Look:
 
 
 def _numeric_keys(points: Sequence[PointSummary]) -> list[str]:
-    """Keys whose values are different numbers."""
+    """Keys whose values are different numbers; a point may leave one at the trainer's default, which no file names."""
     keys = dict.fromkeys(key for point in points for key in point.changes)
+    found = {key: {_value(point, key) for point in points} - {None} for key in keys}
     return [
         key
-        for key in keys
-        if len({_value(point, key) for point in points}) > 1
-        and all(isinstance(_value(point, key), int | float) for point in points)
+        for key, values in found.items()
+        if len(values) > 1 and all(isinstance(value, int | float) for value in values)
     ]
 
 
-def _curve(view: View, arm: str, key: str, points: Sequence[PointSummary]) -> SweepCurve | None:
-    found = sorted(
-        (point for point in points if point.mean is not None), key=lambda point: float(point.changes[key])
-    )
-    if not found:
-        return None
-    return SweepCurve(
-        title=f"{shortened(arm)}: {key.rpartition('.')[2]}",
-        look=_look(view, arm),
+def _names(points: Sequence[PointSummary]) -> dict[str, str]:
+    """Each swept key's last part, the whole key where two stages have one of that name."""
+    keys = list(dict.fromkeys(key for point in points for key in point.changes))
+    last = [key.rpartition(".")[2] for key in keys]
+    return {key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)}
+
+
+def sweep_lines(key: str, points: Sequence[PointSummary], names: Mapping[str, str]) -> list[SweepLine]:
+    """The points that differ in `key` alone, together; all of them in one where no two do, as with random ones."""
+    groups: dict[str, list[PointSummary]] = {}
+    scored = [point for point in points if point.mean is not None and _value(point, key) is not None]
+    for point in scored:
+        others = [
+            f"{names[other]} {json.dumps(value)}" for other, value in point.changes.items() if other != key
+        ]
+        groups.setdefault(", ".join(others), []).append(point)
+    lines = [_line(key, label, group) for label, group in groups.items() if len(group) > 1]
+    return lines or [_line(key, "", scored, joined=False)] * bool(scored)
+
+
+def _line(key: str, label: str, points: Sequence[PointSummary], *, joined: bool = True) -> SweepLine:
+    found = sorted(points, key=lambda point: float(point.changes[key]))
+    return SweepLine(
+        label=label,
         x=[float(point.changes[key]) for point in found],
         y=[float(point.mean) for point in found if point.mean is not None],
         bounds=[
             None if point.low is None or point.high is None else (point.low, point.high) for point in found
         ],
         chosen=[point.chosen for point in found],
+        joined=joined,
     )
 
 

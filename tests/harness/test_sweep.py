@@ -21,6 +21,7 @@ from harness.plan_so_far import plan_from
 from harness.planning import make_plan
 from harness.records import Record
 from harness.report import write_report
+from harness.report.sweep import sweep_lines
 from harness.results import read_results
 from harness.summary import make_summary
 from harness.sweep import choose, points_of, still_to_choose
@@ -309,6 +310,58 @@ def test_the_report_shows_every_point_with_its_curve(tmp_path: Path) -> None:
     assert all(point.train_seconds and point.peak_memory_bytes for point in points)
     assert (tmp_path / "reports/made-up/sweep.svg").is_file()
     assert "how well" not in text
+
+
+def test_points_that_differ_in_one_key_are_joined_and_those_without_a_partner_are_left_out(
+    tmp_path: Path,
+) -> None:
+    beta, rate = "0.arguments.beta", "0.arguments.learning_rate"
+    cross = [{beta: 0.05}, {beta: 0.5}, {beta: 0.1}, {rate: 1e-3}, {rate: 4e-3}, {beta: 2.0, rate: 8e-3}]
+    arms = {"orpo": {"points": cross}, "sft-dpo": GRIDS["sft-dpo"]}
+    changes = {
+        "arms": {
+            "orpo": [{"trainer": "orpo", "arguments": {"beta": 0.1, "learning_rate": 2e-3}}],
+            "sft-dpo": [{"trainer": "sft"}, {"trainer": "dpo"}],
+        },
+        "sweep": {"arms": arms, "metric": "gold_score", "seeds": 2, "unequal_effort": "a test of the curves"},
+    }
+    results = read_results(make_results(tmp_path, Run(changes=changes, chosen={"orpo": 1, "sft-dpo": 0})))
+    points = make_summary(results).sweep.arms["orpo"].points
+    names = {beta: "beta", rate: "learning_rate"}
+    (betas,), (rates,) = (sweep_lines(key, points, names) for key in (beta, rate))
+    assert (betas.label, betas.x, betas.chosen) == (
+        "learning_rate 0.002",
+        [0.05, 0.1, 0.5],
+        [False, False, True],
+    )
+    assert (rates.label, rates.x) == ("beta 0.1", [1e-3, 2e-3, 4e-3])
+    assert betas.y == [points[0].mean, points[2].mean, points[1].mean]
+    claims = [claim.case for claim in make_summary(results).claims if claim.name == "useful_beta_range"]
+    assert (
+        claims[0] == "orpo, sweep, learning_rate 0.002: beta 0.5 against 0.1 on gold_score, validation items"
+    )
+
+
+def test_random_points_are_marks_that_no_line_joins(tmp_path: Path) -> None:
+    span = {"low": 0.01, "high": 1}
+    keys = {"0.arguments.beta": span, "0.arguments.weight_decay": span}
+    arms = {"orpo": {"random": {"num_points": 4, "keys": keys}}, "sft-dpo": GRIDS["sft-dpo"]}
+    sweep = {"arms": arms, "metric": "gold_score", "seeds": 2, "unequal_effort": "a test of the curves"}
+    run = Run(changes={"sweep": sweep}, chosen={"orpo": 1, "sft-dpo": 0})
+    points = make_summary(read_results(make_results(tmp_path, run))).sweep.arms["orpo"].points
+    (marks,) = sweep_lines("0.arguments.beta", points, dict.fromkeys(keys, ""))
+    assert not marks.joined
+    assert marks.x == sorted(point.changes["0.arguments.beta"] for point in points)
+
+
+def test_the_first_picture_has_the_points_that_were_tried_where_they_have_its_metric(tmp_path: Path) -> None:
+    def caption(folder: Path, changes: dict[str, Any]) -> str:
+        run = Run(changes={"sweep": SWEPT.changes["sweep"] | changes}, chosen=SWEPT.chosen)
+        page = write_report(make_results(folder, run), folder / "reports").read_text()
+        return page[page.index("## Quality against cost") : page.index("## The verdict")]
+
+    assert "every point of the sweep, on" in caption(tmp_path / "same", {})
+    assert "every point of the sweep" not in caption(tmp_path / "other", {"metric": "preference_accuracy"})
 
 
 def test_a_comparison_that_was_stopped_before_a_choice_still_has_a_report(tmp_path: Path) -> None:

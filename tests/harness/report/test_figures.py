@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.report.curves import legend_below
-from harness.report.figures import MOST_TICKS, SweepCurve, first_of, panel_axes, span, ticks
+from harness.report.figures import first_of, panel_axes, span
 from harness.report.palette import drawing, look
+from harness.report.sweep_curves import MOST_TICKS, SweepLine, SweepPanel, ticks
 from harness.report.view import View
 from harness.report.write import make_page
 from harness.results import read_results
@@ -52,9 +53,10 @@ def test_a_legend_lies_below_the_label_of_its_panel() -> None:
 @pytest.mark.parametrize("place", range(7))
 def test_the_chosen_value_of_a_sweep_is_labelled(place: int) -> None:
     x = [0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0]
-    curve = SweepCurve("orpo: beta", look(0), x, [0.5] * 7, [None] * 7, [at == place for at in range(7)])
-    assert x[place] in ticks(curve)
-    assert len(ticks(curve)) <= MOST_TICKS
+    line = SweepLine("", x, [0.5] * 7, [None] * 7, [at == place for at in range(7)])
+    panel = SweepPanel("orpo", "beta", look(0), [line])
+    assert x[place] in ticks(panel)
+    assert len(ticks(panel)) <= MOST_TICKS
 
 
 def test_counts_in_captions() -> None:

@@ -1,0 +1,117 @@
+"""Drawings of what the values of swept settings were worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.report.artist import Drawn
+from harness.report.curves import legend_below, with_legend
+from harness.report.figures import COLUMNS, Bounds, panel_axes, saved, shortened
+from harness.report.palette import DASHES, INK, MARKERS, Look, drawing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MOST_TICKS = 6
+MOST_LINES = len(MARKERS)  # of a panel
+LOG_SPAN = 5  # an axis whose values differ by more than this factor is logarithmic
+
+
+@dataclass(frozen=True)
+class SweepLine:
+    """Points that differ in one key alone, in order of its value.
+
+    Attributes:
+        label: What their other swept keys hold; empty where nothing else was swept.
+        joined: Whether they really differ in nothing else, so that a line may join them.
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    bounds: Sequence[Bounds]
+    chosen: Sequence[bool]
+    joined: bool = True
+
+
+@dataclass(frozen=True)
+class SweepPanel:
+    """What the values of one swept key of one arm were worth."""
+
+    arm: str
+    key: str
+    look: Look
+    lines: Sequence[SweepLine]
+
+    @property
+    def title(self) -> str:
+        """The arm's name and the key's."""
+        return f"{shortened(self.arm)}: {self.key}"
+
+
+def draw_sweep(panels: Sequence[SweepPanel], *, y_label: str) -> Drawn:
+    """Draw a panel for each swept key, all on one scale of quality; of each at most `MOST_LINES` lines."""
+    with drawing():
+        named = max(len(panel.lines[:MOST_LINES]) for panel in panels)
+        figure, all_axes = panel_axes(len(panels), with_legend(2.6, named) if named > 1 else 2.6)
+        for place, (axes, panel) in enumerate(zip(all_axes, panels, strict=True)):
+            for line_place, line in enumerate(panel.lines[:MOST_LINES]):
+                _draw_line(axes, line, _look(panel.look, line_place))
+            _label_values(axes, panel)
+            axes.set_title(panel.title)
+            axes.set_xlabel(panel.key, fontsize=8)
+            axes.set_ylabel(y_label if place % COLUMNS == 0 else "", fontsize=8)
+            axes.grid(visible=True, axis="y", color=INK, alpha=0.12, linewidth=0.6)
+            if len(panel.lines) > 1:
+                legend_below(axes)
+        lowest, highest = min(a.get_ylim()[0] for a in all_axes), max(a.get_ylim()[1] for a in all_axes)
+        for axes in all_axes:
+            axes.set_ylim(lowest, highest)
+        return saved(figure)
+
+
+def ticks(panel: SweepPanel) -> list[float]:
+    """Values that are labelled on the axis: as many as fit, the chosen one among them."""
+    values = sorted({x for line in panel.lines for x in line.x})
+    stride = -(-len(values) // MOST_TICKS)
+    chosen = [
+        x for line in panel.lines for x, is_chosen in zip(line.x, line.chosen, strict=True) if is_chosen
+    ]
+    first = values.index(chosen[0]) % stride if chosen else 0
+    return values[first::stride]
+
+
+def _look(of_arm: Look, place: int) -> Look:
+    """The arm's own for the first line, its colour with other marks and dashes for the others."""
+    marker = MARKERS[(MARKERS.index(of_arm.marker) + place) % len(MARKERS)]
+    return Look(of_arm.colour, marker, DASHES[(DASHES.index(of_arm.dash) + place) % len(DASHES)])
+
+
+def _draw_line(axes: Axes, line: SweepLine, look: Look) -> None:
+    dash = look.dash if line.joined else "none"
+    axes.plot(
+        line.x,
+        line.y,
+        look.marker,
+        color=look.colour,
+        linestyle=dash,
+        linewidth=1,
+        markersize=5,
+        label=line.label,
+    )
+    for x, y, bounds, chosen in zip(line.x, line.y, line.bounds, line.chosen, strict=True):
+        if bounds is not None:
+            axes.plot([x, x], bounds, color=look.colour, linewidth=1.2, alpha=0.7)
+        if chosen:
+            axes.plot([x], [y], "o", color=INK, markersize=11, fillstyle="none")
+
+
+def _label_values(axes: Axes, panel: SweepPanel) -> None:
+    values = [x for line in panel.lines for x in line.x]
+    if min(values) > 0 and max(values) > LOG_SPAN * min(values):
+        axes.set_xscale("log")
+    axes.minorticks_off()
+    labelled = ticks(panel)
+    axes.set_xticks(labelled, [f"{value:g}" for value in labelled], fontsize=8)
