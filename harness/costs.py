@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy import stats
 
 from harness.plan import Trial
+from harness.quantiles import t_above
 from harness.records import Cost, Missing, Record, total
 from harness.results import Results
 from harness.summary_schema import CostQuantity, CostRatio, CostSummary, KindCost, SeedCost
@@ -115,7 +115,7 @@ def log_ratio(
     middle = float(logs.mean())
     if len(common) < 2:
         return (math.exp(middle), None, None), 1
-    half = float(stats.t.isf(alpha / 2, len(common) - 1)) * float(logs.std(ddof=1)) / math.sqrt(len(common))
+    half = float(t_above(alpha / 2, len(common) - 1)) * float(logs.std(ddof=1)) / math.sqrt(len(common))
     return (math.exp(middle), math.exp(middle - half), math.exp(middle + half)), len(common)
 
 
@@ -252,5 +252,5 @@ def cost_with_bounds(
         return mean, None, None
     deviation = float(np.std(seconds, ddof=1)) / math.sqrt(len(seconds))
     price = mean / math.fsum(seconds) * len(seconds)  # per second; 1 where the quantity is seconds
-    half = price * deviation * float(stats.t.isf(0.025, len(seconds) - 1))
+    half = price * deviation * float(t_above(0.025, len(seconds) - 1))
     return mean, mean - half, mean + half

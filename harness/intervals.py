@@ -15,7 +15,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize
+
+from harness.quantiles import t_above
 
 FloatArray = NDArray[np.float64]
 Form = Literal["welch", "paired"]
@@ -130,7 +132,7 @@ def cluster_means(values: FloatArray, clusters: Sequence[str]) -> FloatArray:
 
 def item_interval(scores: FloatArray, alpha: float) -> tuple[float, float]:
     """Student's interval for one model's mean over other items; `scores` is (items,), at least 2."""
-    half = float(stats.t.isf(alpha / 2, len(scores) - 1)) * float(scores.std(ddof=1)) / math.sqrt(len(scores))
+    half = float(t_above(alpha / 2, len(scores) - 1)) * float(scores.std(ddof=1)) / math.sqrt(len(scores))
     return float(scores.mean()) - half, float(scores.mean()) + half
 
 
@@ -152,6 +154,6 @@ def half_width(
     alpha: float, seed_part: FloatArray, seed_df: FloatArray, item_part: FloatArray, num_items: int
 ) -> FloatArray:
     """Half the width of the interval with confidence 1 - `alpha`, from the two parts of its variance."""
-    by_seeds = stats.t.isf(alpha / 2, seed_df) ** 2 * seed_part
-    by_items = stats.t.isf(alpha / 2, num_items - 1) ** 2 * item_part
+    by_seeds = t_above(alpha / 2, seed_df) ** 2 * seed_part
+    by_items = t_above(alpha / 2, num_items - 1) ** 2 * item_part
     return np.asarray(np.sqrt(by_seeds + by_items), dtype=np.float64)

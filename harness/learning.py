@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from harness.costs import SECONDS_PER_HOUR, log_ratio
 from harness.learning_schema import (
@@ -25,6 +24,7 @@ from harness.learning_schema import (
 )
 from harness.metrics import metric
 from harness.plan import Trial
+from harness.quantiles import t_above
 from harness.records import VALIDATION, Record
 from harness.results import Results
 from pipelines.evaluations import Split
@@ -180,7 +180,7 @@ def over_seeds(values: Sequence[float], alpha: float = ALPHA) -> OverSeeds:
     mean, low, high = _mean(values), None, None
     if len(values) > 1:
         half = (
-            float(stats.t.isf(alpha / 2, len(values) - 1))
+            float(t_above(alpha / 2, len(values) - 1))
             * float(np.std(values, ddof=1))
             / math.sqrt(len(values))
         )

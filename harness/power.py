@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from harness.intervals import FloatArray, half_width, mean_squares
+from harness.quantiles import chi_square_below, normal_below
 from harness.verdict import MIN_SEEDS, PAIRED_FROM, Rule
 
 Goal = Literal["better", "equivalent"]
@@ -45,7 +45,7 @@ class Spread:
         if self.num_seeds is None:
             return self
         df = self.num_seeds - 1
-        factor = df / float(stats.chi2.ppf(1 - POWER, df))
+        factor = df / chi_square_below(1 - POWER, df)
         return Spread(
             self.seed_paired * factor, self.seed_unpaired * factor, self.item, self.residual * factor
         )
@@ -122,8 +122,8 @@ def outlook(spread: Spread, rule: Rule, *, num_seeds: int, num_items: int) -> Ou
         num_seeds=num_seeds,
         num_items=num_items,
         half_width=half(rule.alpha),
-        better=float(stats.norm.cdf(room[0] / error)) if error else 1.0,
-        equivalent=max(0.0, 2 * float(stats.norm.cdf(room[1] / error)) - 1) if error else 1.0,
+        better=normal_below(room[0] / error) if error else 1.0,
+        equivalent=max(0.0, 2 * normal_below(room[1] / error) - 1) if error else 1.0,
     )
 
 

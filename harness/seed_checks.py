@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
 from harness.intervals import Estimate, FloatArray, welch
+from harness.quantiles import t_tail
 
 AA_MIN_SEEDS = 4  # two in each half, the fewest that have an interval
 OUTLIER_MIN_SEEDS = 4
@@ -48,4 +48,4 @@ def outlier_p_values(means: FloatArray) -> FloatArray:
     with np.errstate(divide="ignore", invalid="ignore"):
         studentised = np.abs(deviation) * np.sqrt(leave_out / np.maximum(others, rounding))
     # Equal means say nothing: 0 / 0.
-    return np.asarray(2 * stats.t.sf(np.nan_to_num(studentised, nan=0.0), num_seeds - 2), dtype=np.float64)
+    return np.asarray(2 * t_tail(np.nan_to_num(studentised, nan=0.0), num_seeds - 2), dtype=np.float64)

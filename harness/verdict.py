@@ -9,9 +9,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from harness.intervals import Estimate, FloatArray, Form, half_width, p_value, paired, welch
+from harness.quantiles import chi_square_below
 
 MIN_SEEDS = 3  # for a verdict; an interval needs 2
 PAIRED_FROM = 5
@@ -139,7 +139,7 @@ def seeds_needed(estimate: Estimate, rule: Rule) -> tuple[int, int] | None:
         would do: then only more items help.
     """
     df = float(estimate.seed_df)
-    inflation = df / float(stats.chi2.ppf(0.2, df))
+    inflation = df / chi_square_below(0.2, df)
     low, high = (_fewest_seeds(estimate, rule, factor) for factor in (1.0, inflation))
     return None if low is None or high is None else (low, high)
 

@@ -25,11 +25,8 @@ def report(
     for folder in folders:
         if not (folder / COMPARISON).is_file():
             raise UserError(f"{folder}: must be a folder that `prefduel run` made, it has no {COMPARISON}.")
-    from harness.report.artist import ArtistBeside
+    from harness.report import write_report
 
-    with ArtistBeside() as artist:
-        from harness.report import write_report  # while the artist loads matplotlib
-
-        for folder in folders:
-            typer.echo(str(write_report(folder, reports, with_host=with_host, artist=artist)))
+    for folder in folders:
+        typer.echo(str(write_report(folder, reports, with_host=with_host)))
     return DONE

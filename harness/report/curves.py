@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from harness.diagnostics_schema import ReliabilityBin
 from harness.metrics import Direction
-from harness.report.artist import Drawn
 from harness.report.figures import (
     Curve,
+    Drawn,
     Point,
     best_for_their_price,
     in_thousands,

@@ -70,7 +70,7 @@ def _figure(view: View, found: dict[str, list[PreferenceDiagnostics]]) -> Iterat
             panels.append((reward, curves))
     if not panels:
         return
-    drawing = view.artist(draw_reliability, panels)
+    svg, png = draw_reliability(panels)
     caption = (
         "How often chosen is preferred against the confidence with which either reply is; all seeds' pairs together (n = "
         f"{span(map(len, found.values()))} seeds, {span(seeds[0].num_pairs for seeds in found.values())} pairs each), a mark for each bin of "
@@ -85,7 +85,8 @@ def _figure(view: View, found: dict[str, list[PreferenceDiagnostics]]) -> Iterat
         "reliability",
         f"Reliability curves, accuracy at the lowest and the highest confidence, in brackets the pairs there. {told}",
         caption,
-        drawing,
+        svg,
+        png,
     )
 
 

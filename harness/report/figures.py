@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from harness.metrics import Direction
-from harness.report.artist import Drawn
 from harness.report.palette import INK, PAPER, Look, drawing
 from harness.summary_schema import MetricSummary
 
@@ -28,6 +27,7 @@ THOUSANDS = 10_000  # an axis that reaches this far is labelled in thousands
 
 ABOVE = 3  # order of drawing: over every mark
 
+Drawn = tuple[bytes, bytes]  # SVG, PNG
 Bounds = tuple[float, float] | None
 
 

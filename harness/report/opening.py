@@ -86,8 +86,7 @@ def quality_cost_section(view: View) -> Section:
     if quantity == "money":
         label = f"money ({view.results.plan.comparison.currency})"
     tried = list(_tried(view, quantity))
-    drawing = view.artist(
-        draw_quality_cost,
+    svg, png = draw_quality_cost(
         points[:MOST_MODELS],
         tried,
         x_label=f"{label}; less is better",
@@ -108,7 +107,7 @@ def quality_cost_section(view: View) -> Section:
     )
     return Section(
         "Quality against cost",
-        [Figure("quality-cost", f"{decision.metric} against {label}. {alt}", caption, drawing)],
+        [Figure("quality-cost", f"{decision.metric} against {label}. {alt}", caption, svg, png)],
     )
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from harness.report.artist import Drawing
-
 MOST_ROWS = 200  # of a table; beyond, it is cut
 
 
@@ -84,17 +82,8 @@ class Figure:
     stem: str
     alt: str
     caption: str
-    drawing: Drawing = field(repr=False)
-
-    @property
-    def svg(self) -> bytes:
-        """As a vector drawing."""
-        return self.drawing()[0]
-
-    @property
-    def png(self) -> bytes:
-        """As pixels."""
-        return self.drawing()[1]
+    svg: bytes = field(repr=False)
+    png: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def _figure(view: View, seen: dict[str, list[list[Moment]]]) -> Figure:
             ("train_seconds", "training seconds so far"),
         )
     ]
-    drawing = view.artist(draw_lines, panels, columns=2)
+    svg, png = draw_lines(panels, columns=2)
     pairs = {
         look.num_pairs.get("validation", 0)
         for by_seed in seen.values()
@@ -83,7 +83,9 @@ def _figure(view: View, seen: dict[str, list[list[Moment]]]) -> Figure:
         for arm in seen
         if (points := view.summary.arms[arm].learning)
     )
-    return Figure("validation", f"{name} against policy tokens and against seconds: {told}", caption, drawing)
+    return Figure(
+        "validation", f"{name} against policy tokens and against seconds: {told}", caption, svg, png
+    )
 
 
 def _curve(looks: list[Moment], axis: str, name: str, split: Split) -> Curve:
@@ -233,7 +235,7 @@ def _likelihood_figure(
             and all(curve.x for curve in curves)
         ]
         panels.append(LinesPanel(arm, "policy tokens so far", "log p, nats per token", lines))
-    drawing = view.artist(draw_lines, panels, columns=2)
+    svg, png = draw_lines(panels, columns=2)
     caption = (
         "Length-averaged log-prob of chosen (coloured) and rejected (grey) replies over the training, on validation pairs (solid) and on "
         "pairs that are trained on (dashed); thin lines are seeds, thick ones their means (n = "
@@ -241,7 +243,7 @@ def _likelihood_figure(
         f"{first_of(MOST_PANELS, len(view.arms), 'arms')}"
     )
     alt = f"Log-probs of chosen and rejected over policy tokens for {', '.join(panel.title for panel in panels)}; the table below has the changes"
-    return Figure("likelihood", alt, caption, drawing)
+    return Figure("likelihood", alt, caption, svg, png)
 
 
 def _change(one: Displacement) -> list[Text]:

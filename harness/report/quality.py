@@ -75,7 +75,7 @@ def _figure(view: View, names: list[str]) -> Figure:
     ]
     drawn = [(name, found) for name, found in drawn if found][:MOST_METRICS]
     looks = {model: view.looks[model] for model in models}
-    drawing = view.artist(draw_quality, drawn, looks, view.summary.verdict.metric)
+    svg, png = draw_quality(drawn, looks, view.summary.verdict.metric)
     found = [about for _, by_model in drawn for about in by_model.values()]
     seeds, items = max(len(about.by_seed) for about in found), {about.num_items for about in found}
     cuts = [
@@ -92,7 +92,7 @@ def _figure(view: View, names: list[str]) -> Figure:
         + (f" Drawn: {', '.join(cuts)}." if cuts else "")
     )
     alt = f"Means of {', '.join(name for name, _ in drawn)} for {', '.join(models)}, with intervals; the table below has the numbers"
-    return Figure("quality", alt, caption, drawing)
+    return Figure("quality", alt, caption, svg, png)
 
 
 def _table(view: View, names: list[str]) -> list[Block]:

@@ -8,7 +8,6 @@ from functools import cached_property
 
 from harness.hostile import without_paths
 from harness.plan import Trial
-from harness.report.artist import Artist, drawn_here
 from harness.report.palette import Look, look
 from harness.results import Results
 from harness.summary_schema import Summary
@@ -25,13 +24,11 @@ class View:
     """A run's files, their summary, and how much of the machine may be shown.
 
     Attributes:
-        artist: Draws the figures.
         with_host: Show absolute paths, names of users and hosts where the files have them.
     """
 
     results: Results
     summary: Summary
-    artist: Artist = drawn_here
     with_host: bool = False
 
     @cached_property

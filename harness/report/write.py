@@ -6,7 +6,6 @@ import gc
 from pathlib import Path
 
 from harness.recommendation import verdict_lines
-from harness.report.artist import Artist, drawn_here
 from harness.report.audit import audit_section
 from harness.report.bill import bill_section
 from harness.report.claims import claims_section
@@ -30,16 +29,13 @@ from harness.summary import make_summary
 FIGURE_FILES = ("*.svg", "*.png")
 
 
-def write_report(
-    folder: Path, reports: Path, *, with_host: bool = False, artist: Artist = drawn_here
-) -> Path:
+def write_report(folder: Path, reports: Path, *, with_host: bool = False) -> Path:
     """Write the report of one comparison.
 
     Args:
         folder: The results folder; it is only read.
         reports: Gets `NAME.md`, `NAME.html` and the folder `NAME` with the figures; its index is made anew.
         with_host: Leave absolute paths and names of hosts in it.
-        artist: Draws the figures.
 
     Returns:
         The Markdown page.
@@ -49,7 +45,7 @@ def write_report(
     """
     results = read_results(folder)
     gc.freeze()  # what was read lives until the end: no need to look through it again at each collection
-    view = View(results, make_summary(results), artist, with_host=with_host)
+    view = View(results, make_summary(results), with_host=with_host)
     page = make_page(view)
     figures = reports / page.name
     figures.mkdir(parents=True, exist_ok=True)

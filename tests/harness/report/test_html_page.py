@@ -42,7 +42,7 @@ def page_with(text: str) -> Page:
         Heading(ours),
         Bullets([ours, Code(text)]),
         Table([ours, "b"], [[text, Code(text)]], caption=ours, sortable=True),
-        Figure("drawing", ours, ours, lambda: (DRAWING, b"")),
+        Figure("drawing", ours, ours, DRAWING, b""),
         listing,
         SideBySide([Reply(ours, listing)]),
     ]
