@@ -6,10 +6,9 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from harness.errors import UserError
 from harness.numbers import interval, with_interval
 from harness.records import write_json
-from harness.report.page import Link, Page, Paragraph, Section, Table, Text
+from harness.report.page import Bullets, Code, Link, Page, Paragraph, Section, Table, Text
 from harness.report.view import View
 from harness.sentences import COST_WORDS
 from harness.summary_schema import VerdictSummary
@@ -42,15 +41,12 @@ def write_entry(view: View, folder: Path) -> None:
 
 
 def index_page(reports: Path) -> Page:
-    """The index of a folder of reports, the latest comparison first.
-
-    Raises:
-        UserError: an entry is damaged.
-    """
-    entries = [_read(path) for path in sorted(reports.glob(f"*/{ENTRY}"))]
+    """The index of a folder of reports, the latest comparison first; what cannot be read is named beneath."""
+    found = {path.parent.name: _read(path) for path in sorted(reports.glob(f"*/{ENTRY}"))}
+    entries = [entry for entry in found.values() if entry is not None]
     entries.sort(key=lambda entry: entry.last_stage, reverse=True)
     if not entries:
-        blocks: list[Paragraph | Table] = [Paragraph("There is no report in this folder.")]
+        blocks: list[Paragraph | Table | Bullets] = [Paragraph("There is no report in this folder.")]
     else:
         head = [
             "comparison", "model", "data", "outcome", "metric", "difference", "seeds", "cost ratio", "last stage (UTC)",
@@ -62,16 +58,21 @@ def index_page(reports: Path) -> Page:
         )
         rows = [_row(entry) for entry in entries]
         blocks = [Table(head, rows, align="lllllrrrl", sortable=True), Paragraph(note)]
+    damaged = [name for name, entry in found.items() if entry is None]
+    if damaged:
+        blocks.append(
+            Paragraph(f"Not listed: {ENTRY} is damaged or of another version. Write these reports again:")
+        )
+        blocks.append(Bullets([Code(f"prefduel report results/{name}") for name in damaged]))
     return Page(INDEX, "Comparisons", [], [Section(f"Reports: {len(entries)}", blocks)])
 
 
-def _read(path: Path) -> Entry:
+def _read(path: Path) -> Entry | None:
+    """An entry; None for one that is damaged: another comparison's report must not fail by it."""
     try:
-        return Entry.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        raise UserError(
-            f"{path}: is damaged or of another version. Write that report again with `prefduel report`."
-        ) from error
+        return Entry.model_validate_json(path.read_bytes())
+    except ValidationError:
+        return None
 
 
 def _row(entry: Entry) -> list[Text]:

@@ -6,7 +6,7 @@ from harness.metrics import BENCHMARK_PREFIX, TRAIN_PREFIX, metric
 from harness.numbers import interval, number, with_interval
 from harness.report.diagnostics import diagnostics_blocks
 from harness.report.exactness import exactness_blocks
-from harness.report.figures import MOST_MODELS, draw_quality, first_of, span
+from harness.report.figures import MOST_MODELS, MOST_SEED_MARKS, draw_quality, first_of, span
 from harness.report.page import Block, Bullets, Code, Figure, Paragraph, Section, Table, Text, cut
 from harness.report.stations import station_blocks
 from harness.report.view import View
@@ -83,6 +83,7 @@ def _figure(view: View, names: list[str]) -> Figure:
         for most, count, noun in (
             (MOST_MODELS, len(view.models), "models"),
             (MOST_METRICS, len(names), "metrics"),
+            (MOST_SEED_MARKS, seeds, "seeds of each model"),
         )
         if count > most
     ]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.errors import UserError
 from harness.report import write_report
 from harness.report.index import index_page
+from harness.report.markdown import render_markdown
 from tests.harness.fixtures_results import Run, make_results
 from tests.harness.hostile_texts import PAYLOADS
 from tests.harness.report.html_pages import Document
@@ -72,8 +72,13 @@ def test_a_hostile_name_of_model_and_data_stays_text(tmp_path: Path) -> None:
     assert "\x1b" not in (tmp_path / "reports" / "index.md").read_text()
 
 
-def test_a_damaged_entry_is_named(tmp_path: Path) -> None:
-    (tmp_path / "gone").mkdir()
-    (tmp_path / "gone" / "entry.json").write_text("{}")
-    with pytest.raises(UserError, match=r"gone/entry.json: is damaged"):
-        index_page(tmp_path)
+@pytest.mark.parametrize("content", [b"{}", b"\xff\xfe", b"not JSON"])
+def test_a_damaged_entry_is_named_and_takes_no_other_report_away(
+    reports: Path, tmp_path: Path, content: bytes
+) -> None:
+    shutil.copytree(reports, tmp_path / "reports")
+    (tmp_path / "reports" / "gone").mkdir()
+    (tmp_path / "reports" / "gone" / "entry.json").write_bytes(content)
+    text = render_markdown(index_page(tmp_path / "reports"))
+    assert "prefduel report results/gone" in text
+    assert "[made-up]" in text
