@@ -14,6 +14,7 @@ from harness.summary_schema import MetricSummary
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import LayoutEngine
 
 BETTER: dict[Direction, str] = {
     "higher": "higher is better",
@@ -25,7 +26,7 @@ COLUMNS, PANEL_WIDTH, ROW_HEIGHT = 3, 3.0, 0.22  # inches
 PNG_DPI = 150
 THOUSANDS = 10_000  # an axis that reaches this far is labelled in thousands
 
-ABOVE = 3  # order of drawing: over every mark
+ABOVE, BENEATH = 3, 1  # order of drawing: over every mark, under every mark
 
 Drawn = tuple[bytes, bytes]  # SVG, PNG
 Bounds = tuple[float, float] | None
@@ -87,17 +88,6 @@ def draw_quality_cost(
     with drawing():
         figure = _figure(7.2, max(3.4, 0.2 * len(points) + 0.8), "constrained")
         axes = figure.add_subplot()
-        for name, look in {point.name: point.look for point in tried}.items():
-            own = [point for point in tried if point.name == name]
-            axes.plot(
-                [point.cost for point in own],
-                [point.quality for point in own],
-                look.marker,
-                color=look.colour,
-                markersize=3,
-                alpha=0.45,
-                label=f"{shortened(name)}, tried",
-            )
         front = best_for_their_price(points, direction)
         axes.plot(
             [point.cost for point in front],
@@ -122,6 +112,18 @@ def draw_quality_cost(
                 markersize=8,
                 markeredgewidth=1.6,
                 label=shortened(point.name),
+            )
+        for name, look in {point.name: point.look for point in tried}.items():
+            own = [point for point in tried if point.name == name]
+            axes.plot(
+                [point.cost for point in own],
+                [point.quality for point in own],
+                look.marker,
+                color=look.colour,
+                markersize=3,
+                alpha=0.45,
+                zorder=BENEATH,
+                label=f"{shortened(name)}, tried",
             )
         axes.set_xlim(left=min(0.0, *axes.get_xlim()))
         axes.set_xlabel(x_label)
@@ -241,7 +243,7 @@ def _draw_model(axes: Axes, row: int, about: MetricSummary, look: Look) -> None:
     axes.plot([about.mean], [row], look.marker, color=look.colour, markersize=6)
 
 
-def _figure(width: float, height: float, layout: Literal["constrained", "tight"]) -> Figure:
+def _figure(width: float, height: float, layout: Literal["constrained"] | LayoutEngine) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout=layout)
@@ -251,9 +253,13 @@ def panel_axes(
     count: int, height: float, *, columns: int = COLUMNS, width: float = PANEL_WIDTH
 ) -> tuple[Figure, list[Axes]]:
     """A figure of `count` panels, each `width` by `height` inches, `columns` in a row."""
+    from matplotlib.layout_engine import TightLayoutEngine
+
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure = _figure(width * columns + 0.6, height * rows, "tight")  # half the work of constrained
+    # Half the work of constrained; with its default rectangle, the whole figure, it would measure all texts twice for the same result.
+    layout = TightLayoutEngine(rect=None)  # type: ignore[arg-type]  # the stubs do not know that it may be None
+    figure = _figure(width * columns + 0.6, height * rows, layout)
     return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
 
 

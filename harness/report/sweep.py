@@ -61,7 +61,7 @@ def _figure(view: View, sweep: SweepSummary) -> list[Block]:
     label = f"{sweep.metric} ({sweep.unit});\n{BETTER[sweep.direction]}"
     svg, png = draw_sweep(panels[:MOST_PANELS], y_label=label)
     caption = (
-        f"Means over seeds and validation items ({_sizes(sweep)}) with their 95 % interval; the ring is the chosen point. A line joins "
+        f"Means over seeds and validation items ({_sizes(sweep)}) with their 95 % interval, cut where it leaves the panel; small marks are seeds, the ring is the chosen point. A line joins "
         "points that differ in the panel's key alone; a point that has no such partner is in the table only. Where no two points "
         "have one, the panel shows all of them as marks."
         f"{first_of(MOST_LINES, max(len(panel.lines) for panel in panels), 'lines of a panel')}"
@@ -152,6 +152,7 @@ def _line(key: str, label: str, points: Sequence[PointSummary], *, joined: bool 
         bounds=[
             None if point.low is None or point.high is None else (point.low, point.high) for point in found
         ],
+        seeds=[point.by_seed for point in found],
         chosen=[point.chosen for point in found],
         joined=joined,
     )

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MOST_TICKS = 6
 MOST_LINES = len(MARKERS)  # of a panel
+SHARE_OF_ROOM = 0.15  # of the scale of quality, above and below what it must show
+SMALL = 0.001
 LOG_SPAN = 5  # an axis whose values differ by more than this factor is logarithmic
 
 
@@ -31,6 +33,7 @@ class SweepLine:
     x: Sequence[float]
     y: Sequence[float]
     bounds: Sequence[Bounds]
+    seeds: Sequence[Sequence[float]]
     chosen: Sequence[bool]
     joined: bool = True
 
@@ -65,10 +68,17 @@ def draw_sweep(panels: Sequence[SweepPanel], *, y_label: str) -> Drawn:
             axes.grid(visible=True, axis="y", color=INK, alpha=0.12, linewidth=0.6)
             if len(panel.lines) > 1:
                 legend_below(axes)
-        lowest, highest = min(a.get_ylim()[0] for a in all_axes), max(a.get_ylim()[1] for a in all_axes)
         for axes in all_axes:
-            axes.set_ylim(lowest, highest)
+            axes.set_ylim(limits(panels))
         return saved(figure)
+
+
+def limits(panels: Sequence[SweepPanel]) -> tuple[float, float]:
+    """What the scale of all panels spans: every mean and every seed. Of two seeds an interval may be many times as long."""
+    lines = [line for panel in panels for line in panel.lines[:MOST_LINES]]
+    values = [value for line in lines for value in (*line.y, *(one for seeds in line.seeds for one in seeds))]
+    room = SHARE_OF_ROOM * (max(values) - min(values)) or SHARE_OF_ROOM
+    return min(values) - room, max(values) + room
 
 
 def ticks(panel: SweepPanel) -> list[float]:
@@ -100,7 +110,8 @@ def _draw_line(axes: Axes, line: SweepLine, look: Look) -> None:
         markersize=5,
         label=line.label,
     )
-    for x, y, bounds, chosen in zip(line.x, line.y, line.bounds, line.chosen, strict=True):
+    for x, y, bounds, seeds, chosen in zip(line.x, line.y, line.bounds, line.seeds, line.chosen, strict=True):
+        axes.plot([x] * len(seeds), seeds, look.marker, color=look.colour, markersize=2.5, alpha=0.55)
         if bounds is not None:
             axes.plot([x, x], bounds, color=look.colour, linewidth=1.2, alpha=0.7)
         if chosen:
@@ -113,4 +124,12 @@ def _label_values(axes: Axes, panel: SweepPanel) -> None:
         axes.set_xscale("log")
     axes.minorticks_off()
     labelled = ticks(panel)
-    axes.set_xticks(labelled, [f"{value:g}" for value in labelled], fontsize=8)
+    axes.set_xticks(labelled, [_short(value) for value in labelled], fontsize=8)
+
+
+def _short(value: float) -> str:
+    """`0.05`, `2`, and `2.5e-4` where that is shorter than its zeros."""
+    if value == 0 or abs(value) >= SMALL:
+        return f"{value:g}"
+    mantissa, _, exponent = f"{value:e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}"

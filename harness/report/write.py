@@ -43,9 +43,13 @@ def write_report(folder: Path, reports: Path, *, with_host: bool = False) -> Pat
     Raises:
         UserError: `folder` is not a results folder, or a file in it is damaged.
     """
-    results = read_results(folder)
-    gc.freeze()  # what was read lives until the end: no need to look through it again at each collection
-    view = View(results, make_summary(results), with_host=with_host)
+    gc.disable()  # what is read lives until the end: no need to look through it again at each collection
+    try:
+        results = read_results(folder)
+        view = View(results, make_summary(results), with_host=with_host)
+    finally:
+        gc.freeze()
+        gc.enable()
     page = make_page(view)
     figures = reports / page.name
     figures.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import pytest
 from harness.report.curves import legend_below
 from harness.report.figures import first_of, panel_axes, span
 from harness.report.palette import drawing, look
-from harness.report.sweep_curves import MOST_TICKS, SweepLine, SweepPanel, ticks
+from harness.report.sweep_curves import MOST_TICKS, SweepLine, SweepPanel, limits, ticks
 from harness.report.view import View
 from harness.report.write import make_page
 from harness.results import read_results
@@ -53,10 +53,22 @@ def test_a_legend_lies_below_the_label_of_its_panel() -> None:
 @pytest.mark.parametrize("place", range(7))
 def test_the_chosen_value_of_a_sweep_is_labelled(place: int) -> None:
     x = [0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0]
-    line = SweepLine("", x, [0.5] * 7, [None] * 7, [at == place for at in range(7)])
+    line = SweepLine("", x, [0.5] * 7, [None] * 7, [[]] * 7, [at == place for at in range(7)])
     panel = SweepPanel("orpo", "beta", look(0), [line])
     assert x[place] in ticks(panel)
     assert len(ticks(panel)) <= MOST_TICKS
+
+
+def test_an_interval_of_few_seeds_does_not_flatten_the_curves() -> None:
+    seeds = [[0.5, 0.6], [0.7, 0.7]]
+    line = SweepLine("", [1, 2], [0.55, 0.7], [(-1.0, 2.0), None], seeds, [False, False])
+    low, high = limits([SweepPanel("orpo", "beta", look(0), [line])])
+    assert 0.4 < low < 0.5
+    assert 0.7 < high < 0.8
+    assert limits([SweepPanel("orpo", "beta", look(0), [SweepLine("", [1], [0], [None], [[]], [True])])]) == (
+        -0.15,
+        0.15,
+    )
 
 
 def test_counts_in_captions() -> None:
