@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.integrity import is_intact, standing
 from harness.plan import COMPARISON, Plan
-from harness.records import write_json
+from harness.records import read_record, write_json
+from pipelines.outcomes import PretrainOutcome, ReferenceOutcome, TrainOutcome
 from pipelines.stages import Stage
 
 ADOPTED = "adopted.json"
@@ -42,25 +44,59 @@ def work_left(plan: Plan, folder: Path) -> Work:
         plan: The plan.
         folder: The comparison's results folder; the folders beside it are searched as well.
     """
-    others = _siblings(folder)
+    roots = (folder, *_siblings(folder))
+    readable = _Readable(roots)
     todo: list[Stage] = []
     elsewhere: dict[str, Path] = {}
     needed: set[str] = set()
     for stage in reversed(plan.stages):
-        good = ("whole",) if stage.id in needed else ("whole", "light")
-        places = [root / stage.id for root in (folder, *others) if standing(root / stage.id) in good]
-        if stage.id in needed:  # what will be read must be what was written
-            places = [place for place in places if is_intact(place)]
-        if folder / stage.id in places:
-            continue
-        found = next(iter(places), None)
-        if found is not None:
+        if stage.id in needed:
+            found = readable.place(stage.id)
+        else:
+            done = (place for root in roots if standing(place := root / stage.id) != "absent")
+            found = next(done, None)
+        if found is None:
+            todo.append(stage)
+            needed |= inputs_of(stage)
+        elif found.parent != folder:
             elsewhere[stage.id] = found
-            continue
-        todo.append(stage)
-        needed |= inputs_of(stage)
     ordered = {stage.id: elsewhere[stage.id] for stage in plan.stages if stage.id in elsewhere}
     return Work(todo[::-1], ordered, len(plan.stages) - len(todo) - len(elsewhere))
+
+
+class _Readable:
+    """Where what a stage left can be read: the first folder in which it is what was written. Each is looked at once.
+
+    Args:
+        roots: Results folders, the comparison's own first.
+    """
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self._roots = roots
+        self._found: dict[str, Path | None] = {}
+
+    def place(self, stage_id: str) -> Path | None:
+        """The stage's folder; None where it has to run."""
+        if stage_id not in self._found:
+            places = (root / stage_id for root in self._roots)
+            good = (place for place in places if standing(place) == "whole" and is_intact(place))
+            self._found[stage_id] = next(filter(self._is_of_present_weights, good), None)
+        return self._found[stage_id]
+
+    def _is_of_present_weights(self, place: Path) -> bool:
+        """Whether reference log-probs are of the weights that will be read with them: a GPU may make others of the same stage."""
+        record = read_record(place)
+        assert record is not None
+        if not isinstance(record.outcome, ReferenceOutcome) or record.outcome.weights_hash is None:
+            return True
+        inputs = record.stage.inputs
+        source = self.place(inputs.policy or inputs.base or "")
+        made = None if source is None else read_record(source)
+        present = made.outcome if made is not None else None
+        return (
+            isinstance(present, TrainOutcome | PretrainOutcome)
+            and present.weights_hash == record.outcome.weights_hash
+        )
 
 
 def inputs_of(stage: Stage) -> set[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from harness.integrity import GIVEN_UP, standing
 from harness.plan import Plan, read_plan
-from harness.records import ITEMS
+from harness.records import ITEMS, read_record, write_record
 from harness.reuse import ADOPTED, adopt, work_left
 from tests.harness.fixtures_results import Run, make_results
 
@@ -89,3 +89,67 @@ def test_weights_that_are_missing_without_a_word_are_made_again(finished: Path) 
     plan = read_plan(finished)
     shutil.rmtree(next(finished.glob("orpo-*")) / "model")
     assert left(plan, finished) == {"orpo": 1}
+
+
+def stored_reference(parent: Path, *, weights_hash: str | None) -> Path:
+    """A comparison with `reference: precomputed` of which DPO alone is left to run; SFT's own weights are `cd`."""
+    dpo = {"trainer": "dpo", "reference": "precomputed"}
+    run = Run(seeds=1, changes={"arms": {"sft-dpo": [{"trainer": "sft"}, dpo]}})
+    folder = make_results(parent, run)
+    for stage in read_plan(folder).stages:
+        for product in ("model", "splits", "tokenizer", "logps"):
+            (folder / stage.id / product).mkdir()
+        if stage.kind == "dpo":
+            shutil.rmtree(folder / stage.id)
+        if stage.kind == "reference":
+            made_of(folder / stage.id, weights_hash)
+    return folder
+
+
+def made_of(folder: Path, weights_hash: str | None) -> None:
+    """The record says that the stage made, or was made from, other weights."""
+    record = read_record(folder)
+    assert record is not None
+    assert record.outcome is not None
+    outcome = record.outcome.model_copy(update={"weights_hash": weights_hash})
+    write_record(folder, record.model_copy(update={"outcome": outcome}))
+
+
+def one(plan: Plan, kind: str) -> str:
+    (found,) = (stage.id for stage in plan.stages if stage.kind == kind)
+    return found
+
+
+@pytest.mark.parametrize("weights_hash", ["cd", None])
+def test_log_probs_of_the_weights_that_are_taken_over_too_are_taken_over(
+    tmp_path: Path, weights_hash: str | None
+) -> None:
+    plan = read_plan(finished := stored_reference(tmp_path, weights_hash=weights_hash))
+    reference = one(plan, "reference")
+    assert work_left(plan, tmp_path / "other").elsewhere[reference] == finished / reference
+    assert left(plan, finished)["reference"] == 0
+
+
+def test_log_probs_of_other_weights_are_never_taken_over_also_not_after_they_were_deleted(
+    tmp_path: Path,
+) -> None:
+    plan = read_plan(finished := stored_reference(tmp_path, weights_hash="cd"))
+    sft, reference = one(plan, "sft"), one(plan, "reference")
+    other = tmp_path / "other"
+    other.mkdir()
+    for stage in (sft, reference):
+        assert adopt(finished / stage, other)
+    made_of(other / sft, "ef")  # trained again here, to other bits
+    for _ in range(2):
+        work = work_left(plan, other)
+        assert reference in {stage.id for stage in work.todo}
+        assert reference not in work.elsewhere
+        shutil.rmtree(other / reference, ignore_errors=True)
+    made_of(other / sft, "cd")
+    assert work_left(plan, other).elsewhere[reference] == finished / reference
+
+
+def test_log_probs_are_made_again_with_the_weights_that_they_are_of(tmp_path: Path) -> None:
+    plan = read_plan(finished := stored_reference(tmp_path, weights_hash="cd"))
+    shutil.rmtree(finished / one(plan, "sft"))
+    assert left(plan, finished) >= Counter(["sft", "reference", "dpo"])
