@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pipelines.evaluations import Split
     from pipelines.stages import DataSettings
 
+SFT_DATA = "sft.data"  # the key
+
 __all__ = ["check_lines", "look_at_data", "look_at_sft_data", "requirements_not_met"]
 
 
@@ -110,39 +112,53 @@ def look_at_data(comparison: Comparison) -> Inspection | None:
 
 
 def look_at_sft_data(comparison: Comparison) -> Inspection | None:
-    """Read the data set for SFT alone, if there is one and it is on this machine. Which of its prompts are held out is not looked at.
+    """Read the data set for SFT alone, if there is one and it is on this machine, less the prompts that the pairs hold out.
 
     Raises:
         UserError: the data cannot serve: names file, row and column.
     """
     data = comparison.sft.data
-    return None if data is None else _looked_at(data, "sft.data", comparison)
+    return None if data is None else _looked_at(data, SFT_DATA, comparison)
 
 
 def _looked_at(data: DataSettings, key: str, comparison: Comparison) -> Inspection | None:
-    if data.path != TOY and not Path(data.path).exists():
+    if not _is_here(data):
         return None
-    from pipelines.data.inspect import inspect_rows
+    from pipelines.data.inspect import inspect_demonstrations, inspect_rows
 
     try:
-        found = inspect_rows(data, demonstrations=key == "sft.data")
+        if key == SFT_DATA:
+            pairs = comparison.data if _is_here(comparison.data) else None
+            found = inspect_demonstrations(data, pairs=pairs)
+        else:
+            found = inspect_rows(data)
     except PipelineError as error:
         raise UserError(str(error)) from error
-    usable = found.num_usable
-    if usable < found.num_rows * (1 - data.max_dropped):
-        worst = max(found.dropped, key=lambda dropped: dropped.num_rows)
+    if found.num_dropped > found.num_rows * data.max_dropped:
+        worst = max(found.unusable(), key=lambda dropped: dropped.num_rows)
         raise UserError(
             f"{data.path}: at most {data.max_dropped:.0%} of the rows may drop out ({key}.max_dropped), got "
-            f"{found.num_rows - usable} of {found.num_rows}, most of them for: {worst.reason} (row "
+            f"{found.num_dropped} of {found.num_rows}, most of them for: {worst.reason} (row "
             f"{worst.first_rows[0]} first)."
         )
+    usable = found.num_usable
     num_train = min(found.splits["train"], data.max_train_pairs or usable)
     if num_train < comparison.training.effective_batch:
         raise UserError(
             f"{data.path}: training.effective_batch must be at most the number of training pairs "
-            f"({num_train} of {usable} usable rows), got {comparison.training.effective_batch}."
+            f"({num_train} of {usable} usable rows{_held_out_words(found)}), got {comparison.training.effective_batch}."
         )
     return found
+
+
+def _is_here(data: DataSettings) -> bool:
+    """Whether it can be read without a download."""
+    return data.path == TOY or Path(data.path).exists()
+
+
+def _held_out_words(found: Inspection) -> str:
+    held_out = found.num_held_out
+    return f", {held_out} more have a prompt that is held out" if held_out else ""
 
 
 def _scored_splits(comparison: Comparison) -> Iterator[Split]:
@@ -178,6 +194,10 @@ def _sft_data_lines(comparison: Comparison) -> Iterator[str]:
         return
     yield _line("sft data", f"{data.path}: {found.num_rows} rows, columns {', '.join(found.columns)}")
     yield from _dropped_lines(found)
+    if not _is_here(comparison.data):
+        yield _line(
+            "", "how many have a prompt of the validation or test split is told once the pairs are here"
+        )
 
 
 def _dropped_lines(found: Inspection) -> Iterator[str]:

@@ -8,7 +8,7 @@ from itertools import islice
 
 from pipelines.data.drops import Drop, Tally
 from pipelines.data.forms import Form
-from pipelines.data.reading import read_demonstrations, read_pairs
+from pipelines.data.reading import Reading, read_demonstrations, read_pairs
 from pipelines.data.splitting import split_of
 from pipelines.evaluations import Split
 from pipelines.outcomes import DroppedRows
@@ -20,6 +20,8 @@ class Inspection:
     """A look at a source's rows; rows that are too long are not known before they are tokenized.
 
     Attributes:
+        dropped: Rows that are left out, by reason.
+        num_dropped: Those of them that could not serve; rows that are held out could.
         splits: Usable rows by split, before `data.max_*_pairs`.
     """
 
@@ -27,6 +29,7 @@ class Inspection:
     columns: list[str]
     num_rows: int
     dropped: list[DroppedRows]
+    num_dropped: int
     splits: Counter[Split]
 
     @property
@@ -34,27 +37,64 @@ class Inspection:
         """Rows that can serve, as far as their text tells."""
         return self.splits.total()
 
+    @property
+    def num_held_out(self) -> int:
+        """Rows that could serve, and have a prompt that is held out."""
+        return self.num_rows - self.num_dropped - self.num_usable
 
-def inspect_rows(
-    data: DataSettings, *, max_rows: int | None = None, demonstrations: bool = False
-) -> Inspection:
-    """Read a source as the loader will, and count.
+    def unusable(self) -> list[DroppedRows]:
+        """Rows that could not serve, by reason."""
+        return [dropped for dropped in self.dropped if dropped.reason != Drop.HELD_OUT]
+
+
+def inspect_rows(data: DataSettings, *, max_rows: int | None = None) -> Inspection:
+    """Read preference pairs as the loader will, and count.
 
     Args:
         data: Which source.
         max_rows: Look at the first so many rows only.
-        demonstrations: It is for SFT alone: all of it is to be trained on, and one reply a row does.
 
     Raises:
         PipelineError: the source is malformed: file, row, column, what is there.
     """
-    reading = (read_demonstrations if demonstrations else read_pairs)(data)
-    tally = Tally()
-    splits: Counter[Split] = Counter()
+    reading = read_pairs(data)
+    tally, splits = Tally(), Counter[Split]()
     for number, found in islice(reading.pairs, max_rows):
         tally.num_rows += 1
         if isinstance(found, Drop):
             tally.drop(number, found)
         else:
-            splits["train" if demonstrations else split_of(found.prompt, data)] += 1
-    return Inspection(reading.form, reading.columns, tally.num_rows, tally.dropped(), splits)
+            splits[split_of(found.prompt, data)] += 1
+    return _inspection(reading, tally, splits)
+
+
+def inspect_demonstrations(data: DataSettings, *, pairs: DataSettings | None) -> Inspection:
+    """The same of data for SFT alone: all of it is to be trained on, less the prompts that are held out.
+
+    Args:
+        data: Which source.
+        pairs: The preference pairs that hold prompts out; None where they cannot be read here.
+
+    Raises:
+        PipelineError: one of the sources is malformed.
+    """
+    from pipelines.data.will_hold_out import WillHoldOut  # numpy, which most looks need not
+
+    held_out = None if pairs is None else WillHoldOut(pairs)
+    reading = read_demonstrations(data)
+    tally, splits = Tally(), Counter[Split]()
+    for number, found in reading.pairs:
+        tally.num_rows += 1
+        if isinstance(found, Drop):
+            tally.drop(number, found)
+        elif held_out is not None and found.prompt in held_out:
+            tally.drop(number, Drop.HELD_OUT)
+        else:
+            splits["train"] += 1
+    return _inspection(reading, tally, splits)
+
+
+def _inspection(reading: Reading, tally: Tally, splits: Counter[Split]) -> Inspection:
+    return Inspection(
+        reading.form, reading.columns, tally.num_rows, tally.dropped(), tally.num_dropped, splits
+    )

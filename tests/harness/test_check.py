@@ -17,6 +17,8 @@ from harness import requirements
 from harness.cli import main
 from harness.load_config import load_comparison
 from harness.requirements import has_stock_orpo
+from pipelines.data.splitting import split_of
+from pipelines.stages import DataSettings
 from tests.harness.configs import VALID, write
 
 pytestmark = pytest.mark.usefixtures("never_trains")
@@ -138,6 +140,11 @@ def test_malformed_data_is_one_line_that_says_where_and_nothing_is_written(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+HELD_OUT = [
+    row
+    for row in rows()
+    if split_of([{"role": "user", "content": row["prompt"]}], DataSettings(path="pairs.jsonl")) != "train"
+]
 SFT_DATA = "\nsft: {data: {path: more.jsonl}}\nallow_difference: {sft.data: as published}\n"
 
 
@@ -155,6 +162,31 @@ def test_data_for_sft_alone_is_looked_at_too(tmp_path: Path, capsys: pytest.Capt
     assert "1 rows drop out: empty reply (rows 30)" in shown
 
 
+def test_rows_for_sft_whose_prompt_the_pairs_hold_out_are_counted_in_the_data_stages_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pairs.jsonl").write_text(GOOD)
+    nearly = [{"prompt": f" {row['prompt'].upper()}? ", "completion": "so"} for row in rows()]
+    (tmp_path / "more.jsonl").write_text(lines([*map(sft_row, range(20)), *nearly]))
+    assert main(["check", str(config(tmp_path, "pairs.jsonl", text=VALID + SFT_DATA))]) == 0
+    first = ", ".join(str(20 + rows().index(row)) for row in HELD_OUT[:10])
+    more = ", ..." if len(HELD_OUT) > 10 else ""
+    told = f"{len(HELD_OUT)} rows drop out: prompt of the validation or test split (rows {first}{more})"
+    assert told in capsys.readouterr().out
+    # What a split's cap leaves out is in no split.
+    caps = ", max_test_pairs: 1, validation_share: 0"
+    assert main(["check", str(config(tmp_path, "pairs.jsonl", more=caps, text=VALID + SFT_DATA))]) == 0
+    assert "1 rows drop out: prompt of the validation or test split" in capsys.readouterr().out
+
+
+def test_what_is_held_out_is_not_told_of_pairs_that_are_elsewhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "more.jsonl").write_text(lines([*map(sft_row, range(20))]))
+    assert main(["check", str(config(tmp_path, "some/pairs", text=VALID + SFT_DATA))]) == 0
+    assert "is told once the pairs are here" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", ["check", "run"])
 @pytest.mark.parametrize(
     ("content", "pieces"),
@@ -162,7 +194,11 @@ def test_data_for_sft_alone_is_looked_at_too(tmp_path: Path, capsys: pytest.Capt
         (lines([sft_row(0)]) + "{broken\n", ["more.jsonl, row 1 (line 2)"]),
         (lines([{"prompt": "a", "answer": "b"}]), ["more.jsonl", "prompt and completion", "It has: prompt, answer"]),
         (lines([*map(sft_row, range(9)), *map(sft_row, range(9))]), ["sft.data.max_dropped", "9 of 18", "duplicate"]),
-        (lines([*map(sft_row, range(5))]), ["more.jsonl: training.effective_batch", "5 of 5 usable rows"]),
+        (lines([*map(sft_row, range(5))]), ["more.jsonl: training.effective_batch", "5 of 5 usable rows)"]),
+        (
+            lines([*map(sft_row, range(5)), *({"prompt": row["prompt"], "completion": "so"} for row in HELD_OUT)]),
+            ["more.jsonl: training.effective_batch", f"5 of 5 usable rows, {len(HELD_OUT)} more have a prompt that is held out"],
+        ),
     ],
 )  # fmt: skip
 def test_malformed_data_for_sft_alone_is_one_line(
