@@ -38,6 +38,8 @@ KEYS = {
         "prompt_normalised",
         "closed",
         "prompt_tokens",
+        "chosen_tokens",
+        "rejected_tokens",
         "prompt_ends",
     ),
     REPLIES: ("item", "temperature", "prompt", "reply", "num_tokens", "stopped", "gold"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.audit.received import PreparedPairs, Received, receive
+from harness.audit.prepared import PreparedPairs
+from harness.audit.received import Received, receive
 from harness.errors import UserError
 from harness.plan import Trial
 from harness.records import Record
@@ -34,6 +37,11 @@ class Trained:
     def label(self) -> str:
         """Such as `sft-dpo seed 0: dpo (dpo-0123456789ab)`."""
         return f"{self.arm} seed {self.seed}: {self.settings.kind} ({self.record.stage.id})"
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the recorder noted some of its steps only."""
+        return self.settings.recording == "sampled"
 
     @property
     def num_epochs(self) -> float | None:
@@ -76,6 +84,12 @@ class Case:
         """Those of which it is known what the model received."""
         return [(stage, stage.received) for stage in self.trained if stage.received is not None]
 
+    @property
+    def by_sample(self) -> str:
+        """What a check of what the models received adds to its evidence where a recorder noted some steps only."""
+        num_sampled = sum(stage.sampled for stage, _ in self.recorded)
+        return f", by every 16th step of {num_sampled} stages" if num_sampled else ""
+
     @cached_property
     def arms(self) -> list[str]:
         """Arms of which at least one seed finished all of its training."""
@@ -90,8 +104,9 @@ class Case:
         if data is None:
             return None
         if data not in self._prepared:
-            pairs = PreparedPairs(self.results.rows(data, PAIRS))
-            self._prepared[data] = pairs if pairs.rows else None
+            with self._damage_in_one_line(data, PAIRS):
+                pairs = PreparedPairs(self.results.rows(data, PAIRS))
+            self._prepared[data] = pairs if len(pairs) else None
         return self._prepared[data]
 
     def _of(self, record: Record) -> Received | None:
@@ -102,14 +117,21 @@ class Case:
             if prepared is not None:
                 assert isinstance(stage.settings, TrainSettings)
                 lines = self.results.rows(stage.id, BATCHES)
-                try:
+                with self._damage_in_one_line(stage.id, BATCHES):
                     received = receive(lines, prepared, whole_chosen=covers_prompt(stage.settings))
-                except KeyError as error:
-                    raise UserError(
-                        f"{self.results.folder / stage.id / BATCHES}: a sequence lacks {error}. Delete the folder {stage.id} and run again."
-                    ) from error
             self._received[stage.id] = received if received and received.num_sequences else None
         return self._received[stage.id]
+
+    @contextmanager
+    def _damage_in_one_line(self, stage_id: str, name: str) -> Iterator[None]:
+        """No hash in a record covers these files, so what stands in them is found out while it is read."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            problem = f"a sequence lacks {error}" if isinstance(error, KeyError) else f"is damaged ({error})"
+            raise UserError(
+                f"{self.results.folder / stage_id / name}: {problem}. Delete the folder {stage_id} and run again."
+            ) from error
 
 
 def covers_prompt(settings: TrainSettings) -> bool:

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
 
-Row = Mapping[str, Any]
+from harness.audit.prepared import ABSENT, Pair, PreparedPairs, Row
 
-
-class PreparedPairs:
-    """The lines of the data stage's `pairs.jsonl`.
-
-    Attributes:
-        rows: All of them.
-        by_uid: Those of the training split.
-        by_ids: All by the hash of each of their sequences; where one is in several splits, test counts.
-    """
-
-    def __init__(self, rows: Iterable[Row]) -> None:
-        self.rows = list(rows)
-        self.by_uid = {row["uid"]: row for row in self.rows if row["split"] == "train"}
-        self.by_ids: dict[str, Row] = {}
-        for row in self.rows:
-            for side in ("chosen", "rejected"):
-                if row["split"] == "test" or row[side] not in self.by_ids:
-                    self.by_ids[row[side]] = row
+LINES_AT_ONCE = 1000
 
 
 @dataclass
@@ -52,8 +36,8 @@ class Received:
 
     Attributes:
         num_sequences: All sequences.
-        order: Hash of the prepared chosen sequence of each pair, in the order in which the model got them; of an
-            unknown pair the hash of what came.
+        order: `alike` of the prepared pair of each chosen sequence, in the order in which the model got them; `ABSENT`
+            of an unknown one.
         by_step: Optimizer step to number of pairs.
         ids: Sequences that are not the prepared ones.
         masks: Prepared sequences whose loss covers other positions than the settings say.
@@ -65,7 +49,7 @@ class Received:
     """
 
     num_sequences: int = 0
-    order: list[str] = field(default_factory=list)
+    order: array[int] = field(default_factory=lambda: array("i"))
     by_step: Counter[int] = field(default_factory=Counter)
     ids: Examples = field(default_factory=Examples)
     num_unknown: int = 0
@@ -85,37 +69,46 @@ def receive(lines: Iterable[Row], prepared: PreparedPairs, *, whole_chosen: bool
         whole_chosen: Whether the settings say that the loss covers chosen's prompt as well.
     """
     found = Received()
-    for line in lines:
-        for sequence in line["sequences"]:
-            _take(found, sequence, prepared, step=line["step"], whole=whole_chosen)
+    lines = iter(lines)
+    while some := list(islice(lines, LINES_AT_ONCE)):
+        steps = [line["step"] for line in some for _ in line["sequences"]]
+        sequences = [sequence for line in some for sequence in line["sequences"]]
+        pairs = prepared.pairs([sequence["uid"] for sequence in sequences])
+        tested = prepared.tested([sequence["ids"] for sequence in sequences])
+        for step, sequence, pair, of_test in zip(steps, sequences, pairs, tested, strict=True):
+            _take(found, sequence, pair, step=step, of_test=of_test, whole=whole_chosen)
     return found
 
 
-def _take(found: Received, sequence: Row, prepared: PreparedPairs, *, step: int, whole: bool) -> None:
-    side, ids = sequence["side"], sequence["ids"]
-    pair = prepared.by_uid.get(sequence["uid"] or "")
+def _take(
+    found: Received, sequence: Row, pair: Pair | None, *, step: int, of_test: str | None, whole: bool
+) -> None:
+    side = sequence["side"]
     where = f"step {step}, {side} of pair {sequence['uid']}" if pair else f"step {step}, a {side} sequence"
     found.num_sequences += 1
     if side == "chosen":
-        found.order.append(pair["chosen"] if pair else ids)
+        found.order.append(pair.alike if pair else ABSENT)
         found.by_step[step] += 1
     if sequence["loss"] is None:
         found.unknown_masks += 1
     elif not sequence["loss"]:
         found.empty.add(where)
-    if (source := prepared.by_ids.get(ids)) is not None and source["split"] == "test":
-        found.from_test.add(f"{where} is pair {source['uid']} of the test split")
+    if of_test is not None:
+        found.from_test.add(f"{where} is pair {of_test} of the test split")
     if pair is None:
         found.num_unknown += 1
         found.ids.add(f"{where} of {sequence['tokens']} tokens is no prepared pair's")
         return
-    tokens = pair["prompt_tokens"] + pair[f"{side}_tokens"]
-    if sequence["ends"] != pair["prompt_ends"] + 1:
-        found.ends.add(f"{where} has {sequence['ends'] - pair['prompt_ends']} after its prompt")
-    if ids != pair[side]:
+    ids, completion = (
+        (pair.chosen, pair.chosen_tokens) if side == "chosen" else (pair.rejected, pair.rejected_tokens)
+    )
+    tokens = pair.prompt_tokens + completion
+    if sequence["ends"] != pair.prompt_ends + 1:
+        found.ends.add(f"{where} has {sequence['ends'] - pair.prompt_ends} after its prompt")
+    if int(sequence["ids"], 16) != ids:
         found.ids.add(f"{where} has {sequence['tokens']} tokens, {tokens} were prepared")
     elif sequence["loss"]:
-        first = 1 if whole and side == "chosen" else max(pair["prompt_tokens"], 1)
+        first = 1 if whole and side == "chosen" else max(pair.prompt_tokens, 1)
         expected = f"{first}-{tokens - 1}" if tokens - 1 > first else f"{first}"
         if sequence["loss"] != expected:
             found.masks.add(f"{where}: positions {sequence['loss']}, not {expected}")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harness.audit.case import Case, Trained, covers_prompt
 from harness.audit.checks import RECORDED, Check, judged, not_applicable, warned
-from harness.audit.received import Received, Row
+from harness.audit.prepared import ABSENT, Index, PreparedPairs
+from harness.audit.received import Examples, Received
 from harness.results import BATCHES
 from pipelines.data.splitting import share_of
 
@@ -24,10 +28,13 @@ def recorded(case: Case) -> Check:
     missing = [stage.label for stage in case.trained if stage.received is None]
     if missing:
         return warned(name, [f"what the model received was not recorded in {stage}" for stage in missing], "")
-    sampled = [stage.label for stage in case.trained if stage.settings.recording == "sampled"]
+    sampled = [stage.label for stage in case.trained if stage.sampled]
     return warned(
         name,
-        [f"only every 16th step was recorded in {stage}" for stage in sampled],
+        [
+            f"only every 16th step was recorded in {stage}, and the checks of what it received rest on those"
+            for stage in sampled
+        ],
         f"every micro-batch of {len(case.trained)} training stages",
     )
 
@@ -35,7 +42,7 @@ def recorded(case: Case) -> Check:
 def _unrecorded(stage: Trained, received: Received) -> str | None:
     """What is missing of a full recording; None if nothing is."""
     pairs, steps = stage.outcome.num_pairs_seen, stage.outcome.num_steps
-    if stage.settings.recording != "full" or (len(received.order), len(received.by_step)) == (pairs, steps):
+    if stage.sampled or (len(received.order), len(received.by_step)) == (pairs, steps):
         return None
     return (
         f"{stage.label}: its {BATCHES} has {len(received.order)} pairs in {len(received.by_step)} steps, the model got "
@@ -54,16 +61,24 @@ def same_pairs(case: Case) -> Check:
             problems.append(
                 f"{stage.label}: {stage.outcome.num_rows} rows in its trainer, {len(expected)} prepared"
             )
-        elif stage.settings.recording == "full" and not received.num_unknown:
-            wanted, got = Counter(expected), Counter(received.order)
-            whole, started = divmod(len(received.order), len(expected))
-            most = whole + bool(started)  # of an epoch that was not finished some pairs came, some did not
-            unequal = [ids for ids in wanted if not wanted[ids] * whole <= got[ids] <= wanted[ids] * most]
-            if unequal:
-                problems.append(
-                    f"{stage.label}: {len(unequal)} of {len(wanted)} prepared pairs came more or less often than the others"
-                )
-    return judged(name, problems, f"the prepared training pairs in {len(case.recorded)} stages")
+        elif not stage.sampled and not received.num_unknown:
+            problems += _more_or_less_often(stage, expected, np.asarray(received.order))
+    by_number = ", by their number alone where steps were sampled" if case.by_sample else ""
+    return judged(name, problems, f"the prepared training pairs in {len(case.recorded)} stages{by_number}")
+
+
+def _more_or_less_often(
+    stage: Trained, expected: NDArray[np.int32], order: NDArray[np.int32]
+) -> Iterator[str]:
+    whole, started = divmod(len(order), len(expected))
+    most = whole + bool(started)  # of an epoch that was not finished some pairs came, some did not
+    num_pairs = int(max(expected.max(), order.max())) + 1
+    wanted, got = np.bincount(expected, minlength=num_pairs), np.bincount(order, minlength=num_pairs)
+    unequal = np.count_nonzero((got < wanted * whole) | (got > wanted * most))
+    if unequal:
+        yield (
+            f"{stage.label}: {unequal} of {np.count_nonzero(wanted)} prepared pairs came more or less often than the others"
+        )
 
 
 def same_ids(case: Case) -> Check:
@@ -75,10 +90,10 @@ def one_end_of_turn(case: Case) -> Check:
     """Every reply ends in exactly one end-of-turn token."""
     name = "one_end_of_turn"
     open_ended = [
-        f"{data}: pair {row['uid']} of the {row['split']} split was prepared without exactly one at each reply's end"
+        f"{data}: {len(places)} of {len(prepared)} pairs were prepared without exactly one at each reply's end "
+        f"(first: pair {prepared.uid(places[0])})"
         for data, prepared in _data(case).items()
-        for row in prepared
-        if not row["closed"]
+        if len(places := np.flatnonzero(~prepared["closed"]))
     ]
     if open_ended:
         return judged(name, open_ended, "")
@@ -115,32 +130,44 @@ def same_masks(case: Case) -> Check:
         warnings.append(
             f"by their settings, the likelihood covers the prompt, too, in {', '.join(kinds)}; elsewhere the completion alone"
         )
-    return warned(name, warnings, "the completion in every sequence" if not whole else "as the settings say")
+    passed = "as the settings say" if whole else "the completion in every sequence"
+    return warned(name, warnings, f"{passed}{case.by_sample}")
 
 
 def same_order(case: Case) -> Check:
     """With one seed, pairs come in one order in every stage of every arm."""
     name, problems, compared = "same_order", [], 0
-    by_seed: dict[tuple[int, str], list[tuple[Trained, Received]]] = {}
+    by_seed: dict[tuple[object, ...], list[tuple[Trained, Received]]] = {}
     for stage, received in case.recorded:
-        data = f"{stage.record.stage.inputs.trained_on} {stage.settings.share}"
-        # Among other pairs there is no one order; whether they are the same is the matter of other checks.
-        prepared = _prepared_order(case, stage)
-        same = set(received.order) <= set(prepared) and stage.outcome.num_rows in (None, len(prepared))
-        if same and stage.settings.recording == "full":
-            by_seed.setdefault((stage.seed or 0, data), []).append((stage, received))
+        if _has_all_pairs(case, stage, received):
+            # Samples are of the same steps, which have the same pairs where they are as large.
+            step = received.by_step[1] if stage.sampled else None
+            data = stage.record.stage.inputs.trained_on, stage.settings.share
+            by_seed.setdefault((stage.seed, *data, step), []).append((stage, received))
     for stages in by_seed.values():
         first, of_first = stages[0]
         for stage, received in stages[1:]:
             compared += 1
-            place = _first_difference(of_first.order, received.order)
+            place = _first_difference(of_first, received)
             if place is not None:
-                problems.append(f"{stage.label}: pair number {place + 1} is another than in {first.label}")
+                among = " of those recorded" if stage.sampled else ""
+                problems.append(
+                    f"{stage.label}: pair number {place + 1}{among} is another than in {first.label}"
+                )
     if not compared:
         return not_applicable(
             name, "fewer than two stages of a seed are known to have received the same pairs"
         )
-    return judged(name, problems, f"the same in {compared + len(by_seed)} stages, seed by seed")
+    return judged(
+        name, problems, f"the same in {compared + len(by_seed)} stages, seed by seed{case.by_sample}"
+    )
+
+
+def _has_all_pairs(case: Case, stage: Trained, received: Received) -> bool:
+    """Among other pairs there is no one order; whether they are the same is the matter of other checks."""
+    expected, order = _prepared_order(case, stage), np.asarray(received.order)
+    known = bool(np.isin(order, expected).all())
+    return known and stage.outcome.num_rows in (None, len(expected))
 
 
 def no_test_prompt(case: Case) -> Check:
@@ -149,20 +176,16 @@ def no_test_prompt(case: Case) -> Check:
     data = _data(case)
     if not data:
         return not_applicable(name, NOT_RECORDED)
-    # Each against all: SFT may have a data set of its own.
-    tested = [row for rows in data.values() for row in rows if row["split"] == "test"]
-    for data_id, rows in data.items():
+    for data_id, prepared in data.items():
         for key, words in (
             ("prompt", "as it is"),
             ("prompt_normalised", "but for case, spacing or its closing mark"),
         ):
-            trained_on = {row[key]: row["uid"] for row in rows if row["split"] == "train"}
-            both = [row for row in tested if row[key] in trained_on]
-            if both:
-                first = both[0]
+            # Each against all: SFT may have a data set of its own.
+            both = _tested_and_trained_on(list(data.values()), prepared, key)
+            if both.count:
                 problems.append(
-                    f"{data_id}: {len(both)} test prompts are in the training split {words} "
-                    f"(first: pair {first['uid']} in test, {trained_on[first[key]]} in train)"
+                    f"{data_id}: {both.count} test prompts are in the training split {words} (first: {both.first})"
                 )
                 break
     problems += [
@@ -170,7 +193,20 @@ def no_test_prompt(case: Case) -> Check:
         for stage, received in case.recorded
         for text in received.from_test.told("sequences are of the test split", received.num_sequences)
     ]
-    return judged(name, problems, "no test prompt among the training pairs")
+    return judged(name, problems, f"no test prompt among the training pairs{case.by_sample}")
+
+
+def _tested_and_trained_on(tested: list[PreparedPairs], prepared: PreparedPairs, key: str) -> Examples:
+    """Test pairs of any data set whose prompt, by its hash `key`, is among the training pairs of `prepared`."""
+    found, train = Examples(), prepared.places("train")
+    index = Index(prepared[key][train], train)
+    for of_test in tested:
+        test = of_test.places("test")
+        matches = index.find(of_test[key][test])
+        both = matches != ABSENT
+        for place, match in zip(test[both], matches[both], strict=True):
+            found.add(f"pair {of_test.uid(place)} in test, {prepared.uid(match)} in train")
+    return found
 
 
 def _examples(case: Case, name: str, attribute: str, what: str, passed: str) -> Check:
@@ -181,27 +217,30 @@ def _examples(case: Case, name: str, attribute: str, what: str, passed: str) -> 
         for stage, received in case.recorded
         for text in getattr(received, attribute).told(what, received.num_sequences)
     ]
-    return judged(name, problems, f"{passed}, in {len(case.recorded)} stages")
+    return judged(name, problems, f"{passed}, in {len(case.recorded)} stages{case.by_sample}")
 
 
-def _prepared_order(case: Case, stage: Trained) -> list[str]:
-    """Hashes of the chosen sequences that the stage should get in an epoch."""
+def _prepared_order(case: Case, stage: Trained) -> NDArray[np.int32]:
+    """`alike` of the pairs that the stage should get in an epoch, in the order of the data."""
     prepared = case.prepared(stage.record.stage.inputs.trained_on)
     if prepared is None:
-        return []
-    uids, share = list(prepared.by_uid), stage.settings.share
-    places = range(len(uids)) if share is None else share_of(uids, share)
-    return [prepared.by_uid[uids[place]]["chosen"] for place in places]
+        return np.empty(0, np.int32)
+    train = prepared.places("train")
+    if stage.settings.share is not None:
+        train = train[share_of(prepared["uid"][train].tolist(), stage.settings.share)]
+    order: NDArray[np.int32] = prepared["alike"][train]
+    return order
 
 
-def _data(case: Case) -> dict[str, list[Row]]:
+def _data(case: Case) -> dict[str, PreparedPairs]:
     """The prepared pairs of every data stage that a finished training stage read."""
     inputs = [stage.record.stage.inputs for stage in case.trained]
     names = dict.fromkeys(name for found in inputs for name in (found.data, found.demonstrations))
-    return {name: prepared.rows for name in names if name and (prepared := case.prepared(name))}
+    return {name: prepared for name in names if name and (prepared := case.prepared(name))}
 
 
-def _first_difference(first: list[str], second: list[str]) -> int | None:
-    """The first place at which they differ, as far as both go."""
-    places = (place for place, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1])
-    return next(places, None)
+def _first_difference(first: Received, second: Received) -> int | None:
+    """The first place at which their orders differ, as far as both go."""
+    length = min(len(first.order), len(second.order))
+    unequal = np.flatnonzero(np.asarray(first.order)[:length] != np.asarray(second.order)[:length])
+    return int(unequal[0]) if len(unequal) else None

@@ -53,13 +53,13 @@ def same_effective_batch(case: Case) -> Check:
         seen = 0
         for step, pairs in sorted(received.by_step.items()):
             seen += pairs
-            # Which steps end an epoch is known only where every step was recorded.
-            at_end = stage.settings.recording == "sampled" or (rows and seen % rows == 0)
+            # Pairs cannot be counted up to a step where steps were sampled; an epoch has so many steps.
+            at_end = rows and (step % math.ceil(rows / batch) if stage.sampled else seen % rows) == 0
             left_over = at_end and rows and pairs == rows % batch
             if pairs != batch and not left_over:
                 problems.append(f"{stage.label}: step {step} has {pairs} pairs, not {batch}")
                 break
-    return judged(name, problems, f"{', '.join(map(str, sizes))} pairs in every step")
+    return judged(name, problems, f"{', '.join(map(str, sizes))} pairs in every step{case.by_sample}")
 
 
 def same_precision_and_adapter(case: Case) -> Check:

@@ -105,6 +105,7 @@ def stage(
     master_weights: str | None = None,
     micro_batch: int = 4,
     effective_batch: int = 4,
+    recording: str = "full",
     **arguments: Any,
 ) -> Stage:
     settings = TrainSettings(
@@ -123,6 +124,7 @@ def stage(
         nll=nll or ("prompt_and_completion" if kind == "orpo" else "completion"),
         mean_over=mean_over,
         nll_weight=nll_weight,
+        recording=recording,
         arguments={"learning_rate": 1e-2, "num_train_epochs": 4, "lr_scheduler_type": "constant"} | arguments,
     )
     return Stage(
