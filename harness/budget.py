@@ -10,6 +10,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 from harness.config import ArmStage, Comparison
@@ -80,8 +81,7 @@ def costs_of(
         own = math.ceil(float(argument(arguments, "num_train_epochs")) * steps_an_epoch)
     if comparison.budget.match == "seconds":
         assert calibration is not None
-        step, start = median(calibration.step_seconds), calibration.start_seconds
-        return Costs(own, lambda steps: start + steps * step)
+        return Costs(own, partial(seconds_of, calibration))
     sides = 1 if stage.trainer == "sft" else 2
     tokens = sides * rows.num_prompt_tokens + rows.num_chosen_tokens
     tokens += rows.num_rejected_tokens if sides == 2 else 0
@@ -92,6 +92,11 @@ def costs_of(
         return (epochs * rows.num_pairs + rest * batch) * worth
 
     return Costs(own, of)
+
+
+def seconds_of(calibration: CalibrateOutcome, steps: int) -> float:
+    """What a stage of so many steps takes by the calibration that is stored, whatever the clock will say."""
+    return calibration.start_seconds + steps * median(calibration.step_seconds)
 
 
 def rows_of(comparison: Comparison, stage: ArmStage, data: DataOutcome) -> SplitCount:

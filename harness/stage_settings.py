@@ -62,13 +62,17 @@ def train_settings(comparison: Comparison, stage: ArmStage, allotment: Allotment
 
 def calibrate_settings(comparison: Comparison, stage: ArmStage) -> CalibrateSettings:
     """Of the stage that times such a stage's steps."""
-    settings = train_settings(comparison, stage, Allotment())
-    arguments = {name: value for name, value in settings.arguments.items() if name not in UNTIMED}
     return CalibrateSettings(
         kind="calibrate",
-        stage=settings.model_copy(update={"arguments": arguments, "eval_every": None, "select": "last"}),
+        stage=timed_settings(train_settings(comparison, stage, Allotment())),
         num_steps=comparison.budget.calibration_steps,
     )
+
+
+def timed_settings(settings: TrainSettings) -> TrainSettings:
+    """What a stage's steps take their time by: stages that are equal in this share a calibration."""
+    arguments = {name: value for name, value in settings.arguments.items() if name not in UNTIMED}
+    return settings.model_copy(update={"arguments": arguments, "eval_every": None, "select": "last"})
 
 
 def reference_settings(comparison: Comparison, stage: ArmStage) -> ReferenceSettings:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from harness.audit.case import Case
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness.audit.case import Case, Trained
 from harness.audit.checks import Check, judged, not_applicable, warned
+from harness.audit.seconds import calibrated_seconds, clocked
 from harness.budget import TOLERANCE, yardstick
 from harness.differences import BY_BUDGET
 
 NAME = "budget_matched"
-ALPHA = 0.05  # of the interval by which noise in seconds is told from a difference
 
 
 def budget_matched(case: Case) -> Check:
@@ -29,19 +32,34 @@ def budget_matched(case: Case) -> Check:
         return _matched(epochs, "epochs", "recorded how many rows its trainer had")
     if match == "seconds":
         return _seconds(case)
-    return _by_seed(case, match)
+    amount = _tokens if match == "tokens" else _pairs
+    found = _by_seed(case, amount, match)
+    if not found.num_compared:
+        return not_applicable(NAME, "no two arms finished their training with the same seed")
+    return judged(NAME, found.problems, f"{found.told}, seed by seed")
 
 
-def _by_seed(case: Case, unit: str) -> Check:
-    """Every arm against the yardstick with the same seed; the same order of pairs then rounds alike."""
+@dataclass(frozen=True)
+class _Held:
+    """Every arm held against the yardstick with the same seed.
+
+    Attributes:
+        problems: Arms further apart than is allowed.
+        told: How far the furthest is.
+    """
+
+    problems: list[str]
+    num_compared: int
+    told: str
+
+
+def _by_seed(case: Case, amount: Callable[[Trained], float], unit: str) -> _Held:
+    """With the same seed, the same order of pairs rounds alike."""
     first = yardstick(case.results.plan.comparison)
     spent: dict[int | None, dict[str, float]] = {}
     for trial in filter(case.finished, case.trials):
         stages = [stage for stage in case.trained if (stage.arm, stage.seed) == (trial.name, trial.seed)]
-        spent.setdefault(trial.seed, {})[trial.name] = sum(
-            stage.outcome.num_policy_tokens if unit == "tokens" else stage.outcome.num_pairs_seen
-            for stage in stages
-        )
+        spent.setdefault(trial.seed, {})[trial.name] = sum(map(amount, stages))
     problems, furthest, compared = [], 0.0, 0
     for seed, arms in spent.items():
         beside = first if first in arms else next(iter(arms))
@@ -55,9 +73,15 @@ def _by_seed(case: Case, unit: str) -> Check:
                 problems.append(
                     f"{arms[arm]:.6g} {unit} in {arm} seed {seed}, {arms[beside]:.6g} in {beside} seed {seed}: {apart:.1%} apart"
                 )
-    if not compared:
-        return not_applicable(NAME, "no two arms finished their training with the same seed")
-    return judged(NAME, problems, f"{unit} at most {furthest:.1%} apart, seed by seed")
+    return _Held(problems, compared, f"{unit} at most {furthest:.1%} apart")
+
+
+def _tokens(stage: Trained) -> float:
+    return stage.outcome.num_policy_tokens
+
+
+def _pairs(stage: Trained) -> float:
+    return stage.outcome.num_pairs_seen
 
 
 def _matched(spent: dict[str, float], unit: str, missing: str) -> Check:
@@ -74,34 +98,17 @@ def _matched(spent: dict[str, float], unit: str, missing: str) -> Check:
 
 
 def _seconds(case: Case) -> Check:
-    """Means over seeds: the clock of one seed says little. Where 1 % lies within their noise, that is a warning."""
-    from harness.costs import cost_of, cost_ratios  # scipy, which a run loads at its end only
-
-    costs = {
-        arm: cost_of(case.results, [trial for trial in case.trials if trial.name == arm]) for arm in case.arms
-    }
-    means = {arm: cost.train_seconds for arm, cost in costs.items() if cost.train_seconds}
-    if len(means) < 2:
+    """The steps must be those into which the stored calibration turned the budget. The clock then may be wrong, and say so."""
+    seconds = calibrated_seconds(case)
+    held = None if seconds is None else _by_seed(case, seconds, "calibrated seconds")
+    if held is not None and held.problems:
+        return judged(NAME, held.problems, "")
+    by_steps = f"{held.told} by the steps that were taken; " if held and held.num_compared else ""
+    clock = clocked(case, matched_by_steps=bool(by_steps))
+    if clock is None:
         return not_applicable(NAME, "fewer than two arms whose seconds were recorded")
-    least, most = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
-    apart = means[most] / means[least] - 1
-    told = f"{means[most]:.6g} s of training in {most}, {means[least]:.6g} in {least}: {apart:.1%} apart"
-    if apart <= TOLERANCE:
-        return judged(NAME, [], told)
-    ratio = next(
-        (
-            found
-            for found in cost_ratios(case.results, costs[most], costs[least], alpha=ALPHA)
-            if found.quantity == "train_seconds"
-        ),
-        None,
-    )
-    if ratio is not None and ratio.low is not None and ratio.low <= 1 + TOLERANCE:
-        return warned(
-            NAME,
-            [
-                f"{told}; over {ratio.num_seeds} seeds that is within the noise ({ratio.low:.3f} to {ratio.high:.3f})"
-            ],
-            "",
-        )
-    return judged(NAME, [f"{told}. Delete the calibrate stages and run again on a machine to itself"], "")
+    told = f"{by_steps}{clock.told}"
+    if clock.doubt:
+        return warned(NAME, [f"{told}; {clock.doubt}"], "")
+    problem = f"{told}. Delete the calibrate stages and run again on a machine to itself"
+    return judged(NAME, [problem] if clock.unmatched else [], told)
