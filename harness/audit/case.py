@@ -119,7 +119,7 @@ class Case:
                 lines = self.results.rows(stage.id, BATCHES)
                 with self._damage_in_one_line(stage.id, BATCHES):
                     received = receive(lines, prepared, whole_chosen=covers_prompt(stage.settings))
-            self._received[stage.id] = received if received and received.num_sequences else None
+            self._received[stage.id] = received if received and received.order else None
         return self._received[stage.id]
 
     @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
@@ -38,7 +37,8 @@ class Received:
         num_sequences: All sequences.
         order: `alike` of the prepared pair of each chosen sequence, in the order in which the model got them; `ABSENT`
             of an unknown one.
-        by_step: Optimizer step to number of pairs.
+        steps: Optimizer steps, as they come.
+        step_sizes: How many pairs each has.
         ids: Sequences that are not the prepared ones.
         masks: Prepared sequences whose loss covers other positions than the settings say.
         num_unknown: Sequences of no prepared pair.
@@ -50,7 +50,8 @@ class Received:
 
     num_sequences: int = 0
     order: array[int] = field(default_factory=lambda: array("i"))
-    by_step: Counter[int] = field(default_factory=Counter)
+    steps: array[int] = field(default_factory=lambda: array("i"))
+    step_sizes: array[int] = field(default_factory=lambda: array("i"))
     ids: Examples = field(default_factory=Examples)
     num_unknown: int = 0
     masks: Examples = field(default_factory=Examples)
@@ -88,7 +89,10 @@ def _take(
     found.num_sequences += 1
     if side == "chosen":
         found.order.append(pair.alike if pair else ABSENT)
-        found.by_step[step] += 1
+        if not found.steps or found.steps[-1] != step:
+            found.steps.append(step)
+            found.step_sizes.append(0)
+        found.step_sizes[-1] += 1
     if sequence["loss"] is None:
         found.unknown_masks += 1
     elif not sequence["loss"]:

@@ -42,10 +42,10 @@ def recorded(case: Case) -> Check:
 def _unrecorded(stage: Trained, received: Received) -> str | None:
     """What is missing of a full recording; None if nothing is."""
     pairs, steps = stage.outcome.num_pairs_seen, stage.outcome.num_steps
-    if stage.sampled or (len(received.order), len(received.by_step)) == (pairs, steps):
+    if stage.sampled or (len(received.order), len(received.steps)) == (pairs, steps):
         return None
     return (
-        f"{stage.label}: its {BATCHES} has {len(received.order)} pairs in {len(received.by_step)} steps, the model got "
+        f"{stage.label}: its {BATCHES} has {len(received.order)} pairs in {len(received.steps)} steps, the model got "
         f"{pairs} in {steps}"
     )
 
@@ -141,7 +141,7 @@ def same_order(case: Case) -> Check:
     for stage, received in case.recorded:
         if _has_all_pairs(case, stage, received):
             # Samples are of the same steps, which have the same pairs where they are as large.
-            step = received.by_step[1] if stage.sampled else None
+            step = received.step_sizes[0] if stage.sampled else None
             data = stage.record.stage.inputs.trained_on, stage.settings.share
             by_seed.setdefault((stage.seed, *data, step), []).append((stage, received))
     for stages in by_seed.values():

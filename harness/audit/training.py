@@ -51,7 +51,7 @@ def same_effective_batch(case: Case) -> Check:
     for stage, received in case.recorded:
         batch, rows = stage.settings.effective_batch, stage.outcome.num_rows or 0
         seen = 0
-        for step, pairs in sorted(received.by_step.items()):
+        for step, pairs in zip(received.steps, received.step_sizes, strict=True):
             seen += pairs
             # Pairs cannot be counted up to a step where steps were sampled; an epoch has so many steps.
             at_end = rows and (step % math.ceil(rows / batch) if stage.sampled else seen % rows) == 0
