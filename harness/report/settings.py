@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
+from harness.config import Comparison
 from harness.numbers import count
-from harness.report.page import Bullets, Code, Paragraph, Section, Table, Text
+from harness.report.page import Bullets, Code, Inline, Paragraph, Section, Table, Text
 from harness.report.view import View
 from harness.results import Results
 from pipelines.data.splitting import share_size
@@ -52,11 +53,27 @@ def settings_section(view: View) -> Section:
         f" The first {len(shown)} of {len(columns)} stages; the config below has all."
         if len(columns) > len(shown)
         else "",
+        *_presets(view.results.plan.comparison),
     )
     table = Table(["", "setting", *shown], rows, align="ll" + "l" * len(shown))
     differences: list[Text] = [*named_differences(view.results)] or ["none known"]
     heading = Paragraph("Differences between the trainers that the settings do not remove:")
     return Section("Settings", [Paragraph(key), table, heading, Bullets(differences)])
+
+
+def _presets(comparison: Comparison) -> list[Inline]:
+    """Which `preset` each stage has: one for all, or the stages of each."""
+    stages: dict[str, list[str]] = {}
+    for arm, recipe in comparison.arms.items():
+        for place, stage in enumerate(recipe, 1):
+            preset = stage.preset or comparison.training.preset
+            stages.setdefault(preset, []).append(f"{arm} ({place}. {stage.trainer})")
+    if len(stages) == 1:
+        return [" Every stage has ", Code(f"preset: {next(iter(stages))}"), "."]
+    told: list[Inline] = []
+    for used, names in stages.items():
+        told += [" ", Code(f"preset: {used}"), f" in {', '.join(names)}."]
+    return told
 
 
 def named_differences(results: Results) -> list[Text]:

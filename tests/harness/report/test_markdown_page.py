@@ -224,6 +224,13 @@ def test_what_stock_trainers_make_unequal_is_named(tmp_path: Path, page: str) ->
     for words in (covers, "stock ORPO averages", "DPO averages over each micro-batch"):
         assert words in told
         assert words not in page
+    assert "Every stage has `preset: fair`." in page
+    assert "Every stage has `preset: stock`." in told
+    arms = Run().comparison().model_dump(mode="json", exclude_unset=True)["arms"]
+    arms["orpo"][0]["preset"] = "stock"
+    mixed = make_results(tmp_path / "mixed", Run(seeds=5, changes={"arms": arms}))
+    told = write_report(mixed, tmp_path / "reports").read_text()
+    assert "`preset: stock` in orpo (1. orpo). `preset: fair` in sft-dpo (1. sft), sft-dpo (2. dpo)." in told
 
 
 def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
