@@ -10,7 +10,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from harness.config import ArmStage, Comparison, TrainingShape
+from harness.lm_eval_arguments import REFUSED
 from harness.trainer_fields import all_argument_names
+from pipelines.evaluations import BenchmarkEvaluation
 
 Location = tuple[int | str, ...]
 TAG = "kind"  # the key that tells several models of one entry apart
@@ -154,6 +156,8 @@ def _written(location: Location, content: Any) -> str:
 def _right_key(location: Location) -> str:
     name = str(location[-1])
     model = _model_at(location[:-1])
+    if model is BenchmarkEvaluation and name in REFUSED:
+        return f"{REFUSED[name]}."
     known = _keys(model) if model else []
     if get_close_matches(name, known, n=1, cutoff=0.6):
         return did_you_mean(name, known)

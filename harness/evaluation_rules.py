@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from harness.budget_rules import Broken
 from harness.config import Comparison
+from harness.lm_eval_arguments import broken_benchmark_rules
 from pipelines.data.sources import TOY
 from pipelines.judge_settings import LlmJudge, RewardModelJudge
 
@@ -41,6 +42,12 @@ def _groups(comparison: Comparison) -> Broken:
             "evaluations.generation.judges",
             f"must not name gold: it scores toy data only, got data.path {comparison.data.path!r}.",
         )
+    generation = groups.generation
+    if generation and not generation.sampled and "temperature" in generation.model_fields_set:
+        yield "evaluations.generation.temperature", "must not be given without `sampled: true`."
+    if groups.benchmarks:
+        for key, wrong in broken_benchmark_rules(groups.benchmarks):
+            yield f"evaluations.benchmarks.{key}", wrong
 
 
 def _judges(comparison: Comparison) -> Broken:

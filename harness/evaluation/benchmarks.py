@@ -18,7 +18,7 @@ from harness.evaluation.reading import without_adapter_wrapper
 from harness.evaluation.replies import neutral_generation
 from harness.evaluation.tasks import Benchmark, load_benchmarks
 from harness.metrics import BENCHMARK_PREFIX
-from pipelines.data.prepared import read_tokenizer
+from pipelines.data.prepared import read_outcome, read_tokenizer
 from pipelines.errors import PipelineError
 from pipelines.evaluations import BenchmarkEvaluation
 from pipelines.stages import Observer
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 SAMPLES = "samples.jsonl"
 # The score of an item, where a task has several: the first of these that it lists, else its first usable one.
 PREFERRED_METRICS = ("acc", "acc_norm", "exact_match")
-# lm-eval's own defaults, so that numbers can be compared with those of its command line.
-PYTHON_SEED, OTHER_SEED = 0, 1234
+GENERATES = "generate_until"
 
 
 def measure_benchmarks(
@@ -41,18 +40,19 @@ def measure_benchmarks(
 
     Args:
         model: The policy, in eval mode.
-        evaluation: Which tasks, how many items.
-        data: Folder of the stage that prepared the data; its tokenizer is used.
+        evaluation: Which tasks, how many items, how they are asked.
+        data: Folder of the stage that prepared the data; its tokenizer and its ends of a turn are used.
         observer: Told of phases and progress.
 
     Raises:
-        PipelineError: a task is unknown, its files are missing, or it has no score for single items.
+        PipelineError: a task is unknown, its files are missing, it has no score for single items, or an argument has no use.
     """
     with observer.phase("data"):
         tokenizer = read_tokenizer(data)
-        benchmarks = load_benchmarks(evaluation.tasks)
+        benchmarks = load_benchmarks(evaluation.tasks, metadata=evaluation.metadata)
+        ends = read_outcome(data).end_of_turn_ids
     with observer.phase("evaluate"):
-        return run_benchmarks(model, tokenizer, benchmarks, evaluation=evaluation)
+        return run_benchmarks(model, tokenizer, benchmarks, evaluation=evaluation, end_of_turn_ids=ends)
 
 
 def run_benchmarks(
@@ -61,30 +61,45 @@ def run_benchmarks(
     benchmarks: list[Benchmark],
     *,
     evaluation: BenchmarkEvaluation,
+    end_of_turn_ids: list[int],
 ) -> Measured:
     """Score `model` on all `benchmarks` in one call of lm-eval.
+
+    Args:
+        model: The policy, in eval mode.
+        tokenizer: Has the chat template.
+        benchmarks: From `load_benchmarks`.
+        evaluation: How they are asked.
+        end_of_turn_ids: What is generated ends at any of these tokens, whatever else a task stops at.
 
     Returns:
         One row an item, `<task>/<number in the task>`, with the column of the benchmark that it belongs to; and the
         samples: what was asked of the model and what came back.
 
     Raises:
-        PipelineError: a task has no score for single items.
+        PipelineError: a task has no score for single items, or an argument has no use.
     """
     tasks: dict[str, Task] = {task.task_name: task for found in benchmarks for task in found.tasks}
     metrics = {name: item_metric(task) for name, task in tasks.items()}
+    _check_use(evaluation, tasks, tokenizer)
     for task in tasks.values():
-        _set_fewshot(task, evaluation.num_fewshot)
-    _seed()
+        _set_up(task, evaluation, end_of_turn_ids)
+    _seed(evaluation)
     plain = without_adapter_wrapper(model)
     with neutral_generation(plain):
         # Not `simple_evaluate`: for 1.7 s it lists the machine's packages, drivers and the repository's state.
         found = run_lm_eval(
-            HFLM(pretrained=plain, tokenizer=tokenizer, batch_size=evaluation.batch_size),
+            _as_lm_eval(plain, tokenizer, evaluation),
             {"tasks": tasks, "groups": {}, "group_map": {}},
             limit=evaluation.limit,
+            # In the order of the documents: lm-eval numbers its samples by this list.
+            samples={task: sorted(set(numbers)) for task, numbers in evaluation.samples.items()} or None,
             bootstrap_iters=0,
             log_samples=True,
+            apply_chat_template=evaluation.apply_chat_template,
+            fewshot_as_multiturn=evaluation.fewshot_as_multiturn,
+            system_instruction=evaluation.system_instruction,
+            confirm_run_unsafe_code=evaluation.confirm_run_unsafe_code,
         )
     items: list[Row] = []
     logs: list[Row] = []
@@ -118,18 +133,55 @@ def item_metric(task: Task) -> str:
     )
 
 
-def _set_fewshot(task: Task, num_fewshot: int | None) -> None:
-    """As lm-eval's command line does: a task that says 0 itself stays at 0."""
+def _as_lm_eval(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, evaluation: BenchmarkEvaluation
+) -> HFLM:
+    arguments = evaluation.model_args.model_dump()
+    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=evaluation.batch_size, **arguments)
+
+
+def _check_use(
+    evaluation: BenchmarkEvaluation, tasks: dict[str, Task], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Refuse what lm-eval would pass over, or answer in many lines."""
+    where = "evaluations.benchmarks"
+    if evaluation.apply_chat_template and not tokenizer.chat_template:
+        raise PipelineError(
+            f"{where}.apply_chat_template: the tokenizer has no chat template. Give one in model.chat_template"
+        )
+    if evaluation.gen_kwargs and not any(_generates(task) for task in tasks.values()):
+        raise PipelineError(f"{where}.gen_kwargs: none of the tasks generates ({', '.join(tasks)})")
+    for name, numbers in evaluation.samples.items():
+        if name not in tasks:
+            raise PipelineError(
+                f"{where}.samples: {name!r} is none of the tasks that run ({', '.join(tasks)})"
+            )
+        if max(numbers) >= (there := len(tasks[name].eval_docs)):
+            raise PipelineError(
+                f"{where}.samples: {name} has {there} items, counted from 0: no {max(numbers)}"
+            )
+
+
+def _generates(task: Task) -> bool:
+    return bool(task.get_config("output_type") == GENERATES)
+
+
+def _set_up(task: Task, evaluation: BenchmarkEvaluation, end_of_turn_ids: list[int]) -> None:
+    """As lm-eval's command line does: a task that says 0 examples itself stays at 0."""
     own = task.get_config("num_fewshot")
-    if own is None or (num_fewshot is not None and own != 0):
-        task.set_config(key="num_fewshot", value=num_fewshot or 0)
-    task.set_fewshot_seed(seed=OTHER_SEED)
+    if own is None or (evaluation.num_fewshot is not None and own != 0):
+        task.set_config(key="num_fewshot", value=evaluation.num_fewshot or 0)
+    if _generates(task):
+        # The checkpoint's own ends went with its other settings; `until` knows the tokenizer's EOS alone.
+        arguments = {"eos_token_id": end_of_turn_ids} | evaluation.gen_kwargs
+        task.set_config(key="generation_kwargs", value=arguments, update=True)
+    task.set_fewshot_seed(seed=evaluation.fewshot_random_seed)
 
 
-def _seed() -> None:
-    random.seed(PYTHON_SEED)
-    np.random.seed(OTHER_SEED)
-    torch.manual_seed(OTHER_SEED)
+def _seed(evaluation: BenchmarkEvaluation) -> None:
+    random.seed(evaluation.random_seed)
+    np.random.seed(evaluation.numpy_random_seed)
+    torch.manual_seed(evaluation.torch_random_seed)
 
 
 def _first_filter(samples: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,7 @@ from pipelines.errors import PipelineError
 if TYPE_CHECKING:
     from lm_eval.api.task import Task
 
+Metadata = dict[str, Any]
 GROUP_KEYS = {field.name for field in fields(GroupConfig)}
 
 
@@ -45,8 +47,12 @@ class Benchmark:
     tasks: list[Task]
 
 
-def load_benchmarks(wanted: list[str]) -> list[Benchmark]:
+def load_benchmarks(wanted: list[str], *, metadata: Metadata | None = None) -> list[Benchmark]:
     """The benchmarks that `wanted` names; a group is one, a tag stands for each of its tasks.
+
+    Args:
+        wanted: Names of lm-eval's tasks, paths of task files.
+        metadata: Given to tasks whose own function makes their data.
 
     Raises:
         PipelineError: a task is unknown, does not load, comes twice, or misses a file.
@@ -58,7 +64,7 @@ def load_benchmarks(wanted: list[str]) -> list[Benchmark]:
                 f"data of a benchmark task is missing: {', '.join(map(str, missing))}. "
                 "Put it there, or name its folder in the environment variable PREFDUEL_DATA"
             )
-        found = [benchmark for task in wanted for benchmark in _load(task)]
+        found = [benchmark for task in wanted for benchmark in _load(task, metadata or {})]
     except UserError as error:
         raise PipelineError(str(error)) from error
     names = [task.task_name for benchmark in found for task in benchmark.tasks]
@@ -68,14 +74,14 @@ def load_benchmarks(wanted: list[str]) -> list[Benchmark]:
     return found
 
 
-def _load(task: str) -> list[Benchmark]:
+def _load(task: str, metadata: Metadata) -> list[Benchmark]:
     try:
         if not is_local(task):
-            return _load_named(task)
+            return _load_named(task, metadata)
         file = read_task_file(Path(task))
         if "group" in file.content:
-            return [Benchmark(benchmark_name(task), _load_local_group(file))]
-        return [Benchmark(benchmark_name(task), [_build(_config(file))])]
+            return [Benchmark(benchmark_name(task), _load_local_group(file, metadata))]
+        return [Benchmark(benchmark_name(task), [_build(_config(file), metadata)])]
     except (ImportError, AttributeError, TypeError, ValueError, KeyError, OSError) as error:
         if isinstance(error, PipelineError):
             raise
@@ -84,8 +90,8 @@ def _load(task: str) -> list[Benchmark]:
         ) from error
 
 
-def _load_named(name: str) -> list[Benchmark]:
-    manager = _named_tasks()
+def _load_named(name: str, metadata: Metadata) -> list[Benchmark]:
+    manager = _named_tasks(json.dumps(metadata))
     if name not in manager.all_tasks:
         near = difflib.get_close_matches(name, manager.all_tasks, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "a local task is named by the path of its YAML file"
@@ -97,7 +103,7 @@ def _load_named(name: str) -> list[Benchmark]:
     return [Benchmark(task.task_name, [task]) for task in tasks]
 
 
-def _load_local_group(group: TaskFile) -> list[Task]:
+def _load_local_group(group: TaskFile, metadata: Metadata) -> list[Task]:
     """The tasks of a group; what the group says beside its own keys overrides its members, as in lm-eval."""
     overrides = {key: value for key, value in _config(group).items() if key not in GROUP_KEYS}
     files = member_files(group)
@@ -107,9 +113,9 @@ def _load_local_group(group: TaskFile) -> list[Task]:
         if "task" not in own:
             raise PipelineError(f"{group.path}: groups inside a local group are not supported")
         if own["task"] in files:
-            tasks.append(_build(_config(files[own["task"]]) | overrides | own))
+            tasks.append(_build(_config(files[own["task"]]) | overrides | own, metadata))
         else:
-            tasks += [task for found in _load_named(own["task"]) for task in found.tasks]
+            tasks += [task for found in _load_named(own["task"], metadata) for task in found.tasks]
     return tasks
 
 
@@ -130,15 +136,15 @@ def _as_text(data_files: Any) -> Any:
     return str(data_files.resolve()) if isinstance(data_files, Path) else str(data_files)
 
 
-def _build(config: dict[str, Any]) -> Task:
-    (task,) = TaskManager(include_defaults=False).load([config])["tasks"].values()
+def _build(config: dict[str, Any], metadata: Metadata) -> Task:
+    (task,) = TaskManager(include_defaults=False, metadata=metadata).load([config])["tasks"].values()
     return task
 
 
 @cache
-def _named_tasks() -> TaskManager:
+def _named_tasks(metadata: str) -> TaskManager:
     """lm-eval's own tasks. Reading its 14,000 files takes 15 s: only when one is asked for by name."""
-    return TaskManager()
+    return TaskManager(metadata=json.loads(metadata))
 
 
 def _line(error: Exception) -> str:

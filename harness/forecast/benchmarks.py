@@ -6,6 +6,7 @@ for English and a vocabulary of 32,000 or more; a forecast from them is a range 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -50,20 +51,27 @@ class Work(NamedTuple):
     written_tokens: float
 
 
-def work_of(tasks: Sequence[str], *, num_fewshot: int | None, limit: int | None) -> Work | None:
+def work_of(tasks: Sequence[str], *, num_fewshot: int | None, limit: float | None) -> Work | None:
     """The work of `tasks`; None where one of them is not known.
 
     Args:
         tasks: Names of lm-eval's tasks.
         num_fewshot: Examples before each item; the task's own number if None.
-        limit: Items of each subtask at most.
+        limit: Items of each subtask at most; below 1, a share of them.
     """
     if not all(task in KNOWN for task in tasks):
         return None
     read = written = 0.0
     for task in (KNOWN[name] for name in tasks):
-        items = task.num_items if limit is None else min(task.num_items, limit * task.num_subtasks)
+        items = _num_items(task, limit)
         shots = task.num_shots if num_fewshot is None else num_fewshot
         read += items * task.num_reads * ((1 + shots) * task.item_tokens + task.fixed_tokens)
         written += items * task.written_tokens
     return Work(read, written)
+
+
+def _num_items(task: Task, limit: float | None) -> float:
+    if limit is None:
+        return task.num_items
+    each = limit if limit >= 1 else math.ceil(limit * task.num_items / task.num_subtasks)
+    return min(task.num_items, each * task.num_subtasks)

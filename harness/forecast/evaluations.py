@@ -148,7 +148,7 @@ def _generation(evaluation: GenerationEvaluation, num_test: int, size: Size) -> 
 
 def _benchmarks(evaluation: BenchmarkEvaluation, size: Size) -> Range | None:
     work = work_of(evaluation.tasks, num_fewshot=evaluation.num_fewshot, limit=evaluation.limit)
-    if work is None:
+    if work is None or evaluation.samples:
         return None
     computing = _at(size.speed, (work.read_tokens + work.written_tokens) * 2 * size.answer.num_parameters)
     weights = sum(size.answer.phases["load"].get(part, 0) for part in ("weights", "adapter"))

@@ -20,6 +20,10 @@ def replaced(old: str, new: str) -> str:
     return VALID.replace(old, new, 1)
 
 
+def benchmarks(keys: str) -> str:
+    return f"{VALID}  benchmarks: {{tasks: [a], {keys}}}\n"
+
+
 # name of the case: (the config's text, every piece that the line must hold)
 MISTAKES: dict[str, tuple[str, list[str]]] = {
     "an empty file": ("", ["is empty"]),
@@ -248,6 +252,36 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     ),
     "no benchmark tasks": (
         VALID + "  benchmarks: {tasks: []}\n", ["evaluations.benchmarks.tasks must have at least 1 entry"],
+    ),
+    "a device for lm-eval alone": (
+        benchmarks("device: cpu"), ["benchmarks.device is not a key", "the config's own `device`"],
+    ),
+    "a model for lm-eval": (benchmarks("model: hf"), ["benchmarks.model is not a key", "Every model"]),
+    "a misspelt argument of lm-eval": (
+        benchmarks("apply_chat_templat: true"), ["Did you mean apply_chat_template?"],
+    ),
+    "an argument of a model's weights": (
+        benchmarks("model_args: {dtype: float16}"), ["model_args.dtype is not a key", "Did you mean training.dtype?"],
+    ),
+    "a limit that is no whole number": (
+        benchmarks("limit: 1.5"), ["limit must be a whole number, or a share below 1, got 1.5"],
+    ),
+    "a limit of chosen items": (benchmarks("limit: 5, samples: {a: [1]}"), ["limit must not be given with samples"]),
+    "no items": (benchmarks("samples: {a: []}"), ["samples.a must list numbers of items"]),
+    "turns without a template": (
+        benchmarks("fewshot_as_multiturn: false"), ["must not be given without apply_chat_template"],
+    ),
+    "thinking without an end": (
+        benchmarks("apply_chat_template: true, model_args: {enable_thinking: true}"),
+        ["model_args.think_end_token must be given"],
+    ),
+    "a temperature of no sample": (
+        VALID.replace("generation: {", "generation: {temperature: 0.5, "),
+        ["generation.temperature must not be given without `sampled: true`"],
+    ),
+    "a temperature of 0": (
+        VALID.replace("generation: {", "generation: {sampled: true, temperature: 0, "),
+        ["generation.temperature must be more than 0"],
     ),
 }  # fmt: skip
 MISTAKES["an empty arm"] = (

@@ -4,103 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from lm_eval.evaluator import simple_evaluate
-from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from transformers import PreTrainedModel
 
 from harness.benchmark_tasks import DATA_FOLDER_VARIABLE
-from harness.evaluation.benchmarks import run_benchmarks
-from harness.evaluation.items import Measured, outcome_of
 from harness.evaluation.tasks import load_benchmarks
 from pipelines.errors import PipelineError
 from pipelines.evaluations import TASK_PRESETS, BenchmarkEvaluation
 from tests.harness.evaluation import tiny_models
+from tests.harness.evaluation.tiny_tasks import (
+    CHOICE,
+    answer_as_the_model_does,
+    lm_evals_own,
+    means,
+    run,
+)
 
 REPOSITORY = Path(__file__).parents[3]
 BLIMP = REPOSITORY / "configs" / "tasks" / "blimp.yaml"
 SHARED = REPOSITORY.parent / "shared" / "data"
-CHOICE = """
-task: {name}
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: rows.jsonl, train: rows.jsonl}}}}
-test_split: test
-fewshot_split: train
-output_type: multiple_choice
-doc_to_text: "{{{{question}}}}"
-doc_to_target: 0
-doc_to_choice: "{{{{[good, bad]}}}}"
-metric_list:
-  - {{metric: {metric}, aggregation: mean, higher_is_better: true}}
-"""
-GENERATE = """
-task: copy
-dataset_path: json
-dataset_kwargs: {data_files: {test: rows.jsonl}}
-test_split: test
-output_type: generate_until
-generation_kwargs: {until: ["w7"], max_gen_toks: 4}
-doc_to_text: "{{question}}"
-doc_to_target: "{{answer}}"
-filter_list:
-  - name: first
-    filter: [{function: regex, regex_pattern: "(w[0-9]+)"}, {function: take_first}]
-  - name: never
-    filter: [{function: regex, regex_pattern: "(never)"}, {function: take_first}]
-metric_list:
-  - {metric: exact_match, aggregation: mean, higher_is_better: true}
-"""
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv(DATA_FOLDER_VARIABLE, raising=False)
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    ids = tiny_models.random_ids(*[3, 5, 2] * 16, *[4, 1, 6] * 16)
-    words = [" ".join(f"w{i}" for i in one) for one in ids]
-    rows = [
-        {"question": words[i], "good": words[-1 - i], "bad": words[-20 - i], "answer": f"w{2 + i}"}
-        for i in range(24)
-    ]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "one.yaml").write_text(CHOICE.format(name="one", metric="acc"))
-    (tmp_path / "two.yaml").write_text(CHOICE.format(name="two", metric="acc_norm"))
-    (tmp_path / "copy.yaml").write_text(GENERATE)
-    (tmp_path / "both.yaml").write_text(
-        "group: both\ntask: [one, two]\naggregate_metric_list: [{metric: acc, weight_by_size: true}]\n"
-    )
-    return tmp_path
-
-
-def run(tasks: list[Path], model: PreTrainedModel | None = None, **settings: Any) -> Measured:
-    evaluation = BenchmarkEvaluation(tasks=[str(task) for task in tasks], **settings)
-    return run_benchmarks(
-        model or tiny_models.llama(),
-        tiny_models.tokenizer(),
-        load_benchmarks(evaluation.tasks),
-        evaluation=evaluation,
-    )
-
-
-def means(measured: Measured) -> dict[str, float]:
-    return outcome_of("benchmarks", measured.items).means
-
-
-def lm_evals_own(folder: Path, name: str, *, model: PreTrainedModel, **arguments: Any) -> dict[str, Any]:
-    """The number of lm-eval's front door, run from the folder in which the task's files lie."""
-    found = simple_evaluate(
-        HFLM(pretrained=model, tokenizer=tiny_models.tokenizer(), batch_size=3),
-        tasks=[name],
-        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
-        bootstrap_iters=0,
-        **arguments,
-    )
-    assert found is not None
-    prompts = [sample["prompt_hash"] for sample in found["samples"].get(name, [])]
-    return found["results"][name] | {"prompts": prompts}
 
 
 @pytest.mark.parametrize("num_fewshot", [None, 2])
@@ -132,7 +55,7 @@ def test_a_generative_task_is_scored_by_the_first_filter_that_it_declares(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tiny_models.llama()
-    _answer_as_the_model_does(folder / "rows.jsonl", model)
+    answer_as_the_model_does(folder / "rows.jsonl", model)
     monkeypatch.chdir(folder)
     theirs = lm_evals_own(folder, "copy", model=model)
     # A checkpoint's own sampling settings must not reach the task.
@@ -141,17 +64,6 @@ def test_a_generative_task_is_scored_by_the_first_filter_that_it_declares(
     assert len(ours.items) == 24
     assert means(ours) == {"benchmark_copy": theirs["exact_match,first"]}
     assert theirs["exact_match,first"] > 0.4
-
-
-def _answer_as_the_model_does(path: Path, model: PreTrainedModel) -> None:
-    """Make the model's likeliest next word the right answer in every second row."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    for row in rows[::2]:
-        ids = tiny_models.tokenizer()(row["question"], return_tensors="pt").input_ids
-        row["answer"] = f"w{int(model(ids).logits[0, -1].argmax())}"
-    for row in rows[1::2]:
-        row["answer"] = "none"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def test_every_item_has_its_id_its_own_column_and_a_sample_that_explains_it(folder: Path) -> None:
@@ -277,7 +189,7 @@ def test_a_task_that_cannot_serve_is_one_clear_line(folder: Path, message: str) 
 def _few_named_tasks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Reading all of lm-eval's own tasks takes 15 s; these stand for them."""
     manager = TaskManager(include_path=str(folder), include_defaults=False)
-    monkeypatch.setattr("harness.evaluation.tasks._named_tasks", lambda: manager)
+    monkeypatch.setattr("harness.evaluation.tasks._named_tasks", lambda _metadata: manager)
     monkeypatch.chdir(folder)
 
 

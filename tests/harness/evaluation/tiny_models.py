@@ -104,6 +104,17 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="<eos>")
 
 
+def chat_tokenizer() -> PreTrainedTokenizerFast:
+    """The same with a chat template: w3 begins a system's turn, w4 a user's, w5 the assistant's; each ends with <eos>."""
+    found = tokenizer()
+    found.chat_template = (
+        "{% set begins = {'system': 'w3', 'user': 'w4', 'assistant': 'w5'} %}"
+        "{% for turn in messages %}{{ begins[turn.role] }} {{ turn.content }} <eos> {% endfor %}"
+        "{% if add_generation_prompt %}w5 {% endif %}"
+    )
+    return found
+
+
 def random_ids(*lengths: int, seed: int = 7) -> list[list[int]]:
     """Random token ids without special ones, a list for each length."""
     generator = torch.Generator().manual_seed(seed)

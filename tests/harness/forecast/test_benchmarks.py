@@ -24,6 +24,11 @@ def test_a_limit_holds_for_each_subject_and_examples_are_read_with_every_item() 
     with_examples = work_of(["mmlu_stem"], num_fewshot=4, limit=10)
     assert with_examples is not None
     assert with_examples.read_tokens == 5 * limited.read_tokens
+    assert work_of(["mmlu_stem"], num_fewshot=None, limit=0.05) == work_of(
+        ["mmlu_stem"],
+        num_fewshot=None,
+        limit=9,  # of the 166 items of a subject on average
+    )
     small = work_of(["truthfulqa_mc2"], num_fewshot=None, limit=10_000)
     assert small is not None
     assert small.read_tokens == pytest.approx(817 * 7.2 * (35 + 210))
