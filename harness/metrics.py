@@ -66,7 +66,9 @@ METRICS: dict[str, Metric] = {
     ),
     "gold_score": Metric("score in [0, 1]", "higher", "the toy world's gold score of the greedy reply"),
     "gold_score_sampled": Metric(
-        "score in [0, 1]", "higher", "the toy world's gold score of the reply sampled at temperature 1"
+        "score in [0, 1]",
+        "higher",
+        "the toy world's gold score of the reply sampled at `generation.temperature`",
     ),
     "reply_length_tokens": Metric(
         "tokens", "none", "tokens of the greedy reply, its end of turn not counted"

@@ -18,12 +18,17 @@ from pipelines.stages import Stage, Strict
 RECORD = "record.json"
 ITEMS = "items.jsonl"
 PROMPT = "prompt"  # column of items.jsonl: hash of the prompt, the same for items that belong together
+GOLD_PART = (
+    "gold_part_"  # begins the columns of items.jsonl that hold the parts of a greedy reply's gold score
+)
+REPLY_ID = "reply_id"  # column of a scoring judge's items.jsonl: a number that equal replies share
 NEAR_TIES = "near_ties"  # column of items.jsonl: places of a greedy reply where the two likeliest tokens are nearly equal
 IN_BATCHES_OF = (
     "_in_batches_of_"  # between a column's name and a size: the same number from batches of another size
 )
 LOSSES = "losses.jsonl"
 REPLIES = "replies.jsonl"
+WEIGHTS_BY_LAYER = "weights.jsonl"
 JUDGEMENTS = "judgements.jsonl"
 LOG = "log.txt"
 VALIDATION = "validation.jsonl"

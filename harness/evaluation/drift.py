@@ -20,7 +20,7 @@ from harness.evaluation.packing import Prompted
 from harness.evaluation.reading import Reader
 from harness.evaluation.replies import Limits, greedy_replies
 from harness.evaluation.weights import overall, weight_changes
-from harness.records import PROMPT
+from harness.records import PROMPT, WEIGHTS_BY_LAYER
 from pipelines.data.prepared import read_outcome
 from pipelines.evaluations import DriftEvaluation
 from pipelines.stages import Observer
@@ -28,7 +28,6 @@ from pipelines.stages import Observer
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-WEIGHTS = "weights.jsonl"
 WHOLE_MODEL = "weights"  # the item of a number that is one for the whole model
 
 
@@ -80,7 +79,7 @@ def measure_drift(
         }
         for layer in layers
     ]
-    return Measured(rows, {WEIGHTS: changes})
+    return Measured(rows, {WEIGHTS_BY_LAYER: changes})
 
 
 @torch.inference_mode()

@@ -19,7 +19,7 @@ from harness.evaluation.reply_traits import (
     longest_loop,
     repetition,
 )
-from harness.records import NEAR_TIES, PROMPT, REPLIES
+from harness.records import GOLD_PART, NEAR_TIES, PROMPT, REPLIES
 from pipelines.data.prepared import read_outcome, read_tokenizer
 from pipelines.evaluations import GenerationEvaluation
 from pipelines.stages import Observer
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def measure_generation(
     model: PreTrainedModel, evaluation: GenerationEvaluation, data: Path, *, seed: int, observer: Observer
 ) -> Measured:
-    """Let the model answer, greedily and, where asked, once more at temperature 1.
+    """Let the model answer, greedily and, where asked, once more at a temperature.
 
     Args:
         model: The policy, in eval mode.
@@ -73,11 +73,20 @@ def measure_generation(
         logs = [_logged(answer, temperature=0) for answer in greedy]
         if evaluation.sampled:
             seeds = [item_seed(seed, pair["uid"]) for pair in pairs]
-            sampled = answers(
-                sampled_replies(model, prompts, limits, seeds=seeds, progress=observer.progress)
+            drawn = sampled_replies(
+                model,
+                prompts,
+                limits,
+                seeds=seeds,
+                temperature=evaluation.temperature,
+                progress=observer.progress,
             )
-            items = [row | _sampled_columns(answer) for row, answer in zip(items, sampled, strict=True)]
-            logs += [_logged(answer, temperature=1) for answer in sampled]
+            sampled = answers(drawn)
+            items = [
+                row | {"temperature": evaluation.temperature} | _sampled_columns(answer)
+                for row, answer in zip(items, sampled, strict=True)
+            ]
+            logs += [_logged(answer, temperature=evaluation.temperature) for answer in sampled]
     return Measured(list(items), {REPLIES: logs})
 
 
@@ -113,14 +122,17 @@ def _greedy_columns(answer: _Answer) -> dict[str, Any]:
         "stopped_share": float(answer.reply.stopped),
         NEAR_TIES: answer.reply.near_ties,
     }
-    return row | ({"gold_score": answer.gold.total} if answer.gold else {})
+    if answer.gold is None:
+        return row
+    parts = {GOLD_PART + name: value for name, value in answer.gold.components.items()}
+    return row | {"gold_score": answer.gold.total} | parts
 
 
 def _sampled_columns(answer: _Answer) -> dict[str, float]:
     return {"gold_score_sampled": answer.gold.total} if answer.gold else {}
 
 
-def _logged(answer: _Answer, *, temperature: int) -> Row:
+def _logged(answer: _Answer, *, temperature: float) -> Row:
     category = {} if answer.category is None else {"category": answer.category}
     return {
         "item": answer.uid,

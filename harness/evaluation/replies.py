@@ -72,10 +72,11 @@ def sampled_replies(
     limits: Limits,
     *,
     seeds: list[int],
+    temperature: float = 1.0,
     progress: Progress = lambda done, total: None,
 ) -> list[Reply]:
-    """One reply a prompt at temperature 1, drawn with the prompt's own seed."""
-    return _replies(model, prompts, list(seeds), limits=limits, progress=progress)
+    """One reply a prompt, its tokens drawn from softmax(logits / temperature) with the prompt's own seed."""
+    return _replies(model, prompts, list(seeds), limits=limits, temperature=temperature, progress=progress)
 
 
 def item_seed(seed: int, uid: str) -> int:
@@ -106,23 +107,28 @@ class NearTies(LogitsProcessor):  # type: ignore[misc]
 
 
 class GumbelNoise(LogitsProcessor):  # type: ignore[misc]
-    """Adds Gumbel noise to the logits, so that the greatest one is a sample of the softmax at temperature 1.
+    """Adds Gumbel noise to the logits, so that the greatest one is a sample of softmax(logits / temperature).
 
     Each row draws from its own generator, once a step, so its noise does not depend on the rows beside it.
+
+    Args:
+        seeds: Of each row.
+        temperature: Above 0. The noise is multiplied by it, which leaves the same order as dividing the logits.
 
     References:
         Maddison, Tarlow and Minka 2014, "A* Sampling", section 2 (the Gumbel-max trick).
     """
 
-    def __init__(self, seeds: list[int]) -> None:
+    def __init__(self, seeds: list[int], temperature: float = 1.0) -> None:
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._temperature = temperature
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """`scores` (batch, vocabulary) plus noise."""
         exponential = torch.stack(
             [torch.empty(scores.shape[1]).exponential_(generator=own) for own in self._generators]
         )
-        return scores - exponential.log().to(scores.device)
+        return scores - self._temperature * exponential.log().to(scores.device)
 
 
 @contextmanager
@@ -148,6 +154,7 @@ def _replies(
     *,
     limits: Limits,
     progress: Progress,
+    temperature: float = 1.0,
 ) -> list[Reply]:
     plain = without_adapter_wrapper(model)
     config = GenerationConfig(
@@ -165,12 +172,13 @@ def _replies(
             batch = order[start : start + limits.batch_size]
             ids_bt, mask_bt = _left_padded([prompts[i] for i in batch], limits.pad_token_id, plain.device)
             drawn = [seed for i in batch if (seed := seeds[i]) is not None]
+            noise = [GumbelNoise(drawn, temperature)] if drawn else []
             ties = NearTies()  # before the noise: of a sample, they are those of its softmax
             made_bt = plain.generate(
                 input_ids=ids_bt,
                 attention_mask=mask_bt,
                 generation_config=config,
-                logits_processor=LogitsProcessorList([ties, GumbelNoise(drawn)] if drawn else [ties]),
+                logits_processor=LogitsProcessorList([ties, *noise]),
             )
             made = [_reply(ids, limits.end_of_turn_ids) for ids in made_bt[:, ids_bt.shape[1] :].tolist()]
             counts = ties.counts([len(reply.ids) + reply.stopped for reply in made])

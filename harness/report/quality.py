@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from harness.metrics import BENCHMARK_PREFIX, TRAIN_PREFIX, metric
 from harness.numbers import interval, number, with_interval
+from harness.report.components import gold_part_blocks, layer_blocks
 from harness.report.diagnostics import diagnostics_blocks
 from harness.report.exactness import exactness_blocks
 from harness.report.figures import MOST_MODELS, MOST_SEED_MARKS, draw_quality, first_of, span
 from harness.report.page import Block, Bullets, Code, Figure, Paragraph, Section, Table, Text, cut
-from harness.report.stations import station_blocks
+from harness.report.stations import likelihood_blocks, station_blocks
 from harness.report.view import View
 from harness.report.win_rates import win_rate_blocks
 from harness.summary_schema import MetricSummary
 
 MOST_METRICS, MOST_SEEDS = 18, 12
+SAMPLED = "gold_score_sampled"
 BETTER = {"higher": "higher", "lower": "lower", "none": "neither"}
 LOSSES = (  # beside benchmarks: what training may damage
     "chosen_nll", "reply_length_tokens", "stopped_share", "repetition", "longest_loop_tokens", "empty_share",
@@ -27,13 +29,18 @@ def quality_section(view: View) -> Section:
     names = [name for name in view.summary.metric_names() if not name.startswith(TRAIN_PREFIX)]
     if not names:
         return Section("Quality", [Paragraph("Not measured: no evaluation finished.")])
-    explained = [(Code(name), ": ", *formula_text(name)) for name in names]
+    explained = [(Code(name), ": ", *formula_text(name), *_sampled_at(view, name)) for name in names]
     note = (
         "Intervals here are for single means: whether two models differ is said under Differences, not by looking whether two "
         "of these overlap. They are not clipped to a metric's range."
     )
     blocks = [_figure(view, names), Paragraph(note), *_table(view, names), Bullets(explained)]
-    more = [*win_rate_blocks(view), *diagnostics_blocks(view), *exactness_blocks(view)]
+    more = [
+        *gold_part_blocks(view),
+        *win_rate_blocks(view),
+        *diagnostics_blocks(view),
+        *exactness_blocks(view),
+    ]
     return Section("Quality", [*blocks, *more])
 
 
@@ -59,7 +66,8 @@ def lost_section(view: View) -> Section:
     )
     table = Table(["metric", "better (unit)", *models], rows, align="ll" + "r" * len(models))
     lacking = [] if any(name.startswith(BENCHMARK_PREFIX) for name in names) else [NO_CAPABILITY]
-    return Section("What was lost", [Paragraph(intro), table, *lacking, *station_blocks(view, names)])
+    stations = [*station_blocks(view, names), *likelihood_blocks(view), *layer_blocks(view)]
+    return Section("What was lost", [Paragraph(intro), table, *lacking, *stations])
 
 
 NO_CAPABILITY = Paragraph(
@@ -124,6 +132,13 @@ def formula_text(name: str) -> list[Code | str]:
     """What a metric is, the metrics that it names as code."""
     pieces = metric(name).formula.split("`")
     return [Code(piece) if place % 2 else piece for place, piece in enumerate(pieces)]
+
+
+def _sampled_at(view: View, name: str) -> list[str]:
+    generation = view.results.plan.comparison.evaluations.generation
+    if name != SAMPLED or generation is None:
+        return []
+    return [f": here {number(generation.temperature)}"]
 
 
 def _by_seed(found: MetricSummary) -> str:

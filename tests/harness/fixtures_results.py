@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.config import Comparison
+from harness.metrics import is_metric
 from harness.plan import COMPARISON, Plan, Trial
 from harness.planning import make_plan
 from harness.records import (
@@ -18,6 +19,7 @@ from harness.records import (
     LOSSES,
     PROMPT,
     REPLIES,
+    WEIGHTS_BY_LAYER,
     Cost,
     Failure,
     Machine,
@@ -87,6 +89,7 @@ class Run:
             "preference": {} if "preference" in self.groups else None,
             "generation": {"judges": ["gold"]} if "generation" in self.groups else None,
             "benchmarks": {"tasks": ["toy_task"]} if "benchmarks" in self.groups else None,
+            "drift": {} if "drift" in self.groups else None,
             "judges": list(self.judges),
         }
         content: dict[str, Any] = {
@@ -264,14 +267,23 @@ def _evaluate(trial: Trial, settings: EvaluateSettings, folder: Path, run: Run) 
     for place, score in enumerate(scores):
         values: dict[str, float] = {
             "preference": {"preference_accuracy": float(score > 0.5), "chosen_nll": 2 - float(score)},
-            "generation": {"gold_score": float(score), "reply_length_tokens": 30.0, "stopped_share": 1.0},
+            "generation": {
+                "gold_score": float(score),
+                "gold_part_team": float(place % 4 > 0),
+                "reply_length_tokens": 30.0,
+                "stopped_share": 1.0,
+            },
             "benchmarks": {"benchmark_toy_task": float(score > 0.6)},
+            "drift": {"kl_to_base": 1 - float(score)},
         }[group]
         rows.append({"item": f"item-{place:04d}", **values})
     _write_rows(folder / ITEMS, rows)
+    if group == "drift":
+        layers = [{"layer": f"layer {place}", "relative": level * (1 + place)} for place in range(3)]
+        _write_rows(folder / WEIGHTS_BY_LAYER, layers)
     if group == "generation":
         _write_rows(folder / REPLIES, [_reply(row["item"], place, run) for place, row in enumerate(rows)])
-    names = [name for name in rows[0] if name != "item"]
+    names = [name for name in rows[0] if is_metric(name)]
     return EvaluateOutcome(
         group=group,
         means={name: sum(row[name] for row in rows) / len(rows) for name in names},

@@ -11,8 +11,6 @@ from typing import Any, Literal
 from harness.records import ITEMS, PROMPT, REPLIES
 from pipelines.errors import PipelineError
 
-TEMPERATURES = {"greedy": 0, "sampled": 1}
-
 
 @dataclass(frozen=True)
 class StoredReply:
@@ -49,7 +47,7 @@ def stored_replies(folder: Path, which: Literal["greedy", "sampled"]) -> dict[st
                 category=row.get("category"),
             )
             for row in _rows(folder / REPLIES)
-            if row["temperature"] == TEMPERATURES[which]
+            if (row["temperature"] > 0) == (which == "sampled")
         }
     except KeyError as error:
         raise PipelineError(f"{_named(folder / REPLIES)}: a row lacks {error}. {_remedy(folder)}") from error

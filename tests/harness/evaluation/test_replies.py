@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 
 import pytest
 import torch
@@ -56,8 +57,13 @@ def test_a_reply_does_not_depend_on_the_batch_around_it(batch_size: int) -> None
     other = dataclasses.replace(LIMITS, batch_size=batch_size)
     for model in models():
         assert greedy_replies(model, PROMPTS, other) == greedy_replies(model, PROMPTS, LIMITS)
-        backwards = sampled_replies(model, PROMPTS[::-1], other, seeds=SEEDS[::-1])
-        assert backwards[::-1] == sampled_replies(model, PROMPTS, LIMITS, seeds=SEEDS)
+        for temperature in (1.0, 0.7):
+            backwards = sampled_replies(
+                model, PROMPTS[::-1], other, seeds=SEEDS[::-1], temperature=temperature
+            )
+            assert backwards[::-1] == sampled_replies(
+                model, PROMPTS, LIMITS, seeds=SEEDS, temperature=temperature
+            )
 
 
 @torch.no_grad()
@@ -112,6 +118,45 @@ def test_samples_follow_the_models_softmax_at_temperature_1() -> None:
     seen = torch.bincount(drawn, minlength=5).numpy()
     expected = (logits.double().softmax(0) * count).numpy()
     assert chisquare(seen, expected).pvalue > 0.01
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@torch.no_grad()
+def test_sampled_tokens_follow_the_softmax_of_a_models_logits_over_the_temperature(
+    temperature: float,
+) -> None:
+    """Two tokens of many replies to one prompt, against the product of float64 softmaxes of the plain forward pass."""
+    model, count, prompt = tiny_models.llama(), 3000, PROMPTS[0]
+    limits = dataclasses.replace(LIMITS, end_of_turn_ids=[tiny_models.EOS], max_new_tokens=2, batch_size=500)
+    drawn = sampled_replies(
+        model, [prompt] * count, limits, seeds=list(range(count)), temperature=temperature
+    )
+    first = (model(torch.tensor([prompt])).logits[0, -1].double() / temperature).softmax(0)
+    after = model(torch.tensor([[*prompt, token] for token in range(tiny_models.VOCABULARY)])).logits[:, -1]
+    both = first[:, None] * (after.double() / temperature).softmax(1)
+    expected = {
+        (one, two): float(both[one, two])
+        for one in range(tiny_models.VOCABULARY)
+        for two in range(tiny_models.VOCABULARY)
+        if tiny_models.EOS not in (one, two)
+    }
+    likely = sorted(expected, key=lambda pair: -expected[pair])[:12]
+    seen = Counter(tuple(reply.ids) for reply in drawn)
+    counts = [seen[pair] for pair in likely]
+    shares = [expected[pair] for pair in likely]
+    assert (
+        chisquare(
+            [*counts, count - sum(counts)], [*(share * count for share in shares), (1 - sum(shares)) * count]
+        ).pvalue
+        > 0.01
+    )
+
+
+def test_a_colder_sample_is_nearer_to_the_greedy_reply() -> None:
+    model = tiny_models.llama()
+    greedy = greedy_replies(model, PROMPTS, LIMITS)
+    assert sampled_replies(model, PROMPTS, LIMITS, seeds=SEEDS, temperature=1e-4) == greedy
+    assert sampled_replies(model, PROMPTS, LIMITS, seeds=SEEDS, temperature=1.0) != greedy
 
 
 def test_the_checkpoints_own_generation_settings_do_not_reach_the_replies() -> None:

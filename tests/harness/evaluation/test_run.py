@@ -182,11 +182,11 @@ def test_the_drift_of_a_trained_model_is_measured_against_its_base(root: Path) -
 
 
 def test_replies_are_kept_with_what_was_asked_and_how_they_ended(root: Path) -> None:
-    outcome, folder, _ = run(
-        root, {"group": "generation", "sampled": True, "max_new_tokens": 6, "max_items": 5}
-    )
+    asked = {"group": "generation", "sampled": True, "temperature": 0.7, "max_new_tokens": 6, "max_items": 5}
+    outcome, folder, _ = run(root, asked)
     kept = rows(folder / "replies.jsonl")
-    assert [row["temperature"] for row in kept] == [0] * 5 + [1] * 5
+    assert [row["temperature"] for row in kept] == [0] * 5 + [0.7] * 5
+    assert {row["temperature"] for row in rows(folder / "items.jsonl")} == {0.7}
     for row, item in zip(kept[:5], rows(folder / "items.jsonl"), strict=True):
         assert row["item"] == item["item"]
         assert row["prompt"] == "p"

@@ -37,7 +37,7 @@ def write_replies(
             "gold": None,
             **({"category": categories[n]} if categories else {}),
         }
-        for temperature in (0, 1)
+        for temperature in (0, 0.7)
         for n, text in enumerate(replies)
     ]
     for file, content in (("items.jsonl", items), ("replies.jsonl", rows)):
