@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from harness.config import ArmStage, Comparison
 from harness.errors import UserError
 from harness.hostile import terminal
-from harness.matches import num_matches
+from harness.judge_budget import judge_budget
 from harness.requirements import requirements, requirements_not_met
 from harness.sweep import points_of, sweep_metric
 from pipelines.data.sources import TOY
@@ -50,7 +50,8 @@ def check_lines(comparison: Comparison, *, arms: list[str] | None) -> Iterator[s
         f"{shape.tuning}, {shape.dtype}, {shape.effective_batch} pairs a step ({shape.micro_batch} x {accumulation}), "
         f"at most {shape.max_length} tokens a pair",
     )
-    yield from _data_lines(comparison)
+    found = look_at_data(comparison)
+    yield from _data_lines(comparison, found)
     yield from _sft_data_lines(comparison)
     for name in comparison.sweep.arms if comparison.sweep else ():
         yield _line(
@@ -68,7 +69,7 @@ def check_lines(comparison: Comparison, *, arms: list[str] | None) -> Iterator[s
         does = "scores replies" if mode_of(judge) == "score" else "compares replies"
         yield _line("judge", f"{judge.name}: {judge.kind}, {does}")
         if isinstance(judge, LlmJudge):
-            yield _line("", judge_budget(comparison, judge))
+            yield _line("", judge_budget(comparison, judge, found))
     decision = comparison.decision
     yield _line(
         "decision",
@@ -77,19 +78,6 @@ def check_lines(comparison: Comparison, *, arms: list[str] | None) -> Iterator[s
     )
     for requirement in requirements(comparison):
         yield f"not checked here: {requirement.text}"
-
-
-def judge_budget(comparison: Comparison, judge: LlmJudge) -> str:
-    """What a judge model may cost at most, in words; answers that are kept cost nothing."""
-    generation = comparison.evaluations.generation
-    assert generation is not None
-    runs = num_matches(comparison)
-    if generation.max_items is None:
-        requests = f"two requests for each {generation.split} prompt and each of {runs} matches of two models"
-    else:
-        requests = f"at most {2 * runs * generation.max_items:,} requests ({runs} matches of two models, {generation.max_items} prompts, both orders)"
-    cap = f"it stops at {judge.token_cap:,} tokens (token_cap)"
-    return terminal(f"{judge.model} at {judge.base_url}: {requests}; {cap}")
 
 
 def look_at_data(comparison: Comparison) -> Inspection | None:
@@ -171,9 +159,8 @@ def _scored_splits(comparison: Comparison) -> Iterator[Split]:
         yield "validation"
 
 
-def _data_lines(comparison: Comparison) -> Iterator[str]:
+def _data_lines(comparison: Comparison, found: Inspection | None) -> Iterator[str]:
     data = comparison.data
-    found = look_at_data(comparison)
     if found is None:
         yield _line("data", data.path)
         return

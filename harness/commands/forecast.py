@@ -38,13 +38,14 @@ def forecast(
     from harness.forecast.absent import without_absent_files
     from harness.forecast.lines import forecast_lines
     from harness.forecast.make import Asked, make_forecast
+    from harness.judge_budget import judge_budget_lines
     from harness.plan_so_far import plan_from
 
     asked = Asked(results=results, device=device, pairs=pairs, calibrate=calibrate)
     comparison, absent = without_absent_files(comparison)
     plan = plan_from(comparison, results / comparison.name, arms=arms)
     found = make_forecast(plan, arms=arms, asked=asked)
-    found = found.model_copy(update={"notes": [*absent, *found.notes]})
+    found = found.model_copy(update={"notes": [*absent, *judge_budget_lines(comparison), *found.notes]})
     if as_json:
         typer.echo(found.model_dump_json(by_alias=True, indent=2))
     else:

@@ -57,6 +57,7 @@ def print_outlook(
 ) -> None:
     """Print what a run of `comparison` would do, at once, then what it would need."""
     from harness.budget import not_yet_converted
+    from harness.judge_budget import judge_budget_lines
     from harness.nightly import plan_of
     from harness.outlook import look_ahead, outlook_json, outlook_lines
     from harness.sweep import still_to_choose
@@ -67,7 +68,7 @@ def print_outlook(
     if as_json:
         typer.echo(outlook_json(outlook))
         return
-    for line in outlook_lines(known.comparison.name, outlook):
+    for line in (*outlook_lines(known.comparison.name, outlook), *judge_budget_lines(known.comparison)):
         typer.echo(line)
     if with_forecast:
         from harness.forecast.before_run import forecast_ahead

@@ -64,23 +64,22 @@ def run(
 
     comparison = load_comparison(config, overrides=change or (), seeds=seeds)
     arms = chosen_arms(comparison, arm or ())
-    from harness.check import judge_budget, look_at_data, look_at_sft_data, requirements_not_met
-    from pipelines.judge_settings import LlmJudge
+    from harness.check import look_at_data, look_at_sft_data, requirements_not_met
+    from harness.judge_budget import judge_budget_lines
 
     if lacking := requirements_not_met(comparison):
         more = f" ({len(lacking) - 1} more: `prefduel check {config}`)" if len(lacking) > 1 else ""
         raise UserError(f"{config}: cannot run here: {lacking[0]}{more}")
     look_at_data(comparison)
     look_at_sft_data(comparison)
-    for judge in comparison.evaluations.judges:
-        if isinstance(judge, LlmJudge) and not quiet:
-            typer.echo(f"judge {judge.name}: {judge_budget(comparison, judge)}", err=True)
     if dry_run:
         print_outlook(comparison, arms=arms, results=results, night=night)
         return DONE
     from harness.run import run_comparison
 
     def run_at(planned: Comparison) -> int:
+        for line in () if quiet else judge_budget_lines(planned):
+            typer.echo(line, err=True)
         return run_comparison(
             planned, arms=arms, results=results, reports=reports, quiet=quiet, night=night, force=force
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from pipelines.data.drops import Drop, Tally
-from pipelines.data.forms import Form
+from pipelines.data.forms import Form, Pair, readable
 from pipelines.data.reading import Reading, read_demonstrations, read_pairs
 from pipelines.data.splitting import split_of
 from pipelines.evaluations import Split
@@ -23,6 +23,8 @@ class Inspection:
         dropped: Rows that are left out, by reason.
         num_dropped: Those of them that could not serve; rows that are held out could.
         splits: Usable rows by split, before `data.max_*_pairs`.
+        prompt_bytes: Of the usable rows' prompts by split, as people and judges read them.
+        reply_bytes: Of both replies of the usable rows by split.
     """
 
     form: Form
@@ -31,6 +33,13 @@ class Inspection:
     dropped: list[DroppedRows]
     num_dropped: int
     splits: Counter[Split]
+    prompt_bytes: Counter[Split]
+    reply_bytes: Counter[Split]
+
+    def mean_bytes(self, split: Split) -> tuple[float, float]:
+        """Of a prompt and of a reply of a split; 0 where it has none."""
+        rows = max(self.splits[split], 1)
+        return self.prompt_bytes[split] / rows, self.reply_bytes[split] / (2 * rows)
 
     @property
     def num_usable(self) -> int:
@@ -58,14 +67,14 @@ def inspect_rows(data: DataSettings, *, max_rows: int | None = None) -> Inspecti
         PipelineError: the source is malformed: file, row, column, what is there.
     """
     reading = read_pairs(data)
-    tally, splits = Tally(), Counter[Split]()
+    tally, usable = Tally(), _Usable()
     for number, found in islice(reading.pairs, max_rows):
         tally.num_rows += 1
         if isinstance(found, Drop):
             tally.drop(number, found)
         else:
-            splits[split_of(found.prompt, data)] += 1
-    return _inspection(reading, tally, splits)
+            usable.add(found, split_of(found.prompt, data))
+    return _inspection(reading, tally, usable)
 
 
 def inspect_demonstrations(data: DataSettings, *, pairs: DataSettings | None) -> Inspection:
@@ -82,7 +91,7 @@ def inspect_demonstrations(data: DataSettings, *, pairs: DataSettings | None) ->
 
     held_out = None if pairs is None else WillHoldOut(pairs)
     reading = read_demonstrations(data)
-    tally, splits = Tally(), Counter[Split]()
+    tally, usable = Tally(), _Usable()
     for number, found in reading.pairs:
         tally.num_rows += 1
         if isinstance(found, Drop):
@@ -90,11 +99,38 @@ def inspect_demonstrations(data: DataSettings, *, pairs: DataSettings | None) ->
         elif held_out is not None and found.prompt in held_out:
             tally.drop(number, Drop.HELD_OUT)
         else:
-            splits["train"] += 1
-    return _inspection(reading, tally, splits)
+            usable.add(found, "train")
+    return _inspection(reading, tally, usable)
 
 
-def _inspection(reading: Reading, tally: Tally, splits: Counter[Split]) -> Inspection:
+class _Usable:
+    """Counts of the rows that can serve, by split."""
+
+    def __init__(self) -> None:
+        self.splits, self.prompt_bytes, self.reply_bytes = (
+            Counter[Split](),
+            Counter[Split](),
+            Counter[Split](),
+        )
+
+    def add(self, pair: Pair, split: Split) -> None:
+        self.splits[split] += 1
+        self.prompt_bytes[split] += _bytes(readable(pair.prompt))
+        self.reply_bytes[split] += _bytes(pair.chosen) + _bytes(pair.rejected)
+
+
+def _inspection(reading: Reading, tally: Tally, usable: _Usable) -> Inspection:
     return Inspection(
-        reading.form, reading.columns, tally.num_rows, tally.dropped(), tally.num_dropped, splits
+        form=reading.form,
+        columns=reading.columns,
+        num_rows=tally.num_rows,
+        dropped=tally.dropped(),
+        num_dropped=tally.num_dropped,
+        splits=usable.splits,
+        prompt_bytes=usable.prompt_bytes,
+        reply_bytes=usable.reply_bytes,
     )
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from harness.check import check_lines
+from harness.cli import main
 from harness.config import Comparison
 from harness.errors import UserError
+from harness.evaluation.judges.interface import Match
+from harness.evaluation.judges.tokens import about_tokens
+from harness.evaluation.judges.verdicts import both_orders
+from harness.judge_budget import judge_budget_lines
 from harness.load_config import comparison_of_text
 from harness.requirements import requirements
-from pipelines.judge_settings import CommandJudge
-from tests.harness.configs import VALID
+from pipelines.data.forms import Pair, readable
+from pipelines.data.inspect import inspect_rows
+from pipelines.data.reading import read_pairs
+from pipelines.data.splitting import split_of
+from pipelines.evaluations import GenerationEvaluation
+from pipelines.judge_settings import CommandJudge, LlmJudge
+from tests.harness.configs import VALID, write
+from tests.harness.forecast import made_up
 
 LLM = "name: a, kind: llm, base_url: 'http://h/v1', model: m, token_cap: 5000"
 
@@ -116,6 +128,54 @@ def test_what_a_judge_needs_and_is_not_here_is_told(monkeypatch: pytest.MonkeyPa
 def test_check_says_what_a_judge_model_may_cost() -> None:
     lines = list(check_lines(loaded(f"[{{{LLM}}}]"), arms=None))
     (budget,) = (line for line in lines if "token_cap" in line)
+    # 3 seeds, 5 pairs of models, both orders; the toy's test split is smaller than max_items
+    found = inspect_rows(loaded("[]").data)
+    num_requests = 3 * 5 * 2 * found.splits["test"]
+    assert f"m at http://h/v1: at most {num_requests:,} requests" in budget
+    assert "stops at 5,000 tokens (token_cap); raise it" in budget
+    expected = int(budget.partition("about ")[2].partition(" tokens")[0].replace(",", ""))
+    assert expected == pytest.approx(_tokens_if_every_reply_were_the_datas(), rel=0.02)
+
+
+def _tokens_if_every_reply_were_the_datas() -> float:
+    """The judge's own count before its first request, over the requests that it would make of the pairs themselves."""
+    comparison = loaded(f"[{{{LLM}}}]")
+    (judge,) = comparison.evaluations.judges
+    assert isinstance(judge, LlmJudge)
+    total = 0
+    for _, pair in read_pairs(comparison.data).pairs:
+        if isinstance(pair, Pair) and split_of(pair.prompt, comparison.data) == "test":
+            match = Match("i", readable(pair.prompt), pair.chosen, pair.rejected)
+            total += sum(about_tokens(judge, one) for one in both_orders(judge.instructions, match))
+    return 3 * 5 * total
+
+
+@pytest.mark.parametrize("command", [["plan", "--no-forecast"], ["run", "--dry-run"], ["forecast", "--json"]])
+def test_what_a_judge_model_may_cost_is_said_before_anything_runs(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place in ("make", "before_run"):
+        monkeypatch.setattr(
+            f"harness.forecast.{place}.make_forecast", lambda plan, **_: made_up.forecast(plan)
+        )
+    write(tmp_path, f"{VALID}  judges: [{{{LLM}}}]\n")
+    assert main([*command, "config.yaml"]) == 0
+    shown = capsys.readouterr()
+    assert re.search(
+        r"judge a: m at http://h/v1: at most [\d,]+ requests .*, about [\d,]+ tokens .* \(token_cap\)",
+        shown.out,
+    )
+
+
+def test_the_budget_of_data_that_is_elsewhere_is_its_requests_and_its_cap() -> None:
+    text = VALID.replace("{path: toy, num_pairs: 100}", "{path: org/pairs}").replace("{judges: [gold]}", "{}")
+    comparison = loaded(f"[{{{LLM}}}]", text=text)
+    (line,) = judge_budget_lines(comparison)
     # 3 seeds, 5 pairs of models, 200 prompts, both orders
-    assert "m at http://h/v1: at most 6,000 requests" in budget
-    assert "stops at 5,000 tokens" in budget
+    assert "at most 6,000 requests" in line
+    assert "about" not in line
+    generation = GenerationEvaluation(max_items=None)
+    groups = comparison.evaluations.model_copy(update={"generation": generation})
+    (line,) = judge_budget_lines(comparison.model_copy(update={"evaluations": groups}))
+    assert "two requests for each prompt and each of 15 matches" in line

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -11,12 +10,11 @@ from pathlib import Path
 from harness.evaluation.judges.answers import FOLDER, KeptAnswer, KeptAnswers, key_of
 from harness.evaluation.judges.endpoint import Endpoint, Messages
 from harness.evaluation.judges.interface import Judgement, Match
+from harness.evaluation.judges.tokens import about_tokens, most_tokens
 from harness.evaluation.judges.verdicts import both_orders, judgement
 from pipelines.errors import PipelineError
 from pipelines.judge_settings import LlmJudge
 
-BYTES_PER_TOKEN = 4  # of usual text, for the budget; no byte-level tokenizer makes more tokens than bytes
-TOKENS_A_MESSAGE = 16  # roles and separators, generously
 Progress = Callable[[int, int], None]
 
 
@@ -58,7 +56,7 @@ class Llm:
         """Get the answers that are not kept yet, the budget said before."""
         wanted = {self._key(messages): messages for messages in requests}
         new = {key: messages for key, messages in wanted.items() if self._kept.get(key) is None}
-        about = sum(self._about(messages) for messages in new.values())
+        about = sum(about_tokens(self._settings, messages) for messages in new.values())
         cap, spent = self._settings.token_cap, self._kept.spent
         print(  # noqa: T201
             f"judge {self._settings.name}: {len(new)} requests, about {about} tokens; {len(wanted) - len(new)} answers are kept; "
@@ -82,7 +80,7 @@ class Llm:
                 raise
 
     def _get(self, key: str, messages: Messages) -> None:
-        most = self._most(messages)
+        most = most_tokens(self._settings, messages)
         self._reserve(most)
         try:
             found = self._endpoint.complete(messages)
@@ -119,16 +117,3 @@ class Llm:
     def _key(self, messages: Messages) -> str:
         settings = self._settings
         return key_of([settings.base_url, settings.model, settings.parameters, messages])
-
-    def _about(self, messages: Messages) -> int:
-        return math.ceil(_bytes(messages) / BYTES_PER_TOKEN) + self._overhead(messages)
-
-    def _most(self, messages: Messages) -> int:
-        return _bytes(messages) + self._overhead(messages)
-
-    def _overhead(self, messages: Messages) -> int:
-        return (self._settings.most_answer_tokens or 0) + TOKENS_A_MESSAGE * len(messages)
-
-
-def _bytes(messages: Messages) -> int:
-    return sum(len(message["content"].encode("utf-8", "replace")) for message in messages)
