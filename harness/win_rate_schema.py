@@ -37,8 +37,14 @@ class WinRate(Strict):
         description="Share that neither wins; of a judge asked in both orders also where it contradicts itself."
     )
     losses: float
-    num_seeds: int
-    num_items: int = Field(description="Prompts with a verdict in every seed.")
+    num_seeds: int = Field(description="Seeds with a verdict.")
+    num_seeds_without_verdict: int = Field(
+        0, description="Seeds that were judged and have no verdict at all; they are left out."
+    )
+    num_items: int = Field(description="Prompts with a verdict in every one of `num_seeds`.")
+    num_items_left_out: int = Field(
+        0, description="Prompts that were judged and lack a verdict in one of `num_seeds`: left out of all."
+    )
     num_unparsable: int = Field(
         0, description="Matches without a verdict, all seeds; they count for neither."
     )
@@ -59,3 +65,13 @@ class WinRate(Strict):
     categories: list[CategoryRate] = Field(
         [], description="Where the data has a `category`: the 20 largest at most."
     )
+
+
+class NoWinRate(Strict):
+    """One judge and two models of which it judged matches, without a prompt that has a verdict in every seed."""
+
+    judge: str
+    pair: tuple[str, str]
+    num_seeds: int = Field(description="Seeds that were judged.")
+    num_matches: int
+    num_unparsable: int = Field(description="Of them, matches without a verdict.")

@@ -10,7 +10,7 @@ from harness.numbers import interval, number, with_interval
 from harness.records import JUDGEMENTS
 from harness.report.page import Block, Bullets, Code, Heading, Listing, Paragraph, Table, Text, cut
 from harness.report.view import View
-from harness.win_rate_schema import Rate, WinRate
+from harness.win_rate_schema import NoWinRate, Rate, WinRate
 from harness.win_rates import MOST_CATEGORIES
 from pipelines.stages import JudgeSettings
 
@@ -20,7 +20,13 @@ INTRO = (
     "How often a judge prefers the first model's reply to the second's, ties half, with a 95 % interval for other seeds and other "
     "prompts; above 0.5 the first wins more. Not corrected for the number of rows. At equal length: what a logistic model with "
     "the length difference as a covariate expects where both replies are equally long. Shown first: how often the reply that the "
-    "judge saw first won, ties half; 0.5 is no bias. A judge that is asked in both orders and contradicts itself gives a tie."
+    "judge saw first won, ties half; 0.5 is no bias. A judge that is asked in both orders and contradicts itself gives a tie, and "
+    "equal replies tie whatever it says of them."
+)
+LEFT_OUT = (
+    "No verdict: matches whose answer held none. The interval needs every prompt in every seed, so a prompt without a verdict in "
+    "one seed is left out of all, and a seed without any is left out by itself; where this struck one model's replies more than "
+    "the other's, the rate is of what is left and may be misled."
 )
 
 
@@ -42,17 +48,27 @@ def _table(view: View, found: list[WinRate]) -> Iterator[Block]:
     head = ["judge", "pair", "win rate", "95 % interval", "win / tie / loss", "at equal length"]
     head += ["shown first", "contradicts itself", "no verdict", "seeds", "prompts"]
     rows = [_row(one) for one in found]
-    yield from cut(Table(head, rows, align="ll" + "r" * 9), view.export)
+    caption = LEFT_OUT if any(one.num_unparsable for one in found) else ""
+    yield from cut(Table(head, rows, align="ll" + "r" * 9, caption=caption), view.export)
 
 
 def _notes(view: View, found: list[WinRate]) -> Iterator[Block]:
-    """What is missing and why: win rates, and rates at equal length."""
+    """What is missing and why: win rates, and rates at equal length; and which replies were read."""
     comparison = view.results.plan.comparison
-    have = {(one.judge, one.pair) for one in found}
+    without = view.summary.without_win_rate
+    have = {(one.judge, one.pair) for one in found} | {(one.judge, one.pair) for one in without}
     lines: list[Text] = [
         (
+            Code(one.judge),
+            f", {_pair(one)}: not measured, {one.num_unparsable} of {one.num_matches} matches in {one.num_seeds} seeds have no "
+            "verdict, and no prompt has one in every seed",
+        )
+        for one in without
+    ]
+    lines += [
+        (
             Code(judge.name),
-            f", {pair[0]} against {pair[1]}: not measured, its stages did not finish (see Failures) or gave no verdict",
+            f", {pair[0]} against {pair[1]}: not measured, its stages did not finish (see Failures)",
         )
         for judge in comparison.evaluations.judges
         for pair in judged_pairs(comparison)
@@ -62,6 +78,11 @@ def _notes(view: View, found: list[WinRate]) -> Iterator[Block]:
         (Code(one.judge), f", {_pair(one)}: no rate at equal length, {one.length_reason}")
         for one in found
         if one.length_reason
+    ]
+    lines += [
+        (Code(judge.name), f" reads the replies sampled at temperature {number(generation.temperature)}")
+        for judge in comparison.evaluations.judges
+        if judge.replies == "sampled" and (generation := comparison.evaluations.generation)
     ]
     if lines:
         yield Bullets(lines)
@@ -79,9 +100,13 @@ def _row(one: WinRate) -> tuple[Text, ...]:
         _rate_text(one.position_bias),
         "" if one.inconsistent is None else number(one.inconsistent),
         str(one.num_unparsable),
-        str(one.num_seeds),
-        str(one.num_items),
+        _of_all(one.num_seeds, one.num_seeds_without_verdict),
+        _of_all(one.num_items, one.num_items_left_out),
     )
+
+
+def _of_all(kept: int, left_out: int) -> str:
+    return f"{kept} of {kept + left_out}" if left_out else str(kept)
 
 
 def _categories(view: View, found: list[WinRate]) -> Iterator[Block]:
@@ -118,7 +143,7 @@ def _unread(view: View, judge: str) -> Iterator[str]:
                     yield " | ".join(row["answers"])
 
 
-def _pair(one: WinRate) -> str:
+def _pair(one: WinRate | NoWinRate) -> str:
     return f"{one.pair[0]} against {one.pair[1]}"
 
 

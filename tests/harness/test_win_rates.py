@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +161,94 @@ def test_the_win_rate_of_a_comparing_judge_is_the_mean_of_its_column(folder: Pat
     assert found.position_bias.mean > 0.5
 
 
+def change_items(folder: Path, stage_id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Change the rows of a judge's stage, and its record with them."""
+    path = folder / stage_id / "items.jsonl"
+    rows = [change(json.loads(line)) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    record = json.loads((folder / stage_id / "record.json").read_text())
+    metrics = {name for row in rows for name in row if name.startswith(("win_rate_", "score_"))}
+    values = {name: [row[name] for row in rows if name in row] for name in metrics}
+    record["outcome"]["num_items"] = {name: len(found) for name, found in values.items()}
+    record["outcome"]["means"] = {name: sum(found) / len(found) for name, found in values.items()}
+    (folder / stage_id / "record.json").write_text(json.dumps(record))
+
+
+def no_verdict(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if "win" not in name} | {"unparsable": 1}
+
+
+def test_a_seed_without_a_verdict_is_left_out_and_its_matches_are_counted(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run(judges=(COMPARING,)))
+    silent, *_ = stages(read_plan(folder), "orpo", "pairs")[1]
+    change_items(folder, silent, no_verdict)
+    results = read_results(folder)
+    summary = make_summary(results)
+    found = rate(summary.win_rates, "pairs", ("orpo", "sft-dpo"))
+    assert (found.num_seeds, found.num_seeds_without_verdict) == (2, 1)
+    assert (found.num_items, found.num_items_left_out) == (57, 3)
+    assert found.num_unparsable == 3 + 60 + 3
+    text = repr(list(win_rate_blocks(View(results, summary))))
+    for said in ("'66'", "'2 of 3'", "'57 of 60'", "left out of all"):
+        assert said in text
+
+
+def test_a_prompt_without_a_verdict_in_one_seed_is_left_out_of_all_and_counted(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run(judges=(COMPARING,)))
+    one, *_ = stages(read_plan(folder), "orpo", "pairs")[2]
+    change_items(folder, one, lambda row: no_verdict(row) if row["item"] == "item-0001" else row)
+    found = rate(make_summary(read_results(folder)).win_rates, "pairs", ("orpo", "sft-dpo"))
+    assert (found.num_seeds, found.num_seeds_without_verdict) == (3, 0)
+    assert (found.num_items, found.num_items_left_out, found.num_unparsable) == (56, 4, 10)
+
+
+def test_position_bias_is_told_of_the_matches_that_have_both_orders(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run(judges=(COMPARING,)))
+    one, *_ = stages(read_plan(folder), "orpo", "pairs")[2]
+
+    def tied(
+        row: dict[str, Any],
+    ) -> dict[str, Any]:  # equal replies, of which the judge said nothing readable
+        return (
+            no_verdict(row) | {"win_rate_pairs": 0.5, "unparsable": 0} if row["item"] < "item-0003" else row
+        )
+
+    change_items(folder, one, tied)
+    found = rate(make_summary(read_results(folder)).win_rates, "pairs", ("orpo", "sft-dpo"))
+    tables = [items(folder, names[0]) for names in stages(read_plan(folder), "orpo", "pairs").values()]
+    whole = pandas.concat(tables)
+    complete = whole.groupby("item").filter(lambda rows: rows["win_shown_first"].notna().all())
+    assert found.position_bias is not None
+    shown_first = (complete["win_shown_first"] + 1 - complete["win_shown_last"]) / 2
+    assert found.position_bias.mean == pytest.approx(shown_first.mean())
+    assert complete["item"].nunique() == 55 < found.num_items == 57
+
+
+def test_equal_replies_tie_under_a_judge_that_scores_them_apart(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run(judges=(GOLD,)))
+    plan = read_plan(folder)
+    before = rate(make_summary(read_results(folder)).win_rates, "gold", ("orpo", "sft"))
+    for model, noise in (("orpo", 1e-3), ("sft", 0.0)):
+        for (stage_id,) in stages(plan, model, "gold").values():
+
+            def said(row: dict[str, Any], model: str = model, noise: float = noise) -> dict[str, Any]:
+                same = row["item"] < "item-0020"  # the same text from both, scored apart
+                score = noise if same else row["score_gold"]
+                text = f"{row['item']} {'' if same else model}"
+                return row | {"score_gold": score, "reply_id": zlib.crc32(text.encode())}
+
+            change_items(folder, stage_id, said)
+    found = rate(make_summary(read_results(folder)).win_rates, "gold", ("orpo", "sft"))
+    assert found.ties >= 20 / 60
+    by_seed = []
+    for seed in range(3):
+        own, other = (items(folder, stages(plan, model, "gold")[seed][0])[20:] for model in ("orpo", "sft"))
+        wins = (own["score_gold"] > other["score_gold"]) + 0.5 * (own["score_gold"] == other["score_gold"])
+        by_seed.append((20 * 0.5 + wins.sum()) / 60)
+    assert found.rate.mean == pytest.approx(np.mean(by_seed))
+    assert found.rate.mean != before.rate.mean
+
+
 def test_categories_have_win_rates_of_their_own(folder: Path) -> None:
     plan = read_plan(folder)
     found = rate(make_summary(read_results(folder)).win_rates, "pairs", ("orpo", "base"))
@@ -225,7 +315,9 @@ def test_a_judge_without_a_single_verdict_is_not_passed_over(tmp_path: Path) -> 
     view = View(results, make_summary(results))
     assert {one.pair[0] for one in view.summary.win_rates} == {"sft-dpo"}
     blocks = list(win_rate_blocks(view))
-    assert "orpo against sft-dpo: not measured, its stages" in repr(blocks)
+    without = [one for one in view.summary.without_win_rate if one.pair == ("orpo", "sft-dpo")]
+    assert [(one.num_seeds, one.num_matches, one.num_unparsable) for one in without] == [(3, 9, 9)]
+    assert "orpo against sft-dpo: not measured, 9 of 9 matches in 3 seeds have no verdict" in repr(blocks)
     (listing, *_) = (block for block in blocks if isinstance(block, Listing))
     assert listing.text == f"{hostile} | A"
     page = render_markdown(Page("x", "x", [], [Section("Quality", blocks)]))

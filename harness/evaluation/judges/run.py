@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,12 @@ from harness.evaluation.judges.interface import (
 from harness.evaluation.judges.make import make_judge
 from harness.evaluation.judges.stored import StoredReply, stored_replies
 from harness.metrics import SCORE_PREFIX, WIN_PREFIX
-from harness.records import ITEMS, JUDGEMENTS, PROMPT
+from harness.records import ITEMS, JUDGEMENTS, PROMPT, REPLY_ID
 from pipelines.errors import PipelineError
 from pipelines.outcomes import EvaluateOutcome
 from pipelines.stages import JudgeSettings, Observer, Stage
 
+TIE = 0.5
 MOST_ANSWER_CHARACTERS = 2000  # of what a judge wrote, as it is kept
 
 
@@ -75,6 +78,7 @@ def _scored(name: str, made: ScoringJudge | ComparingJudge, own: Mapping[str, St
         | {
             SCORE_PREFIX + name: checked_score(score, f"judge {name}, item {one.item}"),
             "num_tokens": one.num_tokens,
+            REPLY_ID: _reply_id(one.reply),
         }
         for one, score in zip(own.values(), scores, strict=True)
     ]
@@ -94,8 +98,9 @@ def _compared(
         raise PipelineError(f"judge {name}: the two models answered no prompt in common")
     sides = [(own[item], others[item]) for item in items]
     matches = [Match(one.item, one.prompt, one.reply, two.reply, one.category) for one, two in sides]
-    judged = list(made.compare(matches))
-    _check_number(name, judged, len(matches))
+    said = list(made.compare(matches))
+    _check_number(name, said, len(matches))
+    judged = [_tied_if_same(match, verdict) for match, verdict in zip(matches, said, strict=True)]
     rows: list[Row] = [
         _about(one)
         | _verdict(name, verdict, one.item)
@@ -108,6 +113,18 @@ def _compared(
         if verdict.answers
     ]
     return rows, logs
+
+
+def _tied_if_same(match: Match, verdict: Any) -> Any:
+    """Equal replies tie, whatever a judge says of them; what it says by order still tells of its bias."""
+    if isinstance(verdict, Judgement) and match.first == match.second:
+        return replace(verdict, win=TIE)
+    return verdict
+
+
+def _reply_id(text: str) -> int:
+    """A number that equal replies share; as many bits of a hash as a double holds."""
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:8], "big") >> 11
 
 
 def _about(reply: StoredReply) -> dict[str, Any]:

@@ -78,13 +78,35 @@ def test_a_comparison_keeps_wins_lengths_and_what_the_program_wrote(root: Path) 
         "    print(json.dumps({'item': row['item'], 'win': win, 'answer': row['first'] + '\\ud800'}))\n"
     )
     outcome, folder = stored.run_judge(root, settings(root, program, mode="compare"), opponent=stored.OTHER)
-    assert outcome.means == {"win_rate_x": 0.5}
+    assert outcome.means == {"win_rate_x": pytest.approx(2 / 3)}
     assert outcome.num_items == {"win_rate_x": 3}
     table = pandas.read_json(folder / "items.jsonl", lines=True)
-    assert table["win_rate_x"].mean() == 0.5
+    assert list(table["win_rate_x"].dropna()) == [1, 0.5, 0.5]
     assert list(table["length_difference"]) == [-2, 3, 0, 3]
     assert list(table["unparsable"]) == [0, 0, 0, 1]
     assert stored.rows(folder / "judgements.jsonl")[0] == {"item": "i0", "win": 1.0, "answers": ["Four.?"]}
+
+
+@pytest.mark.parametrize("win", ["1", "0", "None"])
+def test_equal_replies_tie_whatever_the_program_says_of_them(root: Path, win: str) -> None:
+    stored.write_replies(root, stored.OTHER, stored.REPLIES[stored.OWN])
+    program = READ + f"for row in rows: print(json.dumps({{'item': row['item'], 'win': {win}}}))"
+    outcome, folder = stored.run_judge(root, settings(root, program, mode="compare"), opponent=stored.OTHER)
+    assert outcome.num_items == {"win_rate_x": 4}
+    table = pandas.read_json(folder / "items.jsonl", lines=True)
+    assert set(table["win_rate_x"]) == {0.5}
+    assert set(table["unparsable"]) == {0}
+
+
+def test_equal_replies_have_one_number_and_others_another(root: Path) -> None:
+    ids = {}
+    for name in (stored.OWN, stored.OTHER):
+        stored.write_replies(root, stored.OWN, stored.REPLIES[name])
+        _, folder = stored.run_judge(root, settings(root, READ + WRITE), name=name)
+        ids[name] = [row["reply_id"] for row in stored.rows(folder / "items.jsonl")]
+    same = [one == other for one, other in zip(ids[stored.OWN], ids[stored.OTHER], strict=True)]
+    assert same == [False, False, True, False]
+    assert all(float(number) == number for number in ids[stored.OWN])  # a table of doubles keeps it
 
 
 @pytest.mark.parametrize(
