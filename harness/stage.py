@@ -31,7 +31,7 @@ from harness.integrity import damaged_file, hashes_of_products
 from harness.machine import git_commit, machine, versions
 from harness.meters import Instruments, Meter, activations
 from harness.nvml import Gpu, NoDevice, find_gpu
-from harness.peaks import NoPeak, ResidentPeak, cuda_peaks
+from harness.peaks import NoPeak, Peaks, ResidentPeak, cuda_peaks
 from harness.records import CHECKPOINTS, LOG, Failure, Machine, Record, Status, read_record, write_record
 from pipelines.errors import PipelineError
 from pipelines.outcomes import Outcome, TrainOutcome
@@ -123,10 +123,14 @@ def run_stages(launcher: connection.Connection) -> None:
 def give_back_memory(device: str) -> None:
     """Let go of what an evaluation held beside its model, before the next stage's meter reads its first peak."""
     gc.collect()
+    held: list[Peaks] = [ResidentPeak()]
     if device == "cuda":
         import torch
 
         torch.cuda.empty_cache()
+        held += cuda_peaks()
+    for peak in held:  # each still stands at what was held until now
+        peak.reset()
 
 
 def log_tail(folder: Path) -> str:

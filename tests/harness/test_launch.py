@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -15,8 +16,9 @@ from harness.evaluation.loaded import model_of
 from harness.launch import Launcher
 from harness.records import ITEMS, LOG, Missing, Record, read_record, write_json
 from harness.stage import STAGE, main
+from pipelines.models import MODEL
 from pipelines.outcomes import TrainOutcome
-from pipelines.stages import ConvertSettings, EvaluateSettings, ModelSettings, Stage, StageInputs
+from pipelines.stages import ConvertSettings, EvaluateSettings, Limits, ModelSettings, Stage, StageInputs
 from tests.pipelines.training import tiny
 
 
@@ -163,7 +165,8 @@ GROUPS: tuple[dict[str, Any], ...] = (
 def test_groups_of_one_model_share_a_process_that_loads_it_once_and_give_the_same_numbers(
     launcher: Launcher, tmp_path: Path
 ) -> None:
-    items, processes, loading = {}, {}, {}
+    """Once: in the shared process the second group finds no weights to load any more."""
+    items, processes = {}, {}
     for shared in (True, False):
         root = tmp_path / str(shared)
         root.mkdir()
@@ -179,17 +182,94 @@ def test_groups_of_one_model_share_a_process_that_loads_it_once_and_give_the_sam
             )
             assert ended.exit_code == 0
             record = record_of(folder)
-            assert record.cost is not None
+            assert record.status == "done"
             items[shared, number] = (folder / ITEMS).read_bytes()
             processes[shared, number] = set(seen)
-            loading[shared, number] = next(
-                phase.seconds for phase in record.cost.phases if phase.name == "load"
-            )
+            if shared and number == 0:
+                shutil.rmtree(root / tiny.BASE / MODEL)
     assert [items[True, number] for number in range(2)] == [items[False, number] for number in range(2)]
     assert processes[True, 0] == processes[True, 1]
     assert len(processes[True, 0]) == 1
     assert not processes[False, 0] & processes[False, 1]
-    assert loading[True, 1] < loading[True, 0] / 10
+
+
+def test_without_a_process_to_share_the_second_group_loads_the_model(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    tiny.make_inputs(tmp_path)
+    for number, group in enumerate(GROUPS):
+        folder = placed(tmp_path, evaluation(group, number))
+        launcher.run(folder / STAGE, lambda *_: None)
+        shutil.rmtree(tmp_path / tiny.BASE / MODEL, ignore_errors=True)
+    assert record_of(folder).status == "does_not_load"
+
+
+def _shared(launcher: Launcher, root: Path) -> tuple[Path, list[int]]:
+    """A first group that is done, the folder of the second, and the process that waits for it."""
+    tiny.make_inputs(root)
+    first, second = (placed(root, evaluation(group, number)) for number, group in enumerate(GROUPS))
+    assert launcher.run(first / STAGE, lambda *_: None, holds="model").exit_code == 0
+    return second, _stage_processes()
+
+
+def _goes_on_in_another_process(launcher: Launcher, folder: Path, ended: int) -> None:
+    """The stage that was cut off runs anew, to its end."""
+    seen: list[int] = []
+    launcher.run(folder / STAGE, lambda *_: seen.extend(_stage_processes()), holds="model")
+    assert record_of(folder).status == "done"
+    assert seen
+    assert ended not in seen
+    launcher.close()
+
+
+def test_an_interrupt_in_the_second_group_ends_the_shared_process(launcher: Launcher, tmp_path: Path) -> None:
+    folder, (process,) = _shared(launcher, tmp_path)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        launcher.run(folder / STAGE, interrupt, holds="model")
+    assert not _stage_processes()
+    assert read_record(folder) is None
+    _goes_on_in_another_process(launcher, folder, process)
+
+
+def test_sigint_in_the_second_group_leaves_no_record_and_no_process(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    """As Ctrl-C in a terminal, which reaches every process of the run."""
+    folder, (process,) = _shared(launcher, tmp_path)
+    sent: list[str] = []
+
+    def interrupt(phase: str, done: int, total: int) -> None:  # noqa: ARG001
+        if not sent:
+            sent.append(phase)
+            os.kill(process, signal.SIGINT)
+
+    ended = launcher.run(folder / STAGE, interrupt, holds="model")
+    assert sent == ["load"]
+    assert ended.exit_code != 0
+    assert not _stage_processes()
+    assert read_record(folder) is None
+    _goes_on_in_another_process(launcher, folder, process)
+
+
+@pytest.mark.parametrize(
+    ("limits", "cut"),
+    [(Limits(hang_minutes=0.01), "hung"), (Limits(stage_hours=0.0002), "timed_out")],
+    ids=["hang_minutes", "stage_hours"],
+)
+def test_a_second_group_that_hangs_is_ended_with_the_shared_process(
+    launcher: Launcher, tmp_path: Path, limits: Limits, cut: str
+) -> None:
+    folder, (process,) = _shared(launcher, tmp_path)
+    ended = launcher.run(folder / STAGE, lambda *_: os.kill(process, signal.SIGSTOP), limits, holds="model")
+    assert ended.cut == cut
+    assert ended.exit_code == -signal.SIGKILL
+    assert not _stage_processes()
+    assert read_record(folder) is None
+    _goes_on_in_another_process(launcher, folder, process)
 
 
 def test_a_process_ends_before_a_stage_on_another_model_starts_and_when_the_launcher_closes(

@@ -11,6 +11,7 @@ import pytest
 
 from harness import sources
 from harness.config import Comparison
+from harness.evaluation.loaded import model_of
 from harness.plan import Plan
 from harness.planning import make_plan, trial_seed
 
@@ -46,6 +47,21 @@ def test_the_sft_control_is_the_first_stage_of_sft_dpo_and_is_trained_once(tmp_p
     assert kinds(plan) == {"pretrain": 1, "data": 1, "sft": 3, "dpo": 3, "orpo": 3, "evaluate": 10}
     trials = {(trial.name, trial.seed): trial for trial in plan.trials}
     assert trials["sft", 1].training == trials["sft-dpo", 1].training[:1]
+
+
+@pytest.mark.parametrize("controls", [["base", "sft"], ["sft"], []])
+def test_all_groups_of_a_model_follow_each_other_so_that_it_is_loaded_once(
+    tmp_path: Path, controls: list[str]
+) -> None:
+    groups = {"generation": {}, "benchmarks": {"tasks": ["arc_easy"]}, "drift": {}}
+    plan = make_plan(comparison(tmp_path, controls=controls, evaluations=groups))
+    held = [(model_of(stage), stage.id) for stage in plan.stages if stage.kind == "evaluate"]
+    # A model is left for good once another one's turn has come; only the base may be scored alone, first.
+    turns = [model for model, _ in itertools.groupby(held, key=lambda one: one[0])]
+    assert len(turns) == len(set(turns)) == 1 + 3 * (2 + ("sft" in controls))
+    for trial in plan.trials:
+        places = sorted([stage_id for _, stage_id in held].index(stage_id) for stage_id in trial.evaluations)
+        assert places == list(range(places[0], places[0] + len(trial.evaluations)))
 
 
 def test_a_preset_says_how_orpo_and_dpo_average_and_what_orpo_covers(tmp_path: Path) -> None:
