@@ -84,3 +84,27 @@ class StationChange(Strict):
     )
     num_seeds: int
     num_items: int
+
+
+class Shift(Strict):
+    """A mean change since the base."""
+
+    mean: float
+    low: float | None = Field(
+        description="95 % interval, for other seeds and other items; null with fewer than two of either."
+    )
+    high: float | None
+
+
+class StationLikelihood(Strict):
+    """What became of the likelihood of both replies of the evaluated pairs, from the untouched base to one measured model."""
+
+    model: str
+    chosen: Shift = Field(description="Of the length-averaged log-prob of chosen, nats per token.")
+    rejected: Shift
+    margin: Shift
+    displaced: bool | None = Field(
+        description="Whether chosen fell while the margin grew, both by their whole intervals; null without them."
+    )
+    num_seeds: int
+    num_items: int

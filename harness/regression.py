@@ -6,13 +6,14 @@ training is the beginning of the other's. "Did SFT regress after DPO?" is the li
 
 from __future__ import annotations
 
-from harness.diagnostics_schema import StationChange
-from harness.intervals import FloatArray, paired
+from harness.diagnostics_schema import Shift, StationChange, StationLikelihood
+from harness.intervals import FloatArray, estimate_mean, paired
 from harness.metrics import TRAIN_PREFIX, metric
 from harness.plan import Trial
 from harness.scores import Table, shared_items
 
 ALPHA = 0.05  # intervals are shown at 95 %, as those of single means
+CHOSEN, REJECTED = "chosen_logprob_shift", "rejected_logprob_shift"
 
 
 def station_changes(
@@ -32,6 +33,44 @@ def station_changes(
         for found in [_change(before, after, name, tables[before][name], table)]
         if found is not None
     ]
+
+
+def station_likelihoods(tables: dict[str, dict[str, Table]]) -> list[StationLikelihood]:
+    """The shift of both replies' log-probs of every model whose pairs were scored; the base has not moved from itself.
+
+    Args:
+        tables: The scores of each model on each metric.
+    """
+    found = []
+    for model, of_model in tables.items():
+        if not {CHOSEN, REJECTED} <= of_model.keys():
+            continue
+        chosen, rejected = of_model[CHOSEN].units(), of_model[REJECTED].units()
+        of_chosen, margin = _shift(chosen), _shift(chosen - rejected)
+        displaced = None
+        if of_chosen.high is not None and margin.low is not None:
+            displaced = of_chosen.high < 0 < margin.low
+        found.append(
+            StationLikelihood(
+                model=model,
+                chosen=of_chosen,
+                rejected=_shift(rejected),
+                margin=margin,
+                displaced=displaced,
+                num_seeds=len(of_model[CHOSEN].seeds),
+                num_items=len(of_model[CHOSEN].items),
+            )
+        )
+    return found
+
+
+def _shift(units: FloatArray) -> Shift:
+    """The mean of (seeds, independent units)."""
+    if min(units.shape) < 2:
+        return Shift(mean=float(units.mean()), low=None, high=None)
+    estimate = estimate_mean(units)
+    mean, half = float(estimate.difference), float(estimate.half_width(ALPHA))
+    return Shift(mean=mean, low=mean - half, high=mean + half)
 
 
 def _change(before: str, after: str, name: str, earlier: Table, later: Table) -> StationChange | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.audit import Audit, audit
 from harness.claims import claims
+from harness.components import changes_by_layer, gold_parts
 from harness.contrasts import baselines, secondary
 from harness.costs import cost_of, cost_ratios, spent
 from harness.declared import rule_summary
@@ -21,7 +22,7 @@ from harness.metrics import metric
 from harness.plan import Trial
 from harness.recommendation import recommendation
 from harness.records import write_json
-from harness.regression import station_changes
+from harness.regression import station_changes, station_likelihoods
 from harness.results import Results, read_results
 from harness.scores import Table, score_tables
 from harness.summary_schema import (
@@ -75,6 +76,8 @@ def make_summary(results: Results) -> Summary:
                     for stage_id in results.evaluations(trial, "generation")
                 ]
             ),
+            gold_parts=gold_parts(results, of_model),
+            layers=changes_by_layer(results, of_model),
             learning=learning_points(results, of_model),
         )
         for name, of_model in trials.items()
@@ -90,6 +93,7 @@ def make_summary(results: Results) -> Summary:
     against_controls = baselines(results, tables, alpha)
     audited = audit(results)
     verdict = _if_fair(judge_results(results, tables), audited)
+    rates, without = win_rates(results)
     summary = Summary(
         comparison=results.plan.comparison.name,
         arms=arms,
@@ -97,6 +101,7 @@ def make_summary(results: Results) -> Summary:
         verdict=_verdict_summary(results, verdict, ratios, against_controls),
         cost_ratios=ratios,
         changes=station_changes(trials, tables),
+        likelihoods=station_likelihoods(tables),
         displacements=displacements(results, trials),
         target=target_summary(results, trials, alpha),
         doubts=[],
@@ -110,7 +115,8 @@ def make_summary(results: Results) -> Summary:
         aa_control=aa_control(results, tables),
         outlier_seeds=outlier_seeds(results, tables),
         audit=audited,
-        win_rates=win_rates(results),
+        win_rates=rates,
+        without_win_rate=without,
     )
     return summary.model_copy(
         update={

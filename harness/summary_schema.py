@@ -8,11 +8,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from harness.audit.checks import Audit
-from harness.diagnostics_schema import NearTies, PreferenceDiagnostics, StationChange
+from harness.diagnostics_schema import NearTies, PreferenceDiagnostics, StationChange, StationLikelihood
 from harness.learning_schema import Displacement, LearningPoint, TargetSummary
 from harness.metrics import Direction
 from harness.records import Missing, Status, write_json
-from harness.win_rate_schema import WinRate
+from harness.win_rate_schema import NoWinRate, WinRate
 from pipelines.outcomes import DataOutcome
 from pipelines.stages import Strict
 
@@ -111,6 +111,13 @@ class ModelSummary(Strict):
         description="Of each seed with a preference evaluation: length, calibration, overfitting.",
     )
     near_ties: NearTies | None = Field(None, description="Of its greedy replies, all seeds.")
+    gold_parts: dict[str, float] = Field(
+        default_factory=dict, description="Mean of each part of the gold score, greedy replies, all seeds."
+    )
+    layers: dict[str, float] = Field(
+        default_factory=dict,
+        description="Relative change of each layer's weights since the base, mean over seeds.",
+    )
     learning: list[LearningPoint] = Field(
         default_factory=list,
         description="Quality on validation pairs while it trained, against what had been spent by then.",
@@ -323,6 +330,10 @@ class Summary(Strict):
         default_factory=list,
         description="Every metric before and after each stretch of training: from the base to SFT, from SFT to DPO.",
     )
+    likelihoods: list[StationLikelihood] = Field(
+        default_factory=list,
+        description="Likelihood displacement on the evaluated pairs: from the base to every other measured model.",
+    )
     doubts: list[str] = Field(description="Reasons to doubt the verdict, the strongest first.")
     displacements: list[Displacement] = Field(
         default_factory=list,
@@ -343,6 +354,9 @@ class Summary(Strict):
         description="Other metrics, and other arms against the declared two; one family, corrected by Holm.",
     )
     win_rates: list[WinRate] = Field([], description="What each judge says of each two models.")
+    without_win_rate: list[NoWinRate] = Field(
+        [], description="Judges and models of which no prompt has a verdict in every seed."
+    )
     aa_control: AAControl | None = None
     claims: list[Claim] = Field([], description="Published claims, one or more rows each.")
     outlier_seeds: list[OutlierSeed] = Field([], description="Of the compared arms, on the primary metric.")

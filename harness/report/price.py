@@ -207,7 +207,9 @@ def _displacement(view: View, seen: dict[str, list[list[Moment]]]) -> Iterator[B
     yield Heading("Likelihood of both replies")
     yield _likelihood_figure(view, seen, found)
     yield Paragraph(
-        "Change from a stage's first look to its last, nats per token, with a 95 % interval for other seeds (the same pairs). The "
+        "Change from a stage's first look to its last, nats per token, with a 95 % interval for other seeds (the same pairs). Looks "
+        "see validation pairs and pairs that are trained on, never the test split; there, final models are compared under What was "
+        "lost. The "
         "likelihood was displaced where chosen fell while the margin grew, both by their whole intervals: the model then prefers "
         "chosen more, yet says it less often."
     )

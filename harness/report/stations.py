@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from harness.diagnostics_schema import StationChange
+from collections.abc import Iterator
+
+from harness.diagnostics_schema import Shift, StationChange
 from harness.metrics import BENCHMARK_PREFIX, metric
 from harness.numbers import interval, number, with_interval
 from harness.report.page import Block, Bullets, Code, Heading, Inline, Paragraph, Table, Text, cut
@@ -42,6 +44,34 @@ def station_blocks(view: View, names: list[str]) -> list[Block]:
                 Paragraph(f"Not listed, without a change in any seed: {len(changes) - len(moved)}.")
             )
     return blocks if len(blocks) > 1 else []
+
+
+def likelihood_blocks(view: View) -> Iterator[Block]:
+    """Likelihood displacement of every measured model on the evaluated pairs; nothing where no pairs were scored."""
+    found = view.summary.likelihoods
+    preference = view.results.plan.comparison.evaluations.preference
+    if not found or preference is None:
+        return
+    yield Heading("Likelihood of both replies, station by station")
+    unseen = ", which no look during training saw" if preference.split == "test" else ""
+    yield Paragraph(
+        f"On the {preference.split} pairs{unseen}: how far each model's length-averaged log-prob of chosen and of rejected lies from "
+        "the base's, nats per token, with a 95 % interval for other seeds and other items. The likelihood was displaced where chosen "
+        "fell while the margin grew, both by their whole intervals. Over the steps of training it is under Learning, on validation "
+        "pairs and on pairs that are trained on."
+    )
+    head = ["model", "log p of chosen", "of rejected", "margin", "displaced", "seeds x items"]
+    rows: list[list[Text]] = [[BASE, "0", "0", "0", "by definition", ""]]
+    for one in found:
+        says = {None: "no interval", True: "yes", False: "not shown"}[one.displaced]
+        shifts = [_shift_text(each) for each in (one.chosen, one.rejected, one.margin)]
+        rows.append([one.model, *shifts, says, f"{one.num_seeds} x {one.num_items}"])
+    yield from cut(Table(head, rows, align="lrrrlr"), view.export)
+
+
+def _shift_text(shift: Shift) -> str:
+    told = with_interval(shift.mean, shift.low, shift.high, signed=True)
+    return told if shift.low is None else f"{told} ({interval(shift.low, shift.high, signed=True)})"
 
 
 def _after_training(changes: list[StationChange]) -> dict[tuple[str, str], list[StationChange]]:

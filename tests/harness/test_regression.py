@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from harness.plan import Trial
-from harness.regression import station_changes
+from harness.regression import station_changes, station_likelihoods
 from harness.scores import Table
 
 SEEDS = (0, 1, 2)
@@ -100,3 +100,37 @@ def test_with_a_single_seed_there_is_a_difference_and_no_interval() -> None:
 def test_metrics_without_a_direction_and_those_of_training_pairs_are_left_out() -> None:
     columns = {"reply_length_tokens": table(scores(1)), "train_chosen_nll": table(scores(1))}
     assert station_changes(TRIALS, dict.fromkeys(TRIALS, columns)) == []
+
+
+def shifts(chosen: float, rejected: float, *, seeds: int = 3) -> dict[str, Table]:
+    random = np.random.default_rng(3)
+    own = tuple(range(seeds))
+    return {
+        f"{side}_logprob_shift": table(random.normal(shift, 0.05, (seeds, 40)), own)
+        for side, shift in (("chosen", chosen), ("rejected", rejected))
+    }
+
+
+def test_the_likelihood_was_displaced_where_chosen_fell_while_the_margin_grew() -> None:
+    tables = {
+        "base": {"preference_margin": table(scores(0.0))},  # has not moved from itself
+        "fell": shifts(-0.4, -1.0),
+        "rose": shifts(0.2, -1.0),
+        "both alike": shifts(-0.4, -0.4),
+        "one seed": shifts(-0.4, -1.0, seeds=1),
+    }
+    found = {one.model: one for one in station_likelihoods(tables)}
+    assert {name: one.displaced for name, one in found.items()} == {
+        "fell": True, "rose": False, "both alike": False, "one seed": None,
+    }  # fmt: skip
+    fell = found["fell"]
+    chosen, rejected = (
+        tables["fell"][f"{side}_logprob_shift"].values.mean() for side in ("chosen", "rejected")
+    )
+    assert fell.margin.mean == pytest.approx(chosen - rejected)
+    assert (fell.num_seeds, fell.num_items) == (3, 40)
+    # At least as wide as the interval over seed means alone.
+    by_seed = tables["fell"]["chosen_logprob_shift"].values.mean(1)
+    half = stats.t.isf(0.025, 2) * by_seed.std(ddof=1) / np.sqrt(3)
+    assert fell.chosen.high is not None
+    assert fell.chosen.high - fell.chosen.mean >= half - 1e-12

@@ -12,6 +12,7 @@ from harness.diagnostics_schema import (
     NearTies,
     PreferenceDiagnostics,
     ReliabilityBin,
+    StationLikelihood,
 )
 from harness.report.html import render_html
 from harness.report.markdown import render_markdown
@@ -100,6 +101,32 @@ def test_without_sft_as_a_control_the_question_is_not_answered(tmp_path: Path) -
     section = lost_section(view_of(tmp_path, Run(changes={"controls": ["base"]})))
     assert "Not measured: it needs `controls: [sft]`" in markdown(section)
     assert "regress in" not in answers(section)
+
+
+def test_the_likelihood_of_both_replies_at_each_station_is_told_of_the_test_pairs(tmp_path: Path) -> None:
+    shift = {"mean": -0.4, "low": -0.5, "high": -0.3}
+    sft, orpo = (
+        StationLikelihood.model_validate(
+            {
+                "model": name,
+                "chosen": shift,
+                "rejected": {"mean": -1, "low": -1.2, "high": -0.8},
+                "margin": {"mean": 0.6, "low": 0.5, "high": 0.7},
+                "displaced": displaced,
+                "num_seeds": 3,
+                "num_items": 60,
+            }
+        )
+        for name, displaced in (("sft", None), ("orpo", True))
+    )
+    section = lost_section(view_of(tmp_path, likelihoods=[sft, orpo]))
+    rows = {row[0]: row for row in table_with(section, "model").rows}
+    assert list(rows) == ["base", "sft", "orpo"]
+    assert rows["orpo"][1:] == [
+        "-0.40 (-0.50 to -0.30)", "-1.00 (-1.20 to -0.80)", "+0.60 (+0.50 to +0.70)", "yes", "3 x 60",
+    ]  # fmt: skip
+    assert rows["sft"][4] == "no interval"
+    assert "On the test pairs, which no look during training saw" in markdown(section)
 
 
 def of_seed(seed: int, shift: float) -> PreferenceDiagnostics:
