@@ -18,6 +18,7 @@ from pipelines.stages import TrainSettings
 FEW_ITEMS = 200
 TOKEN_RATIO, LENGTH_RATIO = 1.5, 1.2
 NO_BIAS = 0.5
+MOST_UNREAD = 0.05  # share of matches without a verdict
 LOW_STOPPED, HIGH_CHANGED = 0.9, 0.05
 TOLD_ELSEWHERE = "machine_to_itself"  # of the audit's warnings: it speaks of costs, and stands last
 
@@ -146,13 +147,16 @@ def _replies(summary: Summary) -> Iterator[str]:
 
 def _judges(summary: Summary) -> Iterator[str]:
     for one in summary.win_rates:
+        if set(one.pair) != {*summary.verdict.compare}:
+            continue
+        seeds = one.num_seeds + one.num_seeds_without_verdict
+        unread = one.num_unparsable / (seeds * (one.num_items + one.num_items_left_out))
+        if unread > MOST_UNREAD:
+            yield (
+                f"the judge {one.judge} gave no verdict in {number(100 * unread)} % of the arms' matches, and the rate is of the others"
+            )
         bias = one.position_bias
-        if (
-            bias is None
-            or bias.low is None
-            or bias.high is None
-            or set(one.pair) != {*summary.verdict.compare}
-        ):
+        if bias is None or bias.low is None or bias.high is None:
             continue
         if not bias.low <= NO_BIAS <= bias.high:
             yield (

@@ -60,10 +60,13 @@ def warned(check: str) -> Change:
     return lambda summary: summary.model_copy(update={"audit": Audit(verdict="fair", checks=checks)})
 
 
-def judged(low: float, high: float, pair: tuple[str, str] = ("orpo", "sft-dpo")) -> Change:
+def judged(
+    low: float, high: float, pair: tuple[str, str] = ("orpo", "sft-dpo"), *, unread: int = 0
+) -> Change:
     rate = Rate(mean=(low + high) / 2, low=low, high=high)
-    shares = {"wins": 0.5, "ties": 0.0, "losses": 0.5, "num_seeds": 5, "num_items": 200}
-    one = WinRate(judge="critic", kind="llm", pair=pair, rate=rate, position_bias=rate, **shares)
+    shares = {"wins": 0.5, "ties": 0.0, "losses": 0.5, "num_seeds": 4, "num_items": 190}
+    unjudged = {"num_seeds_without_verdict": 1, "num_items_left_out": 10, "num_unparsable": unread}
+    one = WinRate(judge="critic", kind="llm", pair=pair, rate=rate, position_bias=rate, **shares, **unjudged)
     return lambda summary: summary.model_copy(update={"win_rates": [one]})
 
 
@@ -104,6 +107,9 @@ DROPPED = DroppedRows(reason="equal", num_rows=16, first_rows=[0])
         (arm("orpo", reply_length_tokens=35.0), None),
         (arm("orpo", stopped_share=0.8), "20.0 % of orpo's replies were cut at the length limit"),
         (arm("orpo", stopped_share=0.95), None),
+        (judged(0.45, 0.55, unread=50), None),
+        (judged(0.45, 0.55, unread=51), "critic gave no verdict in 5.10 % of the arms' matches"),
+        (judged(0.45, 0.55, ("orpo", "sft"), unread=900), None),
         (arm("orpo", num_policy_tokens=1.0e6), "times the tokens of sft-dpo through its policy"),
         (data(dropped=[DROPPED]), "16 of 302 rows were dropped"),
         (data(dropped=[DROPPED.model_copy(update={"num_rows": 15})]), None),
