@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.cost_schema import CostRatio
 from harness.results import Results
-from harness.summary_schema import ClaimStatus, Contrast, CostRatio, SweepSummary
+from harness.summary_schema import ClaimStatus, Contrast, SweepSummary
 
 
 def holds_if_worse(contrast: Contrast) -> ClaimStatus:

@@ -13,6 +13,7 @@ from harness.beta_claims import BETA_RANGE, beta_range
 from harness.claim_fields import evaluations_of, is_tuned, numbers, panic_status, tried_settings
 from harness.config import ArmStage
 from harness.contrasts import family_of
+from harness.cost_schema import CostQuantity, CostRatio
 from harness.costs import cost_ratios
 from harness.judgement import judge_arms, rule_of
 from harness.learning_schema import TargetSummary
@@ -20,7 +21,7 @@ from harness.metrics import BENCHMARK_PREFIX
 from harness.results import Results
 from harness.scores import Tables
 from harness.sentences import contrast_text, times_text
-from harness.summary_schema import Claim, ClaimStatus, CostQuantity, CostRatio, ModelSummary, SweepSummary
+from harness.summary_schema import Claim, ClaimStatus, ModelSummary, SweepSummary
 from harness.sweep_claims import FOOTGUNS, fewer_footguns
 from harness.target_claims import ONE_PASS, price_of_target
 from pipelines.stages import TrainSettings

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from harness.cost_schema import CostQuantity, CostRatio, CostSummary, KindCost, SeedCost
 from harness.plan import Trial
 from harness.quantiles import t_above
 from harness.records import Cost, Missing, Record, total
 from harness.results import Results
-from harness.summary_schema import CostQuantity, CostRatio, CostSummary, KindCost, SeedCost
 from harness.throughput import operations, peak_share, tokens_per_second
 from pipelines.outcomes import ReferenceOutcome, TrainOutcome
 

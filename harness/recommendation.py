@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.config import Decision
+from harness.cost_schema import CostRatio
 from harness.sentences import (
     COST_WORDS,
     MODEL_WORDS,
@@ -15,7 +16,7 @@ from harness.sentences import (
     ratio_text,
     times_text,
 )
-from harness.summary_schema import Contrast, CostRatio, Summary
+from harness.summary_schema import Contrast, Summary
 from harness.verdict import EQUIVALENT, INCOMPLETE, MIN_SEEDS, UNDECIDED, UNFAIR, Verdict
 
 NO_DOUBT = "none of the rules of docs/reading-a-report.md applies"

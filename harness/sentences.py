@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from harness.cost_schema import CostRatio
 from harness.metrics import metric
 from harness.numbers import interval, number, p_text, with_interval
-from harness.summary_schema import AAControl, Contrast, CostRatio, Summary
+from harness.summary_schema import AAControl, Contrast, Summary
 from harness.verdict import EQUIVALENT, INCOMPLETE, UNDECIDED, UNFAIR
 
 COST_WORDS = {

@@ -9,6 +9,7 @@ from harness.audit import Audit, audit
 from harness.claims import claims
 from harness.components import changes_by_layer, gold_parts
 from harness.contrasts import baselines, secondary
+from harness.cost_schema import CostQuantity, CostRatio
 from harness.costs import cost_of, cost_ratios, spent
 from harness.declared import rule_summary
 from harness.diagnostics import near_ties, preference_diagnostics
@@ -28,8 +29,6 @@ from harness.scores import Table, score_tables
 from harness.summary_schema import (
     SUMMARY,
     Contrast,
-    CostQuantity,
-    CostRatio,
     FailureSummary,
     MetricSummary,
     ModelSummary,

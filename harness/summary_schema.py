@@ -8,10 +8,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from harness.audit.checks import Audit
+from harness.cost_schema import CostRatio, CostSummary, KindCost
 from harness.diagnostics_schema import NearTies, PreferenceDiagnostics, StationChange, StationLikelihood
 from harness.learning_schema import Displacement, LearningPoint, TargetSummary
 from harness.metrics import Direction
-from harness.records import Missing, Status, write_json
+from harness.records import Status, write_json
 from harness.win_rate_schema import NoWinRate, WinRate
 from pipelines.outcomes import DataOutcome
 from pipelines.stages import Strict
@@ -40,67 +41,6 @@ class MetricSummary(Strict):
     )
 
 
-class SeedCost(Strict):
-    """What the training of one trial cost, all its stages."""
-
-    seed: int
-    train_seconds: float = Field(description="Training loops, and reference log-probs computed before them.")
-    total_seconds: float = Field(
-        description="The same stages from process start to record, less looks at validation pairs (phase `validate`)."
-    )
-    peak_memory_bytes: int = Field(description="The largest peak of its stages.")
-    peak_device_memory_bytes: int | None = Field(
-        None, description="The same by the device itself; null where one of its stages has none."
-    )
-    num_pairs_seen: int
-    num_policy_tokens: int
-    num_reference_tokens: int
-    steady_train_seconds: float | None = Field(
-        None, description="Without the first optimizer step of each stage."
-    )
-    waiting_seconds: float | None = Field(
-        None, description="Of `train_seconds`: waiting for the data loader."
-    )
-    energy_joules: float | None = Field(None, description="What the GPU's board used, all its stages.")
-    tokens_per_second: float | None = Field(None, description="Policy tokens over `train_seconds`.")
-
-
-class CostSummary(Strict):
-    """What training a model costs: means over seeds of sums over stages, peaks as maxima. Evaluation is not in it."""
-
-    train_seconds: float | None = Field(description="null where no seed finished its training.")
-    total_seconds: float | None
-    shared_seconds: float | None = Field(
-        None,
-        description="`total_seconds` where a stage that serves several models is split evenly between them.",
-    )
-    peak_memory_bytes: int | None = Field(description="The largest over seeds and stages.")
-    peak_memory_kind: Literal["cuda_reserved", "resident"] | None
-    peak_device_memory_bytes: int | Missing
-    num_pairs_seen: float | None
-    num_policy_tokens: float | None
-    num_reference_tokens: float | None
-    steady_train_seconds: float | None = Field(
-        None, description="Without the first optimizer step of each stage."
-    )
-    waiting_seconds: float | None = Field(
-        None, description="Of `train_seconds`: waiting for the data loader."
-    )
-    energy_joules: float | Missing | None = Field(None, description="What the GPU's board used.")
-    shared_energy_joules: float | None = Field(None, description="The same, split as `shared_seconds` is.")
-    tokens_per_second: float | None = Field(
-        None, description="Tokens through the policy over `train_seconds`."
-    )
-    operations: float | Missing | None = Field(None, description="Floating-point, by formula, of one seed.")
-    peak_share: float | Missing | None = Field(
-        None, description="Those operations over what the device could have done in `train_seconds`."
-    )
-    money: float | None = Field(description="`total_seconds` at the config's `price_per_hour`.")
-    shared_money: float | None = Field(None, description="`shared_seconds` at that price.")
-    currency: str
-    by_seed: list[SeedCost]
-
-
 class ModelSummary(Strict):
     """One arm, or one control."""
 
@@ -122,27 +62,6 @@ class ModelSummary(Strict):
         default_factory=list,
         description="Quality on validation pairs while it trained, against what had been spent by then.",
     )
-
-
-CostQuantity = Literal[
-    "train_seconds",
-    "total_seconds",
-    "peak_memory_bytes",
-    "peak_device_memory_bytes",
-    "num_policy_tokens",
-    "energy_joules",
-    "money",
-]
-
-
-class CostRatio(Strict):
-    """The cost of the first arm of the verdict over that of the second, paired by seed."""
-
-    quantity: CostQuantity
-    ratio: float = Field(description="Geometric mean over seeds.")
-    low: float | None = Field(description="Interval with the verdict's confidence; null with a single seed.")
-    high: float | None
-    num_seeds: int
 
 
 class VerdictSummary(Strict):
@@ -302,17 +221,6 @@ class FailureSummary(Strict):
     message: str
     advice: str = Field("", description="What to do about it.")
     trials: list[str] = Field(description="What it was needed for, such as `orpo seed 1`.")
-
-
-class KindCost(Strict):
-    """What all distinct stages of one kind took together: what was paid, each stage counted once."""
-
-    kind: str
-    num_stages: int
-    total_seconds: float
-    look_seconds: float = Field(
-        0.0, description="Of it: looks at validation pairs during training, which are on no model's bill."
-    )
 
 
 class Summary(Strict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from harness.contention import other_load
+from harness.cost_schema import CostQuantity, CostSummary, KindCost
 from harness.costs import cost_with_bounds, training_costs
 from harness.numbers import NOT_MEASURED, bytes_text, count, interval, number, with_interval
 from harness.records import Missing
@@ -14,7 +15,6 @@ from harness.report.page import Block, Bullets, Code, Paragraph, Section, Table,
 from harness.report.stage_meters import billed_stages, memory_table, time_table
 from harness.report.view import View
 from harness.sentences import COST_WORDS
-from harness.summary_schema import CostQuantity, CostSummary, KindCost
 from pipelines.outcomes import TrainOutcome
 
 PEAK_KINDS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.cost_schema import CostQuantity
 from harness.costs import cost_with_bounds
 from harness.metrics import metric
 from harness.numbers import interval, p_text, with_interval
@@ -12,7 +13,6 @@ from harness.report.page import Block, Bullets, Code, Figure, Paragraph, Section
 from harness.report.view import View
 from harness.sentences import RULE_WORDS
 from harness.summary import DECLARED_COST
-from harness.summary_schema import CostQuantity
 
 COST_LABELS: dict[CostQuantity, str] = {
     "train_seconds": "training time (s)",

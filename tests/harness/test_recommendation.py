@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from harness.config import Decision
+from harness.cost_schema import CostRatio
 from harness.recommendation import recommendation, unproven_against
 from harness.sentences import secondary_text
-from harness.summary_schema import Contrast, CostRatio
+from harness.summary_schema import Contrast
 from harness.verdict import Verdict
 
 DECISION = Decision(metric="gold_score", margin=0.02)
