@@ -84,30 +84,14 @@ def run_benchmarks(
     _check_use(evaluation, tasks, tokenizer)
     for task in tasks.values():
         _set_up(task, evaluation, end_of_turn_ids)
-    _seed(evaluation)
-    plain = without_adapter_wrapper(model)
-    with neutral_generation(plain):
-        # Not `simple_evaluate`: for 1.7 s it lists the machine's packages, drivers and the repository's state.
-        found = run_lm_eval(
-            _as_lm_eval(plain, tokenizer, evaluation),
-            {"tasks": tasks, "groups": {}, "group_map": {}},
-            limit=evaluation.limit,
-            # In the order of the documents: lm-eval numbers its samples by this list.
-            samples={task: sorted(set(numbers)) for task, numbers in evaluation.samples.items()} or None,
-            bootstrap_iters=0,
-            log_samples=True,
-            apply_chat_template=evaluation.apply_chat_template,
-            fewshot_as_multiturn=evaluation.fewshot_as_multiturn,
-            system_instruction=evaluation.system_instruction,
-            confirm_run_unsafe_code=evaluation.confirm_run_unsafe_code,
-        )
+    samples = _asked(model, tokenizer, tasks, evaluation)
     items: list[Row] = []
     logs: list[Row] = []
     for benchmark in benchmarks:
         column = BENCHMARK_PREFIX + benchmark.name
         for task in benchmark.tasks:
             metric = metrics[task.task_name]
-            for sample in _first_filter(found["samples"][task.task_name]):
+            for sample in _first_filter(samples[task.task_name]):
                 item = f"{task.task_name}/{sample['doc_id']}"
                 items.append({"item": item, column: float(sample[metric])})
                 logs.append(_logged(item, sample, metric=metric))
@@ -133,11 +117,40 @@ def item_metric(task: Task) -> str:
     )
 
 
-def _as_lm_eval(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, evaluation: BenchmarkEvaluation
-) -> HFLM:
-    arguments = evaluation.model_args.model_dump()
-    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=evaluation.batch_size, **arguments)
+def _asked(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: dict[str, Task],
+    evaluation: BenchmarkEvaluation,
+) -> dict[str, list[dict[str, Any]]]:
+    """lm-eval's samples of each task: what was asked, what came back, every metric."""
+    random.seed(evaluation.random_seed)
+    np.random.seed(evaluation.numpy_random_seed)
+    torch.manual_seed(evaluation.torch_random_seed)
+    plain = without_adapter_wrapper(model)
+    as_lm_eval = HFLM(
+        pretrained=plain,
+        tokenizer=tokenizer,
+        batch_size=evaluation.batch_size,
+        **evaluation.model_args.model_dump(),
+    )
+    with neutral_generation(plain):
+        # Not `simple_evaluate`: for 1.7 s it lists the machine's packages, drivers and the repository's state.
+        found = run_lm_eval(
+            as_lm_eval,
+            {"tasks": tasks, "groups": {}, "group_map": {}},
+            limit=evaluation.limit,
+            # In the order of the documents: lm-eval numbers its samples by this list.
+            samples={task: sorted(set(numbers)) for task, numbers in evaluation.samples.items()} or None,
+            bootstrap_iters=0,
+            log_samples=True,
+            apply_chat_template=evaluation.apply_chat_template,
+            fewshot_as_multiturn=evaluation.fewshot_as_multiturn,
+            system_instruction=evaluation.system_instruction,
+            confirm_run_unsafe_code=evaluation.confirm_run_unsafe_code,
+        )
+    samples: dict[str, list[dict[str, Any]]] = found["samples"]
+    return samples
 
 
 def _check_use(
@@ -176,12 +189,6 @@ def _set_up(task: Task, evaluation: BenchmarkEvaluation, end_of_turn_ids: list[i
         arguments = {"eos_token_id": end_of_turn_ids} | evaluation.gen_kwargs
         task.set_config(key="generation_kwargs", value=arguments, update=True)
     task.set_fewshot_seed(seed=evaluation.fewshot_random_seed)
-
-
-def _seed(evaluation: BenchmarkEvaluation) -> None:
-    random.seed(evaluation.random_seed)
-    np.random.seed(evaluation.numpy_random_seed)
-    torch.manual_seed(evaluation.torch_random_seed)
 
 
 def _first_filter(samples: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
