@@ -26,7 +26,7 @@ from tests.harness.hostile_texts import PAYLOADS
 
 DOCS = Path(__file__).parents[3] / "docs"
 SECTIONS = (
-    "Quality against cost", "The verdict", "What it costs", "Differences", "Quality", "What was lost", "From station to station", "Learning", "Replies", "Published claims",
+    "Quality against cost", "The verdict", "What it costs", "Differences", "Quality", "Gold score by part", "What was lost", "From station to station", "Learning", "Replies", "Published claims",
     "Fairness", "Data", "Failures", "Settings", "Environment", "Where the numbers are", "How to reproduce", "Words",
 )  # fmt: skip
 
