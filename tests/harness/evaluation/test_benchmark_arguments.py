@@ -35,7 +35,10 @@ ASKED = {
     "other examples": {"num_fewshot": 2, "fewshot_random_seed": 7},
     "some items": {"samples": {"one": [2, 5, 11], "copy": [0, 3]}},
     "a share of the items": {"limit": 0.3},
-    "a model's arguments": {"model_args": {"max_length": 60, "add_bos_token": False, "prefix_token_id": 5}},
+    "a model's arguments": {
+        "apply_chat_template": True,
+        "model_args": {"max_length": 60, "chat_template_args": {"note": "w9"}},
+    },
 }
 
 

@@ -105,9 +105,13 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def chat_tokenizer() -> PreTrainedTokenizerFast:
-    """The same with a chat template: w3 begins a system's turn, w4 a user's, w5 the assistant's; each ends with <eos>."""
+    """The same with a chat template: w3 begins a system's turn, w4 a user's, w5 the assistant's; each ends with <eos>.
+
+    Its variable `note` stands before all turns.
+    """
     found = tokenizer()
     found.chat_template = (
+        "{% if note %}{{ note }} {% endif %}"
         "{% set begins = {'system': 'w3', 'user': 'w4', 'assistant': 'w5'} %}"
         "{% for turn in messages %}{{ begins[turn.role] }} {{ turn.content }} <eos> {% endfor %}"
         "{% if add_generation_prompt %}w5 {% endif %}"
