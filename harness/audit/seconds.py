@@ -15,7 +15,7 @@ from pipelines.outcomes import CalibrateOutcome
 from pipelines.stages import CalibrateSettings
 
 if TYPE_CHECKING:
-    from harness.summary_schema import CostSummary
+    from harness.cost_schema import CostSummary
 
 ALPHA = 0.05  # of the interval by which noise in seconds is told from a difference
 
