@@ -21,6 +21,12 @@ def never_trains(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def has_every_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is trained, a config with the stock trainer is as good without TRL's experimental package."""
+    monkeypatch.setattr("harness.requirements.has_stock_orpo", lambda: True)
+
+
+@pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 12 MiB."""
     with mounted(tmp_path / "disk", mebibytes=12) as place:

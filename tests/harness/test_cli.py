@@ -13,7 +13,7 @@ from harness.cli import COMMANDS, main
 from harness.load_config import load_comparison
 from tests.harness.configs import VALID, write
 
-pytestmark = pytest.mark.usefixtures("never_trains")
+pytestmark = pytest.mark.usefixtures("never_trains", "has_every_trainer")
 
 NAMES = [command.__name__ for command, _ in COMMANDS]
 ROOT = Path(__file__).parents[2]

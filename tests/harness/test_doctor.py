@@ -63,6 +63,7 @@ def test_a_lock_is_read_line_by_line() -> None:
     assert locked_versions("# note==1\na==1.0\nb-c.d==2\n") == {"a": "1.0", "b-c.d": "2"}
 
 
+@pytest.mark.usefixtures("has_every_trainer")
 def test_each_config_can_run_here_or_says_why_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "good.yaml").write_text(VALID)

@@ -71,6 +71,7 @@ def test_what_is_done_and_what_failed_is_told_apart(tmp_path: Path) -> None:
     assert "5 to do" in lines[0]
 
 
+@pytest.mark.usefixtures("has_every_trainer")
 def test_a_dry_run_prints_the_plan_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from tests.pipelines.forecast.tiny_shapes import (
     settings,
     shape,
 )
+from tests.stock_orpo import needs_stock_orpo
 
 FLOAT32, BFLOAT16 = 4, 2
 QUERIES, KEYS = HEADS * HEAD_SIZE, KV_HEADS * HEAD_SIZE
@@ -147,6 +148,7 @@ def test_a_deep_model_is_forecast_from_shallow_ones() -> None:
     assert forecast.work.matmul_flops == pytest.approx(flops, rel=1e-9)
 
 
+@needs_stock_orpo
 def test_only_the_stock_orpo_holds_whole_logits() -> None:
     """One micro-batch of ORPO is 2 x 2 sequences; the fused head's tile has one row a token and TRL's own width."""
     tile = 2 * (LENGTH - 1) * 32768 * FLOAT32
