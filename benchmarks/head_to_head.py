@@ -4,6 +4,8 @@
 (b) By hand: a plain TRL script for each training (3 SFT, 3 DPO, 3 ORPO), `lm_eval` for each evaluation (10 models), each a
 process of its own, one after the other. Same base model, pairs, steps and task, one thread for both.
 
+`--workers N` compares otherwise: (a) with N stages at a time (`metering: relaxed`) against (b) the same `prefduel run` with one.
+
 A round is one of each; a and b alternate A B, B A, ... Prints each round's ratio of wall-clock times and of processor times
 (which other programs on the machine do not stretch), and where the time of the last (a) went. Linux only. The toy's trainings take about a second: start-up and sharing are what is measured, and the longer
 the trainings, the nearer the ratio comes to what sharing alone saves.
@@ -24,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +59,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--documents", type=int, default=2000, help="documents that the base is pre-trained on"
     )
+    parser.add_argument(
+        "--workers", type=int, default=1, help="(a) with so many stages at a time; (b): with one, not by hand"
+    )
     given = parser.parse_args(arguments)
+    sides: dict[str, Callable[[Path, Path], None]] = {"a": with_prefduel, "b": by_hand}
+    if given.workers > 1:
+        sides = {"a": partial(with_prefduel, workers=given.workers), "b": with_prefduel}
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         make_inputs(root, num_pairs=given.pairs, documents=given.documents)
@@ -66,7 +75,7 @@ def main(arguments: list[str]) -> None:
             for side in "ab" if number % 2 == 0 else "ba":
                 folder = root / f"{side}{number}"
                 folder.mkdir()
-                spent[side] = timed(with_prefduel if side == "a" else by_hand, root, folder)
+                spent[side] = timed(sides[side], root, folder)
                 say(
                     f"round {number + 1}, {side}: {spent[side].wall:.1f} s, processor {spent[side].processor:.1f} s"
                 )
@@ -125,9 +134,10 @@ def config(root: Path) -> dict[str, Any]:
     }
 
 
-def with_prefduel(root: Path, folder: Path) -> None:
-    """One (a): the whole comparison by one command."""
-    run([sys.executable, "-m", "harness", "run", str(root / "duel.yaml"), "--quiet"], folder)
+def with_prefduel(root: Path, folder: Path, *, workers: int = 1) -> None:
+    """The whole comparison by one command."""
+    changes = ["--set", f"workers={workers}", "--set", "metering=relaxed"]
+    run([sys.executable, "-m", "harness", "run", str(root / "duel.yaml"), "--quiet", *changes], folder)
 
 
 def by_hand(root: Path, folder: Path) -> None:

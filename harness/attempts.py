@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import signal
+from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.evaluation.loaded import model_of
@@ -12,7 +14,7 @@ from harness.failures import TRANSIENT, advice
 from harness.identity import IDENTITY, Identity
 from harness.integrity import is_intact, standing
 from harness.interrupts import StopRequest
-from harness.launch import Ending, Launcher
+from harness.launch import Ending, Launcher, Running
 from harness.machine import git_commit, machine, versions
 from harness.records import CHECKPOINTS, Failure, Record, Status, read_record, write_json, write_record
 from harness.reserve import RESERVE_BYTES, with_room
@@ -26,6 +28,17 @@ RETRY_SECONDS = 10.0
 OOM_COUNTERS = (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events"))
 
 
+@dataclass(frozen=True)
+class Pause:
+    """Time that passes before another attempt."""
+
+    seconds: float
+
+
+# Gives what is waited for, gets how a process ended, returns the record: others may be waited for meanwhile.
+Attempts = Generator[Running | Pause, Ending | None, Record]
+
+
 def run_stage(
     stage: Stage,
     identity: Identity,
@@ -35,8 +48,10 @@ def run_stage(
     stop: StopRequest,
     *,
     decision_hash: str,
-) -> Record:
+) -> Attempts:
     """Run one stage; where a run before was killed in the middle of it, go on from its checkpoints.
+
+    Whoever drives it waits for what it gives, and sends it the `Ending` of a process.
 
     Args:
         stage: What to run.
@@ -56,20 +71,20 @@ def run_stage(
         return _named(partial, final, decision_hash)
     for attempt in range(1, stage.limits.retries + 2):
         _clear(partial, final)
-        record = _attempt(stage, identity, partial, launcher, log, stop)
+        record = yield from _attempt(stage, identity, partial, launcher, log, stop)
         record = record.model_copy(update={"num_attempts": attempt})
         if record.status not in TRANSIENT or attempt > stage.limits.retries:
             break
         log.retried(stage, record)
         if record.status == "unreachable":
-            stop.wait(RETRY_SECONDS * attempt)
+            yield Pause(RETRY_SECONDS * attempt)
     write_record(partial, record)
     return _named(partial, final, decision_hash)
 
 
 def _attempt(
     stage: Stage, identity: Identity, partial: Path, launcher: Launcher, log: RunLog, stop: StopRequest
-) -> Record:
+) -> Attempts:
     """One process for the stage; it leaves a record, or this function makes one of how it ended."""
     content = stage.model_dump(mode="json", by_alias=True)
     with_room(partial.parent, lambda: write_json(partial / STAGE, content))
@@ -77,10 +92,11 @@ def _attempt(
 
     def moved(phase: str, done: int, total: int) -> None:
         stop.check()
-        log.moved(phase, done, total)
+        log.moved(stage, phase, done, total)
 
     kills_before = oom_kills()
-    ended = launcher.run(partial / STAGE, moved, stage.limits, holds=model_of(stage))
+    ended = yield launcher.start(partial / STAGE, moved, stage.limits, holds=model_of(stage))
+    assert ended is not None
     stop.check()
     return read_record(partial) or _record_of_dead(
         stage, partial, ended, out_of_memory=oom_kills() > kills_before

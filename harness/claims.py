@@ -20,7 +20,7 @@ from harness.learning_schema import TargetSummary
 from harness.metrics import BENCHMARK_PREFIX
 from harness.results import Results
 from harness.scores import Tables
-from harness.sentences import contrast_text, times_text
+from harness.sentences import SIDE_BY_SIDE, contrast_text, times_text
 from harness.summary_schema import Claim, ClaimStatus, ModelSummary, SweepSummary
 from harness.sweep_claims import FOOTGUNS, fewer_footguns
 from harness.target_claims import ONE_PASS, price_of_target
@@ -208,6 +208,9 @@ def _no_panic(here: _Here) -> Iterator[Claim]:
 def _one_pass(here: _Here) -> Iterator[Claim]:
     """Whether ORPO reaches SFT then DPO's score, to within the margin, in less training time."""
     name, claim = "lands_in_one_pass", ONE_PASS
+    if here.pair and any(here.models[arm].cost.relaxed for arm in here.pair):
+        yield _not_measured(name, claim, f"training time is {SIDE_BY_SIDE}", by="metering: strict")
+        return
     if here.pair:
         compare = here.results.plan.comparison.decision.compare
         yield from price_of_target(here.target, here.pair, compare, here.trained(*here.pair))

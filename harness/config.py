@@ -30,6 +30,8 @@ from pipelines.stages import (
 )
 
 Preset = Literal["fair", "stock"]
+AUTO = "auto"  # the run measures
+Count = Annotated[int, Field(ge=1)] | Literal["auto"]
 BudgetMatch = Literal["epochs", "pairs", "tokens", "seconds", "none"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -291,7 +293,15 @@ class Comparison(Strict):
     )
     seeds: int = Field(3, ge=1, le=1000, description="How many seeds each arm is trained on.")
     first_seed: int = Field(0, ge=0, description="Seeds are numbered from here.")
-    threads: int | None = Field(None, ge=1, description="CPU threads of a stage; all cores if empty.")
+    threads: Count | None = Field(None, description="CPU threads; all cores if empty; `auto`: measured once.")
+    workers: Count = Field(
+        1,
+        description="Stages at a time on a CPU, with `metering: relaxed`; `auto`: measured once. On a GPU: 1.",
+    )
+    metering: Literal["strict", "relaxed"] = Field(
+        "strict",
+        description="`strict`: a stage has the machine to itself. `relaxed`: others may run beside it, and its seconds are unreliable.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where stages run.")
     save_every_minutes: float | None = Field(
         30,

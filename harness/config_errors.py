@@ -108,7 +108,8 @@ def _sentence(error: ErrorDetails, content: dict[str, Any]) -> str:
         words = "at least" if kind == "too_short" else "at most"
         return f"{key} must have {words} {wanted} entr{'y' if wanted == 1 else 'ies'}, got {details['actual_length']}."
     if kind in _MUST_BE:
-        return f"{key} must be {_MUST_BE[kind]}, {got}"
+        words = "".join(f" or {word}" for word in get_args(_literal_at(location[:-1])))
+        return f"{key} must be {_MUST_BE[kind]}{words}, {got}"
     return f"{key}: {error['msg']}, {got}"
 
 

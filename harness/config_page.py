@@ -81,7 +81,7 @@ def _type_words(annotation: Any) -> str:
     if annotation == Judge:
         return "judges, see below"
     if origin is Annotated:
-        return _type_words(inner[0])
+        return _words(inner[0], next((rule for rule in inner if isinstance(rule, FieldInfo)), None))
     if origin in (Union, UnionType):
         return " or ".join(_type_words(option) for option in inner if option is not NoneType)
     if origin is Literal:

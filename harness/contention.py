@@ -95,18 +95,23 @@ class Contention:
     num_gpu_processes: int | Missing | None
 
 
-def contention(phases: Sequence[PhaseCost], *, num_processors: int, on_gpu: bool) -> Contention:
+def contention(
+    phases: Sequence[PhaseCost], *, num_processors: int, on_gpu: bool, workers: int = 1
+) -> Contention:
     """Judge the phases that matter.
 
     Args:
         phases: Those whose seconds are compared between arms.
         num_processors: Over which the other processes' time is spread.
         on_gpu: Whether the stage used one; else its absence leaves nothing open.
+        workers: Stages that the run lets run at a time. With several none is said to have had the machine to itself,
+            however little of it the others took.
     """
     share = _processor_share(phases, num_processors)
     others = highest(phase.num_other_gpu_processes for phase in phases)
     contended: bool | Missing
-    if (isinstance(share, float) and share > OTHERS_SHARE) or (isinstance(others, int) and others > 0):
+    busy = isinstance(share, float) and share > OTHERS_SHARE
+    if workers > 1 or busy or (isinstance(others, int) and others > 0):
         contended = True
     elif isinstance(share, Missing):
         contended = share
@@ -121,11 +126,17 @@ def other_load(costs: Sequence[Cost]) -> str:
     share = max((each for each in shares if isinstance(each, float)), default=0.0)
     numbers = [cost.num_other_gpu_processes for cost in costs]
     number = max((each for each in numbers if isinstance(each, int)), default=0)
+    workers = max((cost.workers for cost in costs), default=1)
     up_to = "up to " if len(costs) > 1 else ""
-    found = [f"took {up_to}{100 * share:.0f} % of the processors' time"] if share > OTHERS_SHARE else []
+    found = (
+        [f"others took {up_to}{100 * share:.0f} % of the processors' time"] if share > OTHERS_SHARE else []
+    )
     if number:
-        found.append(f"had {up_to}{number} {'process' if number == 1 else 'processes'} on the GPU")
-    return f"others {' and '.join(found)}"
+        subject = "" if found else "others "
+        found.append(f"{subject}had {up_to}{number} {'process' if number == 1 else 'processes'} on the GPU")
+    if workers > 1:
+        found.append(f"{up_to}{workers} stages ran at a time by `metering: relaxed`")
+    return " and ".join(found)
 
 
 def _processor_share(phases: Sequence[PhaseCost], num_processors: int) -> float | Missing:

@@ -68,6 +68,11 @@ class CostSummary(Strict):
     money: float | None = Field(description="`total_seconds` at the config's `price_per_hour`.")
     shared_money: float | None = Field(None, description="`shared_seconds` at that price.")
     currency: str
+    relaxed: bool = Field(
+        False,
+        description="Whether stages of it ran where several could at a time (`metering: relaxed`): seconds and money are "
+        "unreliable.",
+    )
     by_seed: list[SeedCost]
 
 
@@ -90,6 +95,11 @@ class CostRatio(Strict):
     low: float | None = Field(description="Interval with the verdict's confidence; null with a single seed.")
     high: float | None
     num_seeds: int
+    relaxed: bool = Field(
+        False,
+        description="Whether it is of seconds or money, and stages ran where several could at a time (`metering: relaxed`): "
+        "it decides nothing.",
+    )
 
 
 class KindCost(Strict):

@@ -24,6 +24,8 @@ MEASURED: tuple[CostQuantity, ...] = (
     "num_policy_tokens",
     "energy_joules",
 )
+# What other stages at the same time stretch.
+BY_THE_CLOCK: tuple[CostQuantity, ...] = ("train_seconds", "total_seconds", "money")
 
 
 def cost_of(results: Results, trials: list[Trial]) -> CostSummary:
@@ -55,6 +57,7 @@ def cost_of(results: Results, trials: list[Trial]) -> CostSummary:
         money=None if price is None or seconds is None else seconds / SECONDS_PER_HOUR * price,
         shared_money=None if price is None or shared is None else shared / SECONDS_PER_HOUR * price,
         currency=results.plan.comparison.currency,
+        relaxed=any(record.cost.workers > 1 for record in records if record.cost),
         by_seed=by_seed,
     )
 
@@ -92,7 +95,8 @@ def _ratio(
     if found is None:
         return None
     (ratio, low, high), num_seeds = found
-    return CostRatio(quantity=quantity, ratio=ratio, low=low, high=high, num_seeds=num_seeds)
+    relaxed = quantity in BY_THE_CLOCK and (first.relaxed or second.relaxed)
+    return CostRatio(quantity=quantity, ratio=ratio, low=low, high=high, num_seeds=num_seeds, relaxed=relaxed)
 
 
 def log_ratio(

@@ -67,12 +67,13 @@ def bytes_needed(plan: Plan, todo: list[Stage], folder: Path) -> int | None:
         for stage in making
     }
     largest = max(weights.values())
-    total = sum(weights[stage] for stage in _kept(plan, making)) + AT_ONCE * largest
+    at_once = AT_ONCE * largest
     if plan.comparison.save_every_minutes is not None:
-        total += AT_ONCE * (largest + trained * MOMENT_BYTES)
+        at_once += AT_ONCE * (largest + trained * MOMENT_BYTES)
     if shape.select == "best_validation":  # the best so far, and those of before that checkpoints still hold
-        total += largest * (1 if plan.comparison.save_every_minutes is None else 1 + AT_ONCE)
-    return data + total
+        at_once += largest * (1 if plan.comparison.save_every_minutes is None else 1 + AT_ONCE)
+    num_running = min(len(making), max(stage.workers for stage in making))
+    return data + sum(weights[stage] for stage in _kept(plan, making)) + num_running * at_once
 
 
 def _kept(plan: Plan, making: list[Stage]) -> list[str]:

@@ -24,7 +24,7 @@ from harness.reuse import Work
 from pipelines.stages import Stage, Strict
 
 EVENTS = "events.jsonl"
-MOVES = ".progress.json"  # how far the running stage is: written often, so neither synced nor kept
+MOVES = ".progress.json"  # how far each running stage is: written often, so neither synced nor kept
 SECONDS_BETWEEN_MOVES = 1.0
 
 Kind = Literal[
@@ -52,6 +52,14 @@ class Event(Strict):
     todo: list[str] | None = Field(None, description="planned: ids of the stages to run, in order.")
 
 
+class Move(Strict):
+    """How far a running stage is."""
+
+    phase: str
+    done: int
+    total: int = Field(description="0 where the phase has no units.")
+
+
 class RunLog:
     """Told everything that a run does; writes it to the folder's events and shows it to the person.
 
@@ -65,8 +73,9 @@ class RunLog:
         self._labels: dict[str, str] = {}
         self._total = 0
         self._number = 0
-        self._started_at = self._moved_at = 0.0
-
+        self._started_at: dict[str, float] = {}  # of the stages that run
+        self._moves: dict[str, Move] = {}
+        self._moved_at = 0.0
         self._any_failed = False
 
     @property
@@ -102,21 +111,18 @@ class RunLog:
     def started(self, stage: Stage) -> None:
         """A stage starts."""
         self._number += 1
-        self._started_at = time.monotonic()
+        self._started_at[stage.id] = time.monotonic()
         self._write("stage_started", stage)
         self._display.started(stage, self._labels[stage.id], self._number, self._total)
 
-    def moved(self, phase: str, done: int, total: int) -> None:
-        """The running stage is in `phase`, `done` of `total` units are finished."""
+    def moved(self, stage: Stage, phase: str, done: int, total: int) -> None:
+        """A running stage is in `phase`, `done` of `total` units are finished."""
+        self._moves[stage.id] = Move(phase=phase, done=done, total=total)
         now = time.monotonic()
         if now - self._moved_at >= SECONDS_BETWEEN_MOVES:
             self._moved_at = now
-            content = json.dumps({"phase": phase, "done": done, "total": total})
-            partial = self._folder / f"{MOVES}.partial"
-            with contextlib.suppress(OSError):  # a full disk: not worth a stage
-                partial.write_text(content, encoding="utf-8")
-                partial.replace(self._folder / MOVES)
-        self._display.moved(phase, done, total)
+            self._write_moves()
+        self._display.moved(stage, phase, done, total)
 
     def retried(self, stage: Stage, record: Record) -> None:
         """An attempt at a stage failed in a way that may pass, and there will be another."""
@@ -134,10 +140,11 @@ class RunLog:
             "stage_finished" if record.status == "done" else "stage_failed",
             stage,
             status=record.status,
-            seconds=time.monotonic() - self._started_at,
+            seconds=time.monotonic() - self._started_at.pop(stage.id),
             message=record.failure.message if record.failure else None,
         )
-        (self._folder / MOVES).unlink(missing_ok=True)
+        self._moves.pop(stage.id, None)
+        self._write_moves()
         self._display.finished(stage, record)
 
     def skipped(self, stage: Stage, reason: str) -> None:
@@ -153,6 +160,16 @@ class RunLog:
         (self._folder / MOVES).unlink(missing_ok=True)
         self._write("run_ended", status=status)
         self._display.close()
+
+    def _write_moves(self) -> None:
+        if not self._moves:
+            (self._folder / MOVES).unlink(missing_ok=True)
+            return
+        content = json.dumps({stage_id: move.model_dump() for stage_id, move in self._moves.items()})
+        partial = self._folder / f"{MOVES}.partial"
+        with contextlib.suppress(OSError):  # a full disk: not worth a stage
+            partial.write_text(content, encoding="utf-8")
+            partial.replace(self._folder / MOVES)
 
     def _write(self, event: Kind, stage: Stage | None = None, **more: Any) -> None:
         if stage is not None:
@@ -199,6 +216,15 @@ def _append(path: Path, line: bytes) -> None:
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
+
+
+def read_moves(folder: Path) -> dict[str, Move]:
+    """How far each stage is that runs now, by its id; nothing where that cannot be read."""
+    try:
+        content = json.loads((folder / MOVES).read_text(encoding="utf-8"))
+        return {stage_id: Move.model_validate(move) for stage_id, move in content.items()}
+    except (OSError, ValueError, AttributeError):  # pydantic's is a ValueError
+        return {}
 
 
 def read_events(folder: Path) -> Iterator[Event]:

@@ -111,6 +111,9 @@ TABLES: dict[str, dict[str, Column]] = {
         "contended": Column(
             "string", "`true` where the machine was shared, `false`; empty where it is not known"
         ),
+        "workers": Column(
+            "Int64", "stages of its run that could run at a time; more than 1 makes its seconds unreliable"
+        ),
         "other_processor_share": Column("Float64", "what others took of the processors' time, 0 to 1"),
         "operations": Column(
             "Float64", "floating-point operations by the model's formula; empty where it has none"

@@ -58,7 +58,11 @@ def status_of(error: Exception, stage: Stage) -> Status:
 def advice(status: Status, stage: Stage) -> str:
     """One sentence that says what to do; "the same command" only where it can end otherwise."""
     if status == "out_of_memory":
-        return smaller(stage)
+        return (
+            f"Set workers to {stage.workers - 1} (it was {stage.workers})."
+            if stage.workers > 1
+            else smaller(stage)
+        )
     if status == "timed_out":
         hours = stage.limits.stage_hours
         return f"Raise stage_hours (it was {hours:g}): the stage goes on from its last checkpoint, if it has one."

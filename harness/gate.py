@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.costs import cost_ratios
+from harness.costs import BY_THE_CLOCK, cost_ratios
 from harness.hostile import terminal
 from harness.judgement import rule_of
 from harness.numbers import interval, number, with_interval
 from harness.results import Results
 from harness.scores import Tables, score_tables, scores_of, shared_items
-from harness.sentences import COST_WORDS
+from harness.sentences import COST_WORDS, SIDE_BY_SIDE
 from harness.summary import DECLARED_COST, make_summary
 from harness.summary_schema import Summary
 from harness.verdict import INCOMPLETE, judge
@@ -95,6 +95,10 @@ def _cost(arm: str, results: Results, summary: Summary, before: Summary, most: f
     quantity = DECLARED_COST[results.plan.comparison.decision.cost]
     now, then = summary.arms[arm].cost, before.arms[arm].cost
     words = COST_WORDS[quantity].removeprefix("the ")
+    if quantity in BY_THE_CLOCK and now.relaxed != then.relaxed:
+        side_by_side, alone = ("here", "in the baseline") if now.relaxed else ("in the baseline", "here")
+        told = f"stages ran side by side {side_by_side} (metering: relaxed), and alone {alone}"
+        return Finding(f"{arm}: {words} cannot be compared: {told}", fails=True)
     paired = cost_ratios(results, now, then, alpha=rule_of(results).alpha)
     found = next((ratio for ratio in paired if ratio.quantity == quantity), None)
     if found is not None:
@@ -105,6 +109,8 @@ def _cost(arm: str, results: Results, summary: Summary, before: Summary, most: f
             return Finding(f"{arm}: {words} cannot be compared: not measured in both", fails=True)
         ratio, sure = above / below, ", of means over other seeds"
     told = f"{number(ratio)} times the baseline's (at most {most:g}{sure})"
+    if quantity in BY_THE_CLOCK and now.relaxed:
+        told += f", {SIDE_BY_SIDE}"
     return Finding(f"{arm}: {words} is {told}", fails=ratio > most)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
@@ -40,15 +39,6 @@ class StopRequest:
         """
         if self._came:
             raise KeyboardInterrupt
-
-    def wait(self, seconds: float) -> None:
-        """Sleep, unless a signal comes.
-
-        Raises:
-            KeyboardInterrupt: one came.
-        """
-        time.sleep(seconds)
-        self.check()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._came = True

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -69,30 +69,59 @@ class _Child:
         assert self.process.exitcode is not None
         return self.process.exitcode
 
-    def end(self) -> None:
-        """End the process, whatever it does."""
-        self.connection.close()
-        self.process.terminate()
-        self.process.join(STOP_SECONDS)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+
+class Running:
+    """A stage that runs in a process, from its start to its end."""
+
+    def __init__(self, child: _Child, report: Report, limits: Limits) -> None:
+        self.child = child
+        self._report = report
+        self._started = self._heard = time.monotonic()
+        self._silence = math.inf if limits.hang_minutes is None else limits.hang_minutes * 60
+        self._length = math.inf if limits.stage_hours is None else limits.stage_hours * 3600
+
+    @property
+    def deadline(self) -> float:
+        """When it reaches a limit unless it is heard of; `time.monotonic()`."""
+        return min(self._heard + self._silence, self._started + self._length)
+
+    def hear(self) -> Literal["ended", "gone"] | None:
+        """Take what the process has said, and report it; None: the stage goes on."""
+        try:
+            message = self.child.connection.recv()
+        except (EOFError, OSError):
+            return "gone"
+        if message is ENDED:
+            return "ended"
+        self._heard = time.monotonic()
+        self._report(*message)
+        return None
+
+    def cut(self) -> Cut | None:
+        """The limit that it has reached."""
+        now = time.monotonic()
+        if now >= self._started + self._length:
+            return "timed_out"
+        return "hung" if now >= self._heard + self._silence else None
 
 
 class Launcher:
-    """Runs stage files one at a time, each in a process of its own, unless it can go on with what another has loaded.
+    """Runs stage files, each in a process of its own, unless it can go on with what another has loaded.
 
     `forkserver`: children come from a server that has the heavy imports loaded. `spawn`: each imports them itself.
 
     Args:
         method: How children start.
         log_folder: Where the fork server's own output goes.
+        most: Processes that there may be at a time, those that wait for another stage among them.
     """
 
-    def __init__(self, method: StartMethod, log_folder: Path) -> None:
+    def __init__(self, method: StartMethod, log_folder: Path, *, most: int = 1) -> None:
         self.method = method
         self._log = log_folder / SERVER_LOG
-        self._idle: _Child | None = None
+        self.most = most
+        self._busy: list[_Child] = []
+        self._idle: list[_Child] = []
         self._context: ForkServerContext | SpawnContext
         if method == "spawn":
             self._context = multiprocessing.get_context("spawn")
@@ -114,100 +143,134 @@ class Launcher:
     def ask(
         self,
         target: Callable[[str, str, connection.Connection], None],
-        question: str,
+        questions: Sequence[str],
         *,
         patience_seconds: float,
-    ) -> tuple[int, str]:
-        """Have a process that starts as stages do answer a question.
+    ) -> list[tuple[int, str]]:
+        """Have processes that start as stages do answer questions, all at the same time.
 
         Args:
-            target: Called in that process with the question, a file for its output and a connection for its answer.
-            question: Text.
-            patience_seconds: After them the process is ended.
+            target: Called in each process with its question, a file for its output and a connection for its answer.
+            questions: Texts.
+            patience_seconds: After so many seconds the processes are ended.
+
+        Returns:
+            An exit code and a text for each question.
 
         Raises:
-            TimeoutError: it took longer.
-            RuntimeError: it ended without an answer.
+            TimeoutError: one took longer.
+            RuntimeError: one ended without an answer.
         """
-        here, there = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=target, args=(question, str(self._log), there))
-        process.start()
-        there.close()
+        until = time.monotonic() + patience_seconds
+        asked: list[tuple[BaseProcess, connection.Connection]] = []
         try:
-            if not here.poll(patience_seconds):
-                raise TimeoutError(f"no answer after {patience_seconds:g} s")
-            code, text = here.recv()
-        except EOFError as error:
-            process.join()
-            raise RuntimeError(f"its process ended with exit code {process.exitcode}") from error
+            for question in questions:
+                here, there = self._context.Pipe(duplex=False)
+                process = self._context.Process(target=target, args=(question, str(self._log), there))
+                process.start()
+                there.close()
+                asked.append((process, here))
+            answers = []
+            for one, here in asked:
+                if not here.poll(max(0, until - time.monotonic())):
+                    raise TimeoutError(f"no answer after {patience_seconds:g} s")
+                try:
+                    answers.append(here.recv())
+                except EOFError as error:
+                    one.join()
+                    raise RuntimeError(f"its process ended with exit code {one.exitcode}") from error
+            return answers
         finally:
-            process.kill()
-            process.join()
-        return int(code), str(text)
+            for one, _ in asked:
+                one.kill()
+                one.join()
 
-    def run(
+    def start(
         self, stage_file: Path, report: Report, limits: Limits = UNLIMITED, *, holds: str | None = None
-    ) -> Ending:
-        """Run one stage to its end, or until a limit is reached.
+    ) -> Running:
+        """Start one stage.
 
         Args:
             stage_file: A `stage.json`.
-            report: Called with (phase, done, total) as the stage tells.
+            report: Called with (phase, done, total) as the stage tells, while it is waited for.
             limits: How long it may run, and be silent.
             holds: What its process has loaded afterwards: the next stage that says the same goes on in that process.
                 None: the process is its own.
         """
-        if self._idle is not None and not (self._idle.holds == holds and self._idle.process.is_alive()):
-            self.close()
+        child = self._waiting_with(holds)
+        if child is None:
+            while self._idle and len(self._busy) + len(self._idle) >= self.most:
+                self._idle.pop(0).leave()
         given_at = time.monotonic()
-        child, self._idle = self._idle or self._start(holds, stage_file.parent.name), None
-        try:
-            with contextlib.suppress(OSError):  # it was killed while it was idle: its end tells
-                child.connection.send((str(stage_file), given_at))
-            told = _follow(child.connection, report, limits)
-            if told == "ended" and holds is not None:
-                self._idle = child
-                return Ending(0)
-            if told is not None and told != "ended":
-                _end_with_stacks(child.process)
-        except BaseException:
-            child.end()
-            raise
-        return Ending(child.leave(), None if told == "ended" else told)
+        child = child or self._new(holds, stage_file.parent.name)
+        self._busy.append(child)
+        with contextlib.suppress(OSError):  # it was killed while it was idle: its end tells
+            child.connection.send((str(stage_file), given_at))
+        return Running(child, report, limits)
+
+    def wait(self, running: Sequence[Running], *, seconds: float = math.inf) -> tuple[Running, Ending] | None:
+        """Sleep until a stage has ended, or has reached a limit and is ended; reports meanwhile.
+
+        Args:
+            running: Stages that were started here and have not ended.
+            seconds: At most so long.
+
+        Returns:
+            The first stage that ended; None: none did in that time.
+        """
+        until = time.monotonic() + seconds
+        while True:
+            left = min([until, *(one.deadline for one in running)]) - time.monotonic()
+            ready = connection.wait(
+                [one.child.connection for one in running], None if left == math.inf else max(left, 0)
+            )
+            for one in running:
+                told = one.hear() if one.child.connection in ready else None
+                if told is not None:
+                    return one, Ending(self._ended(one.child, reusable=told == "ended"))
+                if (cut := one.cut()) is not None:
+                    _end_with_stacks(one.child.process)
+                    return one, Ending(self._ended(one.child, reusable=False), cut)
+            if time.monotonic() >= until:
+                return None
 
     def close(self) -> None:
-        """Let a process that waits for another stage end."""
-        if self._idle is not None:
-            self._idle.leave()
-            self._idle = None
+        """End the stages that still run, whatever they do, and let processes that wait for another one end."""
+        busy, idle, self._busy, self._idle = self._busy, self._idle, [], []
+        for child in busy:
+            child.connection.close()
+            child.process.terminate()
+        until = time.monotonic() + STOP_SECONDS
+        for child in busy:
+            child.process.join(max(0, until - time.monotonic()))
+            if child.process.is_alive():
+                child.process.kill()
+                child.process.join()
+        for child in idle:
+            child.leave()
 
-    def _start(self, holds: str | None, name: str) -> _Child:
+    def _waiting_with(self, holds: str | None) -> _Child | None:
+        """The process that waits for another stage and has loaded what this one needs."""
+        for child in self._idle:
+            if holds is not None and child.holds == holds and child.process.is_alive():
+                self._idle.remove(child)
+                return child
+        return None
+
+    def _new(self, holds: str | None, name: str) -> _Child:
         here, there = self._context.Pipe()
         process = self._context.Process(target=run_stages, args=(there,), name=name)
         process.start()
         there.close()
         return _Child(process, here, holds)
 
-
-def _follow(progress: connection.Connection, report: Report, limits: Limits) -> Cut | Literal["ended"] | None:
-    """Sleep on the child's connection until its stage has ended or a limit is reached; None: the child is gone."""
-    started = heard = time.monotonic()
-    silence = math.inf if limits.hang_minutes is None else limits.hang_minutes * 60
-    length = math.inf if limits.stage_hours is None else limits.stage_hours * 3600
-    while True:
-        left = min(heard + silence, started + length) - time.monotonic()
-        if not progress.poll(None if left == math.inf else max(left, 0)):
-            return "timed_out" if time.monotonic() >= started + length else "hung"
-        try:
-            message = progress.recv()
-        except (EOFError, OSError):
-            return None
-        if message is ENDED:
-            return "ended"
-        heard = time.monotonic()
-        report(*message)
-        if heard >= started + length:
-            return "timed_out"
+    def _ended(self, child: _Child, *, reusable: bool) -> int:
+        """Let the process of a stage that has ended wait for another one, or end; its exit code, 0 where it waits."""
+        self._busy.remove(child)
+        if reusable and child.holds is not None:
+            self._idle.append(child)
+            return 0
+        return child.leave()
 
 
 def _end_with_stacks(process: BaseProcess) -> None:

@@ -40,6 +40,7 @@ class Instruments:
         device: The GPU; without one, reasons.
         processors: Who took the processors' time.
         on_gpu: Whether the stage computes on a GPU.
+        workers: Stages of this run that may run at a time.
     """
 
     resident: Peaks
@@ -48,6 +49,7 @@ class Instruments:
     device: DeviceSampler
     processors: Processors
     on_gpu: bool
+    workers: int = 1
 
     def peaks(self) -> tuple[Peaks, ...]:
         """In the order of `PEAKS`."""
@@ -173,7 +175,10 @@ class Meter:
         reserved = [p.peak_cuda_reserved_bytes for p in billed if isinstance(p.peak_cuda_reserved_bytes, int)]
         resident = [p.peak_resident_bytes for p in billed if isinstance(p.peak_resident_bytes, int)]
         others = contention(
-            training or phases, num_processors=instruments.processors.count, on_gpu=instruments.on_gpu
+            training or phases,
+            num_processors=instruments.processors.count,
+            on_gpu=instruments.on_gpu,
+            workers=instruments.workers,
         )
         return Cost(
             total_seconds=self._earlier_seconds + self._mark - self._launched_at,
@@ -191,6 +196,7 @@ class Meter:
             contended=others.contended,
             other_processor_share=others.processor_share,
             num_other_gpu_processes=others.num_gpu_processes,
+            workers=instruments.workers,
         )
 
     def _seconds_of(self, name: str) -> float:

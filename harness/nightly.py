@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from harness.concurrency import settled
 from harness.config import Comparison
 from harness.errors import UserError
 from harness.integrity import standing
@@ -32,6 +33,7 @@ def plan_of(comparison: Comparison, *, arms: list[str] | None, results: Path, ni
     Raises:
         UserError: the date is none, or the name gets too long.
     """
+    comparison = settled(comparison, results)
     if night is None:
         return plan_from(comparison, results / comparison.name, arms=arms)
     day = _day(night)

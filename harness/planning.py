@@ -117,7 +117,9 @@ class _Planner:
 
     def __post_init__(self) -> None:
         self._device = choose_device(self.comparison.device)
-        self._threads = self.comparison.threads or os.cpu_count() or 1
+        threads, workers = self.comparison.threads, self.comparison.workers
+        self._threads = threads if isinstance(threads, int) else os.cpu_count() or 1
+        self._workers = workers if isinstance(workers, int) else 1
         self._limits = Limits(
             save_every_minutes=self.comparison.save_every_minutes,
             hang_minutes=self.comparison.hang_minutes,
@@ -369,7 +371,7 @@ class _Planner:
         limits = self._limits
         if not isinstance(settings, TrainSettings):  # lm-eval and the loader do not tell of their steps
             limits = limits.model_copy(update={"hang_minutes": None})
-        stage = stage.model_copy(update={"limits": limits})
+        stage = stage.model_copy(update={"limits": limits, "workers": self._workers})
         self.stages.setdefault(stage.id, stage)
         self.identities[stage.id] = described
         return stage.id

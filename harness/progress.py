@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +14,7 @@ from pipelines.stages import Stage
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import TaskID
 
 
 class Progress(Protocol):
@@ -21,8 +23,8 @@ class Progress(Protocol):
     def started(self, stage: Stage, label: str, number: int, total: int) -> None:
         """Stage `number` of `total` starts."""
 
-    def moved(self, phase: str, done: int, total: int) -> None:
-        """The running stage is in `phase`, `done` of `total` units are finished."""
+    def moved(self, stage: Stage, phase: str, done: int, total: int) -> None:
+        """A running stage is in `phase`, `done` of `total` units are finished."""
 
     def finished(self, stage: Stage, record: Record) -> None:
         """The stage has left a record."""
@@ -40,7 +42,7 @@ class Quiet:
     def started(self, stage: Stage, label: str, number: int, total: int) -> None:
         """Nothing."""
 
-    def moved(self, phase: str, done: int, total: int) -> None:
+    def moved(self, stage: Stage, phase: str, done: int, total: int) -> None:
         """Nothing."""
 
     def finished(self, stage: Stage, record: Record) -> None:
@@ -58,20 +60,19 @@ class Lines:
 
     def __init__(self, write: Callable[[str], object] = sys.stdout.write) -> None:
         self._write = write
-        self._label = ""
-        self._position = ""
+        self._running: dict[str, str] = {}  # stage id to what its lines begin with
 
     def started(self, stage: Stage, label: str, number: int, total: int) -> None:
         """Say what starts."""
-        self._label, self._position = label, f"[{number}/{total}]"
-        self.message(f"{self._position} {label} ({stage.id}) starts")
+        self._running[stage.id] = f"[{number}/{total}] {label} ({stage.id})"
+        self.message(f"{self._running[stage.id]} starts")
 
-    def moved(self, phase: str, done: int, total: int) -> None:
+    def moved(self, stage: Stage, phase: str, done: int, total: int) -> None:
         """Too much for a log."""
 
     def finished(self, stage: Stage, record: Record) -> None:
         """Say how it ended."""
-        self.message(f"{self._position} {self._label} ({stage.id}) {ending(record)}")
+        self.message(f"{self._running.pop(stage.id)} {ending(record)}")
 
     def message(self, text: str) -> None:
         """One line with the time of day."""
@@ -82,8 +83,17 @@ class Lines:
         """Nothing is open."""
 
 
+@dataclass(frozen=True)
+class _Line:
+    """A running stage in a terminal."""
+
+    task: TaskID
+    label: str
+    started_at: float
+
+
 class Bar:
-    """One line in a terminal that shows the running stage; finished stages scroll up.
+    """A line in a terminal for each running stage; finished stages scroll up.
 
     Args:
         console: Where to draw; standard output if None.
@@ -102,51 +112,46 @@ class Bar:
             TextColumn("{task.fields[left]}"),
             console=console,
         )
-        self._task = self._bar.add_task("", total=None, position="", detail="", left="")
         self._bar.start()
         self._seconds: list[float] = []
-        self._started_at = 0.0
-        self._stages_left = 0
-        self._label = ""
+        self._running: dict[str, _Line] = {}
 
     def started(self, stage: Stage, label: str, number: int, total: int) -> None:
         """Show what runs."""
-        self._label, self._started_at = label, time.monotonic()
-        self._stages_left = total - number + 1
-        # A reset replaces all fields and draws at once.
-        self._bar.reset(
-            self._task,
-            total=None,
-            description=label,
-            position=f"{number}/{total}",
-            detail="start",
-            left=self._left(),
+        task = self._bar.add_task(
+            label, total=None, position=f"{number}/{total}", detail="start", left=self._left(total - number)
         )
+        self._running[stage.id] = _Line(task, label, time.monotonic())
 
-    def moved(self, phase: str, done: int, total: int) -> None:
+    def moved(self, stage: Stage, phase: str, done: int, total: int) -> None:
         """Show how far the stage is."""
         detail = f"{phase} {done}/{total}" if total else phase
-        self._bar.update(self._task, completed=done, total=total or None, detail=detail)
+        self._bar.update(self._running[stage.id].task, completed=done, total=total or None, detail=detail)
 
     def finished(self, stage: Stage, record: Record) -> None:
         """Leave a line."""
-        self._seconds.append(time.monotonic() - self._started_at)
-        self.message(f"{self._label}: {ending(record)}")
+        line = self._running.pop(stage.id)
+        self._bar.remove_task(line.task)
+        self._seconds.append(time.monotonic() - line.started_at)
+        self.message(f"{line.label}: {ending(record)}")
 
     def message(self, text: str) -> None:
         """A line above the bar."""
         self._bar.console.print(text, markup=False, highlight=False)
 
     def close(self) -> None:
-        """Take the bar away."""
-        self._bar.update(self._task, visible=False)
+        """Take the lines away."""
+        for line in self._running.values():
+            self._bar.remove_task(line.task)
         self._bar.stop()
 
-    def _left(self) -> str:
-        """Time left if the remaining stages take as long as the ones before did on average."""
+    def _left(self, num_later: int) -> str:
+        """Time left, at the start of a stage that `num_later` follow, if stages take as long as those before did on average."""
         if not self._seconds:
             return ""
-        return f"about {duration(self._stages_left * sum(self._seconds) / len(self._seconds))} left"
+        mean = sum(self._seconds) / len(self._seconds)
+        at_once = len(self._running) + 1
+        return f"about {duration((num_later + at_once) * mean / at_once)} left"
 
 
 def make_progress(*, quiet: bool) -> Progress:

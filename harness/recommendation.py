@@ -9,6 +9,7 @@ from harness.sentences import (
     MODEL_WORDS,
     NO_RATIO,
     RULE_WORDS,
+    SIDE_BY_SIDE,
     contrast_text,
     difference_text,
     inverted,
@@ -130,6 +131,10 @@ def _neither(verdict: Verdict, decision: Decision, unproven: list[Contrast]) -> 
 def _equivalent(decision: Decision, ratio: CostRatio | None, baselines: list[Contrast]) -> str:
     first, second = decision.compare
     within = f"equivalent within {decision.margin:g} on {decision.metric}"
+    if ratio is not None and ratio.relaxed:
+        return (
+            f"either of them: {within}; {COST_WORDS[ratio.quantity]} is {SIDE_BY_SIDE}, and decides nothing."
+        )
     if ratio is None or ratio.low is None or ratio.high is None:
         return f"either of them: {within}; {NO_RATIO} over several seeds."
     if ratio.low <= 1 <= ratio.high:

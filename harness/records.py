@@ -171,13 +171,17 @@ class Cost(Strict):
     contended: bool | Missing | None = Field(
         None,
         description="Whether another process used the GPU, or others took more than 5 % of the processors' time, while the "
-        "stage trained or, where it trains nothing, while it ran.",
+        "stage trained or, where it trains nothing, while it ran. True as well with more than one of `workers`.",
     )
     other_processor_share: float | Missing | None = Field(
         None, description="What others took of the processors' time then, 0 to 1."
     )
     num_other_gpu_processes: int | Missing | None = Field(
         None, description="The most other processes on the GPU at a time then."
+    )
+    workers: int = Field(
+        1,
+        description="Stages of its run that could run at a time; with more than 1 (`metering: relaxed`) it is `contended`.",
     )
 
     @property

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from harness.benchmark_tasks import is_local as is_local_task
 from harness.benchmark_tasks import missing_files
-from harness.config import Comparison
+from harness.config import AUTO, Comparison
 from harness.errors import UserError
 from harness.hub import endpoint, is_downloaded, why_unreachable
 from harness.judge_plugins import GROUP, find_plugin, plugin_names
@@ -77,6 +77,10 @@ def _of_device(comparison: Comparison) -> Iterator[Requirement]:
     has_cuda = choose_device("auto") == "cuda"
     wants_cuda = comparison.device == "cuda" or (comparison.device == "auto" and has_cuda)
     tuning, dtype = comparison.training.tuning, comparison.training.dtype
+    if wants_cuda and comparison.workers not in (1, AUTO):
+        yield Requirement(
+            f"workers: {comparison.workers} needs `device: cpu`: on a GPU one stage runs at a time. Use 1, or auto."
+        )
     if comparison.device == "cuda" and not has_cuda:
         yield Requirement("device: cuda needs a CUDA device, and this machine shows none.")
     elif tuning == "qlora" and not wants_cuda:

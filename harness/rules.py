@@ -10,6 +10,7 @@ from harness.evaluation_rules import broken_evaluation_rules
 from harness.measured import is_measured, measured_metrics, where_measured
 from harness.metrics import METRICS, metric
 from harness.trainer_fields import all_argument_names, objections
+from harness.worker_rules import broken_worker_rules
 from pipelines.data.sources import TOY
 from pipelines.stages import DataSettings
 
@@ -40,6 +41,7 @@ def broken_rules(comparison: Comparison) -> Broken:
     yield from _decision(comparison)
     yield from _nightly(comparison)
     yield from _target(comparison)
+    yield from broken_worker_rules(comparison)
 
 
 def train_share(data: DataSettings) -> float:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness.attempts import run_stage
+from harness.concurrency import Pair, Tried, is_open, settle
 from harness.config import Comparison
 from harness.declared import declare
 from harness.disk import check_disk
@@ -16,16 +17,16 @@ from harness.forecast.before_run import forecast_before
 from harness.hostile import terminal
 from harness.interrupts import StopRequest
 from harness.keeping import give_up_weights
-from harness.launch import Launcher
 from harness.lock import run_lock
 from harness.nightly import plan_of
 from harness.plan import COMPARISON, Plan
 from harness.plan_so_far import is_complete
 from harness.progress import make_progress
 from harness.records import write_json
-from harness.reserve import hold, reserve
-from harness.reuse import Work, adopt, inputs_of, work_left
+from harness.reserve import reserve
+from harness.reuse import Work, adopt, work_left
 from harness.start_method import make_launcher
+from harness.workers import Workers
 from pipelines.stages import Stage, TrainSettings
 
 
@@ -66,9 +67,14 @@ def run_comparison(
             f"{error.filename}: cannot be written ({error.strerror}). Use --results and --reports."
         ) from error
     with run_lock(folder) as died:
+        say = _nothing if quiet else _say
+        if is_open(comparison):
+            with StopRequest() as stop:
+                comparison = _settle(comparison, plan, folder, say)
+                stop.check()
+            plan = plan_of(comparison, arms=arms, results=results, night=night)
         work = work_left(plan, folder)
         check_disk(plan, work.todo, folder)
-        say = _nothing if quiet else _say
         with StopRequest() as stop:
             forecast_before(plan, work.todo, folder, arms=arms, force=force, say=say, warn=_warn)
             stop.check()
@@ -107,6 +113,22 @@ def run_comparison(
     return 1 if failed or not fair else 0
 
 
+def _settle(comparison: Comparison, plan: Plan, folder: Path, say: Callable[[str], None]) -> Comparison:
+    """Numbers for `threads: auto` and `workers: auto`, measured unless they are known."""
+
+    def measure(plan: Plan, pairs: Sequence[Pair]) -> list[Tried]:
+        from harness.forecast.side_by_side import measure_side_by_side
+
+        say(f"measuring what {len(pairs)} ways to share out the processors achieve")
+        most = max(workers for _, workers in pairs)
+        launcher = make_launcher(comparison.start_method, "cpu", folder, most=most)
+        return measure_side_by_side(plan, pairs, results=folder.parent, launcher=launcher)
+
+    found = settle(comparison, plan, folder, measure=measure)
+    say(f"threads of a stage: {found.threads}, stages at a time: {found.workers}")
+    return found
+
+
 def _trains(plan: Plan) -> bool:
     return any(isinstance(stage.settings, TrainSettings) for stage in plan.stages)
 
@@ -114,7 +136,7 @@ def _trains(plan: Plan) -> bool:
 def _run_stages(
     plan: Plan, work: Work, folder: Path, log: RunLog, stop: StopRequest, before: set[str]
 ) -> set[str]:
-    """Run the stages in order; return the ids of those that failed or lack an input.
+    """Run the stages; return the ids of those that failed or lack an input.
 
     Args:
         plan: What to run.
@@ -130,42 +152,10 @@ def _run_stages(
     if not todo:
         return set()
     failed = before & {stage.id for stage in todo}
-    launcher = make_launcher(plan.comparison.start_method, todo[0].device, folder)
+    launcher = make_launcher(plan.comparison.start_method, todo[0].device, folder, most=todo[0].workers)
     with contextlib.closing(launcher):
-        _run_in_order(plan, todo, folder, launcher, log, stop, failed)
+        Workers(plan, folder, launcher, log, stop, failed=failed).run(todo)
     return failed
-
-
-def _run_in_order(
-    plan: Plan,
-    todo: list[Stage],
-    folder: Path,
-    launcher: Launcher,
-    log: RunLog,
-    stop: StopRequest,
-    failed: set[str],
-) -> None:
-    """Run the stages `todo`; add to `failed` what fails or lacks an input."""
-    for stage in todo:
-        stop.check()
-        if stage.id in failed:
-            continue
-        if inputs_of(stage) & failed:
-            failed.add(stage.id)
-            log.skipped(stage, "an input failed")
-            continue
-        if not hold(folder):  # it could only fail, and fill the space that the report needs
-            failed.add(stage.id)
-            log.skipped(stage, "no space is left on the disk of the results")
-            continue
-        log.started(stage)
-        record = run_stage(
-            stage, plan.identities[stage.id], folder, launcher, log, stop, decision_hash=plan.decision_hash
-        )
-        log.finished(stage, record)
-        give_up_weights(plan, folder)
-        if record.status != "done":
-            failed.add(stage.id)
 
 
 def _take_over(plan: Plan, work: Work, folder: Path, log: RunLog) -> list[Stage]:

@@ -23,6 +23,7 @@ RULE_WORDS = {
     "after_data": "decided after the data were seen",
     "unknown": "when it was declared was not kept",
 }
+SIDE_BY_SIDE = "unreliable, as stages ran side by side (metering: relaxed)"
 NO_RATIO = "the cost ratio was not measured"
 
 
@@ -100,7 +101,10 @@ def ratio_text(summary: Summary, ratio: CostRatio | None) -> str:
 def times_text(ratio: CostRatio) -> str:
     """A cost ratio with its interval: `0.7 times (0.6 to 0.8; 5 seeds) the training time`."""
     span = "" if ratio.low is None else f" ({interval(ratio.low, ratio.high)}; {ratio.num_seeds} seeds)"
-    return f"{with_interval(ratio.ratio, ratio.low, ratio.high)} times{span} {COST_WORDS[ratio.quantity]}"
+    doubt = f" ({SIDE_BY_SIDE})" if ratio.relaxed else ""
+    return (
+        f"{with_interval(ratio.ratio, ratio.low, ratio.high)} times{span} {COST_WORDS[ratio.quantity]}{doubt}"
+    )
 
 
 def inverted(ratio: CostRatio) -> CostRatio:

@@ -176,7 +176,9 @@ def instruments_of(stage: Stage) -> Instruments:
     if stage.device == "cpu":
         nothing = NoPeak(f"{ON_CPU}, where torch keeps no peak of its tensors")
         device = DeviceSampler(NoDevice(ON_CPU))
-        return Instruments(ResidentPeak(), nothing, nothing, device, Processors(), on_gpu=False)
+        return Instruments(
+            ResidentPeak(), nothing, nothing, device, Processors(), on_gpu=False, workers=stage.workers
+        )
     import torch
 
     allocated, reserved = cuda_peaks()

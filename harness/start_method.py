@@ -15,7 +15,9 @@ Wanted = Literal["auto", "forkserver", "spawn"]
 DRIVER_FILES = "/dev/nvidia"
 
 
-def make_launcher(wanted: Wanted, device: Literal["cpu", "cuda"], log_folder: Path) -> Launcher:
+def make_launcher(
+    wanted: Wanted, device: Literal["cpu", "cuda"], log_folder: Path, *, most: int = 1
+) -> Launcher:
     """A launcher for stages on `device`.
 
     `auto` is the fork server on a CPU. On CUDA it is spawn, unless it is certain that the server, once its imports are
@@ -25,13 +27,14 @@ def make_launcher(wanted: Wanted, device: Literal["cpu", "cuda"], log_folder: Pa
         wanted: The config's `start_method`.
         device: Where the stages run.
         log_folder: Where the fork server's own output goes.
+        most: Processes that there may be at a time.
     """
     if wanted == "spawn":
-        return Launcher("spawn", log_folder)
-    server = Launcher("forkserver", log_folder)
+        return Launcher("spawn", log_folder, most=most)
+    server = Launcher("forkserver", log_folder, most=most)
     if wanted == "forkserver" or device == "cpu" or driver_untouched(server.server_pid()):
         return server
-    return Launcher("spawn", log_folder)
+    return Launcher("spawn", log_folder, most=most)
 
 
 def driver_untouched(

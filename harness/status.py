@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.events import EVENTS, MOVES, Event, read_events
+from harness.events import EVENTS, Event, Move, read_events, read_moves
 from harness.hostile import terminal
 from harness.lock import is_held, read_holder
 from harness.progress import duration
@@ -22,7 +21,7 @@ class Situation:
     Attributes:
         todo: Stages that it had to run when it was last planned.
         ended: Stages that have ended since, with how.
-        running: The event with which the running stage started.
+        running: The event with which each running stage started, by its id.
         seconds: What stages took, by kind, in every run of the folder.
         last: The last event.
     """
@@ -31,13 +30,16 @@ class Situation:
     num_done: int = 0
     num_stages: int = 0
     ended: dict[str, Event] = field(default_factory=dict)
-    running: Event | None = None
+    running: dict[str, Event] = field(default_factory=dict)
     seconds: dict[str, list[float]] = field(default_factory=dict)
     started: Event | None = None
     last: Event | None = None
 
     def seconds_left(self, now: datetime) -> float | None:
-        """If each stage takes as long as others of its kind did on average; None where nothing has ended yet."""
+        """If each stage takes as long as others of its kind did on average; None where nothing has ended yet.
+
+        As many are taken to run at a time as do now.
+        """
         everything = [seconds for kind in self.seconds.values() for seconds in kind]
         if not everything:
             return None
@@ -48,10 +50,10 @@ class Situation:
             of_kind = self.seconds.get(_kind(stage)) or everything
             expected = sum(of_kind) / len(of_kind)
             spent = 0.0
-            if self.running is not None and self.running.stage == stage:
-                spent = (now - datetime.fromisoformat(self.running.time)).total_seconds()
+            if stage in self.running:
+                spent = (now - datetime.fromisoformat(self.running[stage].time)).total_seconds()
             left += max(expected - spent, 0.0)
-        return left
+        return left / max(1, len(self.running))
 
 
 def read_situation(folder: Path) -> Situation:
@@ -69,9 +71,9 @@ def read_situation(folder: Path) -> Situation:
             found.todo, found.ended = list(event.todo or []), {}
             found.num_done, found.num_stages = event.num_done or 0, event.num_stages or 0
         elif event.event == "stage_started":
-            found.running = event
+            found.running[event.stage or ""] = event
         elif event.event in ("stage_finished", "stage_failed", "stage_skipped") and event.stage:
-            found.running = None
+            found.running.pop(event.stage, None)
             found.ended[event.stage] = event
             if event.event == "stage_finished" and event.seconds is not None:
                 found.seconds.setdefault(_kind(event.stage), []).append(event.seconds)
@@ -97,10 +99,11 @@ def status_lines(folder: Path) -> Iterator[str]:
     )
     for event in failed:
         yield terminal(f"  {event.label} ({event.stage}): {event.status or 'not run'}: {event.message or ''}")
-    if running and found.running is not None:
-        since = (now - datetime.fromisoformat(found.running.time)).total_seconds()
-        label = f"{found.running.label} ({found.running.stage})"
-        yield terminal(f"now: {label}, since {duration(since)}{_move(folder)}")
+    if running:
+        moves = read_moves(folder)
+        for stage, event in found.running.items():
+            since = (now - datetime.fromisoformat(event.time)).total_seconds()
+            yield terminal(f"now: {event.label} ({stage}), since {duration(since)}{_move(moves.get(stage))}")
     left = found.seconds_left(now)
     if running and left is not None:
         yield f"about {duration(left)} left"
@@ -116,12 +119,10 @@ def _state(folder: Path, found: Situation, *, running: bool) -> str:
     return f"the last run died after {found.last.time}; the same command goes on where it was"
 
 
-def _move(folder: Path) -> str:
-    try:
-        move = json.loads((folder / MOVES).read_text(encoding="utf-8"))
-        return f", {move['phase']}" + (f" {move['done']}/{move['total']}" if move["total"] else "")
-    except (OSError, ValueError, KeyError):
+def _move(move: Move | None) -> str:
+    if move is None:
         return ""
+    return f", {move.phase}" + (f" {move.done}/{move.total}" if move.total else "")
 
 
 def _kind(stage_id: str) -> str:

@@ -319,6 +319,11 @@ class Stage(Strict):
         description="The night for which a finished stage is measured anew; part of the identity where given.",
     )
     limits: Limits = Limits()
+    workers: int = Field(
+        1,
+        ge=1,
+        description="Stages that its run lets run at a time, itself included; no part of the identity.",
+    )
 
     @property
     def kind(self) -> str:

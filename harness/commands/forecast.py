@@ -35,6 +35,7 @@ def forecast(
 
     comparison = load_comparison(config, overrides=change or (), seeds=seeds)
     arms = chosen_arms(comparison, arm or ())
+    from harness.concurrency import settled
     from harness.forecast.absent import without_absent_files
     from harness.forecast.lines import forecast_lines
     from harness.forecast.make import Asked, make_forecast
@@ -43,6 +44,7 @@ def forecast(
 
     asked = Asked(results=results, device=device, pairs=pairs, calibrate=calibrate)
     comparison, absent = without_absent_files(comparison)
+    comparison = settled(comparison, results)
     plan = plan_from(comparison, results / comparison.name, arms=arms)
     found = make_forecast(plan, arms=arms, asked=asked)
     found = found.model_copy(update={"notes": [*absent, *judge_budget_lines(comparison), *found.notes]})

@@ -57,6 +57,7 @@ def print_outlook(
 ) -> None:
     """Print what a run of `comparison` would do, at once, then what it would need."""
     from harness.budget import not_yet_converted
+    from harness.concurrency import not_yet_measured
     from harness.judge_budget import judge_budget_lines
     from harness.nightly import plan_of
     from harness.outlook import look_ahead, outlook_json, outlook_lines
@@ -64,7 +65,8 @@ def print_outlook(
 
     known = plan_of(comparison, arms=arms, results=results, night=night)
     folder = results / known.comparison.name
-    outlook = look_ahead(known, folder, not_yet_known=[*not_yet_converted(known), *still_to_choose(known)])
+    unknown = [*not_yet_measured(known.comparison), *not_yet_converted(known), *still_to_choose(known)]
+    outlook = look_ahead(known, folder, not_yet_known=unknown)
     if as_json:
         typer.echo(outlook_json(outlook))
         return

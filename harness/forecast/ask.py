@@ -20,6 +20,7 @@ USERS_MISTAKE = 2
 PATIENCE_SECONDS = 300.0
 
 Ask = Callable[[ForecastRequest], ForecastAnswer]
+AskTogether = Callable[[list[ForecastRequest]], list[ForecastAnswer]]
 
 
 def ask_fresh_process(request: ForecastRequest) -> ForecastAnswer:
@@ -54,14 +55,23 @@ def ask_through(launcher: Launcher) -> Ask:
 
     What it returns raises as `ask_fresh_process`, and TimeoutError after `PATIENCE_SECONDS`.
     """
+    ask_together = ask_together_through(launcher)
+    return lambda request: ask_together([request])[0]
+
+
+def ask_together_through(launcher: Launcher) -> AskTogether:
+    """Asks several such processes that work at the same time; a process for each request."""
     from harness.forecast.child import child
 
-    def ask(request: ForecastRequest) -> ForecastAnswer:
-        code, text = launcher.ask(child, request.model_dump_json(), patience_seconds=PATIENCE_SECONDS)
-        if code == USERS_MISTAKE:
-            raise UserError(text)
-        if code != 0:
-            raise RuntimeError(text)
-        return ForecastAnswer.model_validate_json(text)
+    def ask(requests: list[ForecastRequest]) -> list[ForecastAnswer]:
+        questions = [request.model_dump_json() for request in requests]
+        answers = []
+        for code, text in launcher.ask(child, questions, patience_seconds=PATIENCE_SECONDS):
+            if code == USERS_MISTAKE:
+                raise UserError(text)
+            if code != 0:
+                raise RuntimeError(text)
+            answers.append(ForecastAnswer.model_validate_json(text))
+        return answers
 
     return ask

@@ -77,6 +77,7 @@ def forecast_before(
         error=forecast.memory_error,
         kind=forecast.device.kind,
         free=free(forecast.device.kind),
+        workers=plan.stages[0].workers,
         force=force,
         warn=warn,
     )
@@ -136,22 +137,29 @@ def _check_memory(
     error: float,
     kind: str,
     free: int | None,
+    workers: int,
     force: bool,
     warn: Tell,
 ) -> None:
-    """Warn where the highest peak exceeds what is free; refuse where even the least that it may be does."""
+    """Warn where the highest peak exceeds what is free; refuse where even the least that it may be does.
+
+    Several stages at a time count as so many with the highest peak.
+    """
     highest = max(stages, key=lambda stage: stage.peak_memory_bytes)
+    peak = workers * highest.peak_memory_bytes
     driver = CONTEXT_BYTES if kind == "cuda" else 0
-    if free is None or highest.peak_memory_bytes + driver <= free:
+    if free is None or peak + driver <= free:
         return
-    least = highest.peak_memory_bytes * (1 - error) + driver
+    least = peak * (1 - error) + driver
+    times = f"{workers} times " if workers > 1 else ""
     found = (
-        f"memory: the forecast is {bytes_text(highest.peak_memory_bytes + driver)} (+-{error:.0%}) for "
-        f"{highest.kind} ({highest.id}), {bytes_text(free)} are free on the {'GPU' if kind == 'cuda' else 'machine'}"
+        f"memory: the forecast is {bytes_text(peak + driver)} (+-{error:.0%}) for "
+        f"{times}{highest.kind} ({highest.id}), {bytes_text(free)} are free on the {'GPU' if kind == 'cuda' else 'machine'}"
     )
     if least > free and not force:
+        fewer = "fewer workers, " if workers > 1 else ""
         raise UserError(
-            f"{found}. Free some, or use a smaller training.micro_batch, gradient_checkpointing or tuning: lora; "
+            f"{found}. Free some, or use {fewer}a smaller training.micro_batch, gradient_checkpointing or tuning: lora; "
             "`prefduel forecast` shows what memory consists of. --force runs all the same."
         )
     warn(f"{found}. It may run out of memory.")

@@ -28,6 +28,7 @@ class Compared(Strict):
     measured_memory_bytes: int | None
     forecast_seconds: Range
     measured_seconds: float
+    relaxed: bool = False  # other stages could run at the same time, so its seconds are unreliable
 
     @property
     def memory_ratio(self) -> float | None:
@@ -106,7 +107,7 @@ def errors(history: list[Earlier], kind: str) -> Errors:
         for one in earlier.finished
     ]
     deviations = [abs(ratio - 1) for one in compared if (ratio := one.memory_ratio) is not None]
-    factors = [max(one.seconds_ratio, 1 / one.seconds_ratio) for one in compared]
+    factors = [max(one.seconds_ratio, 1 / one.seconds_ratio) for one in compared if not one.relaxed]
     return Errors(
         memory=max(_nine_of_ten(deviations), LEAST_ERROR) if deviations else STATED_ERROR,
         seconds_factor=_nine_of_ten(factors) if factors else None,
@@ -125,7 +126,7 @@ def rates(history: list[Earlier], *, device: str, kind: str, tuning: str, dtype:
         for planned, records in earlier.finished:
             settings = records[0].stage.settings
             same = getattr(settings, "tuning", None) == tuning and getattr(settings, "dtype", None) == dtype
-            if same and planned.kind == kind:
+            if same and planned.kind == kind and not _relaxed(records):
                 found.append(planned.flops / _seconds(records))
     return found
 
@@ -162,11 +163,17 @@ def _compared(planned: PlannedForecast, records: list[Record]) -> Compared:
         measured_memory_bytes=_highest([_memory(record) for record in records]),
         forecast_seconds=planned.seconds,
         measured_seconds=_seconds(records),
+        relaxed=_relaxed(records),
     )
 
 
 def _seconds(records: list[Record]) -> float:
     return sum(record.cost.train_seconds for record in records if record.cost is not None)
+
+
+def _relaxed(records: list[Record]) -> bool:
+    """Whether other stages could run beside them: their seconds say nothing of those of a stage alone."""
+    return any(record.cost.workers > 1 for record in records if record.cost is not None)
 
 
 def _memory(record: Record) -> int | None:

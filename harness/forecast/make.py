@@ -150,6 +150,19 @@ def make_forecast(plan: Plan, *, arms: list[str] | None, asked: Asked) -> Foreca
     )
 
 
+def distinct_jobs(plan: Plan, asked: Asked) -> list[Job]:
+    """The training stages of a plan, those once that need as much memory and work for a micro-batch.
+
+    Raises:
+        UserError: as `make_forecast`.
+    """
+    device = device_for(plan.comparison, asked.device)
+    wanted = list({_rehearsal(settings): settings for settings in _training(plan).values()}.values())
+    answers, lengths = _rehearse(plan, wanted, asked, device)
+    num_pairs = _num_pairs(plan.comparison, lengths, asked, [])
+    return [_job(settings, answers, lengths, num_pairs) for settings in wanted]
+
+
 def _training(plan: Plan) -> dict[str, TrainSettings]:
     """Every distinct training stage of the plan: its id to its settings."""
     return {stage.id: stage.settings for stage in plan.stages if isinstance(stage.settings, TrainSettings)}

@@ -87,17 +87,21 @@ def _calibrations(
 def calibrate_job(job: Job, device: Literal["cpu", "cuda"], threads: int, ask: Ask) -> Speed:
     """The speed of a few real steps with random weights, every sequence of the mean length to which the job's are padded."""
     settings, answer, work = job.settings, job.answer, job.answer.work
-    length = max(8, round(job.load.mean_length))
-    request = CalibrationRequest(
-        settings=settings,
-        length=length,
-        completion_share=job.completion_share,
-        threads=threads,
-        device=device,
-    )
+    request = calibration_of(job, device, threads)
     (times,) = ask(ForecastRequest(device=device, calibrations=[request])).calibrations
-    share = length / answer.length
+    share = request.length / answer.length
     in_step = settings.reference != "precomputed"
     matmul = work.matmul_flops + in_step * work.reference_matmul_flops
     attention = work.attention_flops + in_step * work.reference_attention_flops
     return calibrated(times, matmul * share + attention * share**2)
+
+
+def calibration_of(job: Job, device: Literal["cpu", "cuda"], threads: int) -> CalibrationRequest:
+    """A few real steps of a job, at the mean length to which its sequences are padded."""
+    return CalibrationRequest(
+        settings=job.settings,
+        length=max(8, round(job.load.mean_length)),
+        completion_share=job.completion_share,
+        threads=threads,
+        device=device,
+    )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harness.numbers import bytes_text
+from harness.concurrency import WORTH_IT, Concurrency, read_choice
+from harness.numbers import bytes_text, number
 from harness.plan import Trial
 from harness.records import Record
 from harness.report.page import Block, Bullets, Code, Inline, Listing, Paragraph, Section, Table, Text, cut
@@ -31,13 +32,16 @@ def environment_section(view: View) -> Section:
         ("accelerator memory", (bytes_text(memory) for memory in device_memory if memory)),
         ("driver", (record.machine.driver or "none" for record in records)),
         ("device, CPU threads", (f"{stage.device}, {stage.threads}" for stage in stages)),
+        ("stages at a time", _at_a_time(records)),
         ("git commit", (record.git_commit or "not in a repository" for record in records)),
         ("stages started (UTC)", _span(records)),
         # lists, not generators: a generator would look `name` up when it is read, after the last library
         *((name, [record.versions.get(name, "absent") for record in records]) for name in libraries),
     ]
     rows = [(name, cells) for name, values in found if (cells := _values(view, values))]
-    return Section("Environment", [Table(["what", "value"], rows, align="ll")])
+    blocks: list[Block] = [Table(["what", "value"], rows, align="ll")]
+    choice = read_choice(view.results.folder)
+    return Section("Environment", blocks if choice is None else [*blocks, Paragraph(_chosen(view, choice))])
 
 
 def files_section(view: View) -> Section:
@@ -114,6 +118,33 @@ def words_section() -> Section:
             )
         ],
     )
+
+
+def _at_a_time(records: list[Record]) -> list[str]:
+    """Nothing where every stage ran alone, as stages do."""
+    numbers = sorted({record.stage.workers for record in records})
+    if max(numbers, default=1) == 1:
+        return []
+    return [f"{many} (metering: relaxed)" if many > 1 else "1" for many in numbers]
+
+
+def _chosen(view: View, choice: Concurrency) -> str:
+    """What `threads: auto` or `workers: auto` came to, and by which measurements."""
+    said = f"Chosen for auto: {_shared_out(choice.workers, choice.threads)}"
+    if choice.reason is not None:
+        return f"{said}; {view.shown(choice.reason)}."
+    tried = "; ".join(
+        f"{_shared_out(one.workers, one.threads)} {number(one.steps_per_second)}" for one in choice.tried
+    )
+    return (
+        f"{said}, by measurement before the first stage: the first that none beats by more than {WORTH_IT - 1:.0%}. "
+        f"Optimizer steps a second, one of each kind of training stage counted as one: {tried}."
+    )
+
+
+def _shared_out(workers: int, threads: int) -> str:
+    stages, each = ("1 stage", "") if workers == 1 else (f"{workers} stages", " each")
+    return f"{stages} at a time with {threads} thread{'s' * (threads != 1)}{each}"
 
 
 def _trained(trial: Trial) -> list[str]:

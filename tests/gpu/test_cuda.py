@@ -14,6 +14,7 @@ from harness.stage import STAGE
 from pipelines.outcomes import TrainOutcome
 from pipelines.stages import Stage
 from pipelines.training.train import train
+from tests.harness.launched import run_alone
 from tests.pipelines.training import tiny
 
 pytestmark = [
@@ -27,7 +28,7 @@ def run_on_cuda(root: Path, made: Stage, **changes: object) -> TrainOutcome:
     stage = made.model_copy(update={"device": "cuda", "settings": settings})
     folder = tiny.folder_of(root, stage)
     write_json(folder / STAGE, stage.model_dump(mode="json", by_alias=True))
-    Launcher("spawn", root).run(folder / STAGE, lambda *_: None)
+    run_alone(Launcher("spawn", root), folder / STAGE)
     record = read_record(folder)
     assert record is not None
     assert record.status == "done", record.failure

@@ -358,6 +358,8 @@ def _write(
         peak_memory_kind="resident",
         peak_device_memory_bytes=NO_GPU,
         sample_seconds=0.05,
+        contended=stage.workers > 1 or None,
+        workers=stage.workers,
     )
     record = Record(
         stage=stage,

@@ -71,6 +71,7 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         VALID + '"a\\e[31m\\r\\nb": 1\n', ["is not a key of the config", "a␛[31m b"],
     ),
     "text for a number": (VALID + "seeds: three\n", ["seeds must be a whole number, got 'three'"]),
+    "text for a number that may be auto": (VALID + "threads: many\n", ["threads must be a whole number or auto, got 'many'"]),
     "a number in quotes": (VALID + 'seeds: "3"\n', ["seeds must be a whole number, got '3'"]),
     "true for a number": (VALID + "seeds: true\n", ["seeds must be a whole number, got true"]),
     "yes for true": (VALID + "base_per_seed: yes\n", ["base_per_seed must be true or false, got 'yes'"]),

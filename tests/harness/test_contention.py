@@ -87,7 +87,21 @@ def cost(share: float, processes: int | Missing = NO_GPU) -> Cost:
     )
 
 
+def test_beside_other_stages_of_the_run_no_stage_had_the_machine_to_itself() -> None:
+    alone, together = (
+        contention([phase(10.0, 0.0)], num_processors=64, on_gpu=False, workers=workers) for workers in (1, 2)
+    )
+    assert (alone.contended, together.contended) == (False, True)
+    too_short = contention([phase(0.1, 0.0)], num_processors=2, on_gpu=False, workers=2)
+    assert too_short.contended is True
+
+
 def test_other_load_is_told_in_words() -> None:
+    beside = cost(0.01).model_copy(update={"workers": 4})
+    assert other_load([beside]) == "4 stages ran at a time by `metering: relaxed`"
+    assert other_load([cost(0.31), beside]) == (
+        "others took up to 31 % of the processors' time and up to 4 stages ran at a time by `metering: relaxed`"
+    )
     assert other_load([cost(0.31)]) == "others took 31 % of the processors' time"
     assert other_load([cost(0.31), cost(0.52)]) == "others took up to 52 % of the processors' time"
     assert other_load([cost(0.01, 1)]) == "others had 1 process on the GPU"

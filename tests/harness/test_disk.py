@@ -57,6 +57,14 @@ def test_the_best_so_far_is_held_once_and_in_each_checkpoint(model: Path) -> Non
         assert needed(model, save_every_minutes=minutes, training=best) == last + copies * NUM_PARAMETERS * 4
 
 
+def test_each_stage_at_a_time_has_its_own_work_on_the_disk(model: Path) -> None:
+    together = {"workers": 3, "metering": "relaxed"}
+    for minutes in (None, 10):
+        one = needed(model, keep_weights="none", save_every_minutes=minutes)
+        assert one is not None
+        assert needed(model, keep_weights="none", save_every_minutes=minutes, **together) == 3 * one
+
+
 def test_bfloat16_takes_half(model: Path) -> None:
     training = {"dtype": "bfloat16", "master_weights": "none", "effective_batch": 8, "micro_batch": 8}
     plain = needed(model, save_every_minutes=None)

@@ -29,7 +29,7 @@ def go(log: RunLog, plan: Plan, work: Work, folder: Path) -> None:
     done = next(record for stage in plan.stages if (record := read_record(folder / stage.id)))
     for stage, record in ((first, done), (second, done.model_copy(update={"status": "failed"}))):
         log.started(stage)
-        log.moved("train", 1, 10)
+        log.moved(stage, "train", 1, 10)
         log.finished(stage, record)
     log.skipped(third, "an input failed")
 

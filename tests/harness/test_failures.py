@@ -27,6 +27,7 @@ from harness.records import Record, read_record, write_json, write_record
 from harness.reserve import reserve
 from harness.stage import STAGE, main
 from pipelines.stages import DataSettings, Limits, ModelSettings, PrepareSettings, Stage
+from tests.harness.launched import to_its_record
 from tests.pipelines.training import tiny
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -42,7 +43,7 @@ class Told(Quiet):
     def retried(self, stage: Stage, record: Record) -> None:
         self._moved(f"again after {record.status}", record.num_attempts, stage.limits.retries)
 
-    def moved(self, phase: str, done: int, total: int) -> None:
+    def moved(self, stage: Stage, phase: str, done: int, total: int) -> None:
         self._moved(phase, done, total)
 
 
@@ -61,7 +62,8 @@ def run(
     launcher: Launcher, root: Path, stage: Stage, moved: Moved = lambda *_: None, **limits: float
 ) -> Record:
     watched = stage.model_copy(update={"limits": Limits(**limits)})
-    return run_stage(watched, {}, root, launcher, Told(moved), StopRequest(), decision_hash="0")
+    attempts = run_stage(watched, {}, root, launcher, Told(moved), StopRequest(), decision_hash="0")
+    return to_its_record(attempts, launcher)
 
 
 def stage_processes() -> list[int]:

@@ -13,12 +13,13 @@ import psutil
 import pytest
 
 from harness.evaluation.loaded import model_of
-from harness.launch import Launcher
+from harness.launch import Ending, Launcher
 from harness.records import ITEMS, LOG, Missing, Record, read_record, write_json
 from harness.stage import STAGE, main
 from pipelines.models import MODEL
 from pipelines.outcomes import TrainOutcome
 from pipelines.stages import ConvertSettings, EvaluateSettings, Limits, ModelSettings, Stage, StageInputs
+from tests.harness.launched import run_alone
 from tests.pipelines.training import tiny
 
 
@@ -47,7 +48,7 @@ def record_of(folder: Path) -> Record:
 
 def test_a_stage_that_fails_leaves_a_record_with_one_clear_line(launcher: Launcher, tmp_path: Path) -> None:
     folder = placed(tmp_path, unloadable())
-    assert launcher.run(folder / STAGE, lambda *_: None).exit_code == 0
+    assert run_alone(launcher, folder / STAGE, lambda *_: None).exit_code == 0
     record = record_of(folder)
     assert record.status == "failed"
     assert record.failure is not None
@@ -68,7 +69,7 @@ def test_a_killed_child_is_noticed_and_told_by_its_signal(launcher: Launcher, tm
             for child in seen:
                 os.kill(child, signal.SIGKILL)
 
-    exit_code = launcher.run(folder / STAGE, kill_once).exit_code
+    exit_code = run_alone(launcher, folder / STAGE, kill_once).exit_code
     assert seen
     assert exit_code == -signal.SIGKILL
     assert read_record(folder) is None
@@ -83,7 +84,7 @@ def test_progress_arrives_while_the_stage_runs(launcher: Launcher, tmp_path: Pat
     tiny.make_inputs(tmp_path)
     folder = placed(tmp_path, tiny.stage("sft", num_train_epochs=1))
     seen: list[tuple[str, int, int]] = []
-    launcher.run(folder / STAGE, lambda *moved: seen.append(moved))
+    run_alone(launcher, folder / STAGE, lambda *moved: seen.append(moved))
     assert ("train", 3, 3) in seen
     assert [phase for phase, done, _ in seen if done == 0] == ["load", "data", "train", "save"]
 
@@ -94,7 +95,7 @@ def test_phases_sum_to_the_stage_and_its_own_process_is_in_the_record(
     tiny.make_inputs(tmp_path)
     folder = placed(tmp_path, tiny.stage("sft", num_train_epochs=1))
     before = time.monotonic()
-    launcher.run(folder / STAGE, lambda *_: None)
+    run_alone(launcher, folder / STAGE, lambda *_: None)
     elapsed = time.monotonic() - before
     cost = record_of(folder).cost
     assert cost is not None
@@ -125,9 +126,7 @@ def test_forkserver_spawn_and_the_command_line_give_the_same_weights(
         if how == "command":
             main([str(folder / STAGE)])
         else:
-            (launcher if how == "forkserver" else Launcher("spawn", root)).run(
-                folder / STAGE, lambda *_: None
-            )
+            run_alone(launcher if how == "forkserver" else Launcher("spawn", root), folder / STAGE)
         record = record_of(folder)
         outcome = record.outcome
         assert isinstance(outcome, TrainOutcome)
@@ -175,7 +174,8 @@ def test_groups_of_one_model_share_a_process_that_loads_it_once_and_give_the_sam
             stage = evaluation(group, number)
             folder = placed(root, stage)
             seen: list[int] = []
-            ended = launcher.run(
+            ended = run_alone(
+                launcher,
                 folder / STAGE,
                 lambda *_, seen=seen: seen.extend(_stage_processes()),
                 holds=model_of(stage) if shared else None,
@@ -199,7 +199,7 @@ def test_without_a_process_to_share_the_second_group_loads_the_model(
     tiny.make_inputs(tmp_path)
     for number, group in enumerate(GROUPS):
         folder = placed(tmp_path, evaluation(group, number))
-        launcher.run(folder / STAGE, lambda *_: None)
+        run_alone(launcher, folder / STAGE, lambda *_: None)
         shutil.rmtree(tmp_path / tiny.BASE / MODEL, ignore_errors=True)
     assert record_of(folder).status == "does_not_load"
 
@@ -208,14 +208,14 @@ def _shared(launcher: Launcher, root: Path) -> tuple[Path, list[int]]:
     """A first group that is done, the folder of the second, and the process that waits for it."""
     tiny.make_inputs(root)
     first, second = (placed(root, evaluation(group, number)) for number, group in enumerate(GROUPS))
-    assert launcher.run(first / STAGE, lambda *_: None, holds="model").exit_code == 0
+    assert run_alone(launcher, first / STAGE, lambda *_: None, holds="model").exit_code == 0
     return second, _stage_processes()
 
 
 def _goes_on_in_another_process(launcher: Launcher, folder: Path, ended: int) -> None:
     """The stage that was cut off runs anew, to its end."""
     seen: list[int] = []
-    launcher.run(folder / STAGE, lambda *_: seen.extend(_stage_processes()), holds="model")
+    run_alone(launcher, folder / STAGE, lambda *_: seen.extend(_stage_processes()), holds="model")
     assert record_of(folder).status == "done"
     assert seen
     assert ended not in seen
@@ -229,7 +229,7 @@ def test_an_interrupt_in_the_second_group_ends_the_shared_process(launcher: Laun
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        launcher.run(folder / STAGE, interrupt, holds="model")
+        run_alone(launcher, folder / STAGE, interrupt, holds="model")
     assert not _stage_processes()
     assert read_record(folder) is None
     _goes_on_in_another_process(launcher, folder, process)
@@ -247,7 +247,7 @@ def test_sigint_in_the_second_group_leaves_no_record_and_no_process(
             sent.append(phase)
             os.kill(process, signal.SIGINT)
 
-    ended = launcher.run(folder / STAGE, interrupt, holds="model")
+    ended = run_alone(launcher, folder / STAGE, interrupt, holds="model")
     assert sent == ["load"]
     assert ended.exit_code != 0
     assert not _stage_processes()
@@ -264,7 +264,9 @@ def test_a_second_group_that_hangs_is_ended_with_the_shared_process(
     launcher: Launcher, tmp_path: Path, limits: Limits, cut: str
 ) -> None:
     folder, (process,) = _shared(launcher, tmp_path)
-    ended = launcher.run(folder / STAGE, lambda *_: os.kill(process, signal.SIGSTOP), limits, holds="model")
+    ended = run_alone(
+        launcher, folder / STAGE, lambda *_: os.kill(process, signal.SIGSTOP), limits, holds="model"
+    )
     assert ended.cut == cut
     assert ended.exit_code == -signal.SIGKILL
     assert not _stage_processes()
@@ -283,8 +285,11 @@ def test_a_process_ends_before_a_stage_on_another_model_starts_and_when_the_laun
     seen: list[list[int]] = []
     for stage, held in zip(stages, ("one", "another"), strict=True):
         running: list[int] = []
-        launcher.run(
-            placed(tmp_path, stage) / STAGE, lambda *_, r=running: r.extend(_stage_processes()), holds=held
+        run_alone(
+            launcher,
+            placed(tmp_path, stage) / STAGE,
+            lambda *_, r=running: r.extend(_stage_processes()),
+            holds=held,
         )
         seen.append(running)
     assert len(set(seen[1])) == 1
@@ -299,7 +304,7 @@ def test_a_failed_stage_leaves_its_process_to_nobody(launcher: Launcher, tmp_pat
     gone = evaluation({"group": "preference", "split": "validation"}, 0)
     folder = placed(tmp_path, gone)
     (tmp_path / tiny.DATA / "data.json").unlink()
-    assert launcher.run(folder / STAGE, lambda *_: None, holds="model").exit_code == 0
+    assert run_alone(launcher, folder / STAGE, lambda *_: None, holds="model").exit_code == 0
     assert record_of(folder).status == "failed"
     assert not _stage_processes()
 
@@ -307,17 +312,36 @@ def test_a_failed_stage_leaves_its_process_to_nobody(launcher: Launcher, tmp_pat
 def test_a_process_that_is_killed_while_it_waits_costs_nothing(launcher: Launcher, tmp_path: Path) -> None:
     tiny.make_inputs(tmp_path)
     first, second = (evaluation({"group": "preference", "batch_size": size}, size) for size in (3, 4))
-    launcher.run(placed(tmp_path, first) / STAGE, lambda *_: None, holds="model")
+    run_alone(launcher, placed(tmp_path, first) / STAGE, lambda *_: None, holds="model")
     (waiting,) = map(psutil.Process, _stage_processes())
     waiting.kill()
     psutil.wait_procs([waiting], timeout=5)
     folder = placed(tmp_path, second)
-    assert launcher.run(folder / STAGE, lambda *_: None, holds="model").exit_code == 0
+    assert run_alone(launcher, folder / STAGE, lambda *_: None, holds="model").exit_code == 0
     assert record_of(folder).status == "done"
     launcher.close()
 
 
-def test_an_interrupt_ends_the_child_before_it_reaches_the_caller(launcher: Launcher, tmp_path: Path) -> None:
+def test_of_stages_that_run_at_the_same_time_the_first_to_end_is_told_and_a_killed_one_takes_none_along(
+    tmp_path: Path,
+) -> None:
+    tiny.make_inputs(tmp_path)
+    together = Launcher("forkserver", tmp_path, most=2)
+    endless = together.start(
+        placed(tmp_path, tiny.stage("sft", num_train_epochs=100_000)) / STAGE, lambda *_: None
+    )
+    short = placed(tmp_path, tiny.stage("orpo", num_train_epochs=1))
+    running = together.start(short / STAGE, lambda *_: None)
+    assert together.wait([endless, running], seconds=0.01) is None
+    assert together.wait([endless, running]) == (running, Ending(0))
+    assert record_of(short).status == "done"
+    endless.child.process.kill()
+    assert together.wait([endless]) == (endless, Ending(-signal.SIGKILL))
+    together.close()
+    assert not _stage_processes()
+
+
+def test_an_interrupt_ends_the_stage_when_the_launcher_is_closed(launcher: Launcher, tmp_path: Path) -> None:
     tiny.make_inputs(tmp_path)
     folder = placed(tmp_path, tiny.stage("sft", num_train_epochs=100_000))
     running: list[int] = []
@@ -328,6 +352,6 @@ def test_an_interrupt_ends_the_child_before_it_reaches_the_caller(launcher: Laun
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        launcher.run(folder / STAGE, interrupt)
+        run_alone(launcher, folder / STAGE, interrupt)
     assert running
     assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in running)

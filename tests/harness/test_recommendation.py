@@ -15,6 +15,7 @@ from harness.verdict import Verdict
 
 DECISION = Decision(metric="gold_score", margin=0.02)
 CHEAP = CostRatio(quantity="train_seconds", ratio=0.5, low=0.4, high=0.6, num_seeds=5)
+SPOILT = CHEAP.model_copy(update={"relaxed": True})
 
 
 def verdict(outcome: str, **changes: Any) -> Verdict:
@@ -71,6 +72,18 @@ def both(low: float, high: float, control: str = "sft") -> list[Contrast]:
         ),
         (verdict("orpo"), None, [], "train orpo: better on gold_score, the cost ratio was not measured."),
         (verdict("equivalent"), CHEAP, [], "train orpo: equivalent within 0.02 on gold_score, at 0.50 times"),
+        (
+            verdict("equivalent"),
+            SPOILT,
+            [],
+            "either of them: equivalent within 0.02 on gold_score; the training time is unreliable, as stages ran side",
+        ),
+        (
+            verdict("sft-dpo"),
+            SPOILT,
+            [],
+            "train sft-dpo: better on gold_score, at 2.00 times (1.67 to 2.50; 5 seeds) the training time (unreliable, as",
+        ),
         (
             verdict("equivalent"),
             None,

@@ -38,7 +38,7 @@ HALF = (
 
 def test_a_running_run_tells_how_far_it_is_and_how_long_still(tmp_path: Path) -> None:
     write_events(tmp_path, *HALF)
-    (tmp_path / MOVES).write_text(json.dumps({"phase": "train", "done": 3, "total": 9}))
+    (tmp_path / MOVES).write_text(json.dumps({"sft-2": {"phase": "train", "done": 3, "total": 9}}))
     with run_lock(tmp_path):
         lines = list(status_lines(tmp_path))
     assert "running, pid" in lines[0]
@@ -59,6 +59,21 @@ def test_time_left_is_that_of_stages_of_the_same_kind_less_what_has_passed(tmp_p
     assert found.seconds_left(running_since + timedelta(seconds=500)) == pytest.approx(60)
 
 
+def test_every_running_stage_is_told_with_how_far_it_is(tmp_path: Path) -> None:
+    two = {"event": "stage_started", "stage": "orpo-1", "label": "orpo seed 0: train orpo"}
+    write_events(tmp_path, *HALF, two)
+    (tmp_path / MOVES).write_text(json.dumps({"orpo-1": {"phase": "train", "done": 1, "total": 9}}))
+    with run_lock(tmp_path):
+        now = [line for line in status_lines(tmp_path) if line.startswith("now: ")]
+    assert [line.partition(",")[0] for line in now] == [
+        "now: sft seed 1: train sft (sft-2)", "now: orpo seed 0: train orpo (orpo-1)",
+    ]  # fmt: skip
+    assert now[1].endswith("train 1/9")
+    # By the mean 30 s each: sft-2 has run 10 of them, orpo-1 none, dpo-2 waits.
+    left = read_situation(tmp_path).seconds_left(START + timedelta(seconds=70))
+    assert left == pytest.approx((20 + 30 + 30) / 2)
+
+
 def test_a_run_that_died_or_ended_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_events(tmp_path, *HALF)
     assert main(["status", str(tmp_path)]) == 0
@@ -74,7 +89,7 @@ def test_a_second_run_starts_its_counts_anew_but_keeps_what_stages_took(tmp_path
     again = {"event": "planned", "num_stages": 6, "num_done": 2, "todo": ["dpo-1"]}
     write_events(tmp_path, *HALF, {"event": "run_started"}, again)
     found = read_situation(tmp_path)
-    assert (found.num_done, found.ended, found.running) == (2, {}, None)
+    assert (found.num_done, found.ended, found.running) == (2, {}, {})
     assert found.seconds == {"sft": [30.0]}
 
 

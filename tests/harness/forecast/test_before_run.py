@@ -141,6 +141,13 @@ def test_beyond_its_error_it_refuses_unless_forced(tmp_path: Path) -> None:
     assert make.made == 0
 
 
+def test_several_stages_at_a_time_need_the_memory_of_several(tmp_path: Path) -> None:
+    plan = plan_of(workers=3, metering="relaxed")
+    assert before(plan, tmp_path, FakeMaker(), free=3 * PEAK).warned == []
+    with pytest.raises(UserError, match=r"1\.17 GiB \(.*for 3 times .*or use fewer workers, a smaller"):
+        before(plan, tmp_path, FakeMaker(), free=2 * PEAK)
+
+
 def test_plan_shows_the_forecast_that_a_run_left_and_none_where_all_is_done(tmp_path: Path) -> None:
     plan = plan_of()
     before(plan, tmp_path, FakeMaker())

@@ -110,6 +110,20 @@ def test_speeds_of_earlier_stages_are_their_operations_over_their_seconds(tmp_pa
     )
 
 
+def test_seconds_of_stages_that_ran_side_by_side_tell_no_forecast_how_fast_a_stage_is(tmp_path: Path) -> None:
+    folder = results(tmp_path, seconds={"orpo": 4.0})
+    for path in sorted(folder.glob(f"orpo-*/{RECORD}"))[:1]:
+        content = json.loads(path.read_text())
+        content["cost"]["workers"] = 2
+        path.write_text(json.dumps(content))
+    history = read_history(tmp_path)
+    found = rates(history, device="Test CPU @ 2 GHz", kind="orpo", tuning="full", dtype="float32")
+    assert found == [1e9 / 4.0]
+    made = read_forecast(folder)
+    assert made is not None
+    assert sum(one.relaxed for one in beside_measured(made, records_of(folder))) == 1
+
+
 def test_the_report_shows_each_stage_s_forecast_beside_its_measurement(tmp_path: Path) -> None:
     folder = results(tmp_path, seconds={"sft": 5.0, "dpo": 15.0, "orpo": 2.5})
     read = read_results(folder)
