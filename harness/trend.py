@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from harness.costs import BY_THE_CLOCK
 from harness.forecast.history import beside_measured, read_forecast
 from harness.hostile import without_paths
 from harness.identity import IDENTITY
@@ -18,11 +19,12 @@ from harness.numbers import NOT_MEASURED, interval, number, with_interval
 from harness.report.markdown import render_markdown
 from harness.report.page import Block, Bullets, Code, Page, Paragraph, Section, Table, Text
 from harness.results import Results, read_results
-from harness.sentences import COST_WORDS, difference_text, outcome_text
+from harness.sentences import COST_WORDS, SIDE_BY_SIDE, difference_text, outcome_text
 from harness.summary import DECLARED_COST, make_summary
 from harness.summary_schema import Summary
 from pipelines.outcomes import TrainOutcome
 
+RELAXED = " (relaxed)"  # beside seconds and money of stages that ran side by side
 # Of a config, what names a night or only counts: no change of what is compared.
 UNTOLD = ("name", "seeds", "first_seed")
 
@@ -141,13 +143,17 @@ def _costs(nights: list[NightResults]) -> Table:
 
     def shown(night: NightResults, arm: str) -> str:
         found = night.summary.arms.get(arm)
-        return number(getattr(found.cost, quantity)) if found else "not measured"
+        if found is None:
+            return "not measured"
+        spoilt = quantity in BY_THE_CLOCK and found.cost.relaxed
+        return number(getattr(found.cost, quantity)) + RELAXED * spoilt
 
     def ratio(night: NightResults) -> str:
         found = next((each for each in night.summary.cost_ratios if each.quantity == quantity), None)
         if found is None:
             return "not measured"
-        return number(found.ratio) + ("" if found.low is None else f" ({interval(found.low, found.high)})")
+        bounds = "" if found.low is None else f" ({interval(found.low, found.high)})"
+        return number(found.ratio) + bounds + RELAXED * found.relaxed
 
     first, second = nights[-1].summary.verdict.compare
     rows = [(night.when, *(shown(night, arm) for arm in arms), ratio(night)) for night in nights]
@@ -155,7 +161,8 @@ def _costs(nights: list[NightResults]) -> Table:
     return Table(
         ["date", *arms, f"{first} / {second}"],
         rows,
-        caption=f"{words}, {quantity}: means over seeds; the ratio paired by seed, with its interval.",
+        caption=f"{words}, {quantity}: means over seeds; the ratio paired by seed, with its interval."
+        + f" Relaxed: {SIDE_BY_SIDE}." * any(RELAXED in cell for row in rows for cell in row),
     )
 
 
@@ -165,16 +172,17 @@ def _forecasts(nights: list[NightResults]) -> Block:
     for night in nights:
         forecast = read_forecast(night.results.folder)
         found = beside_measured(forecast, night.results.records.get) if forecast else []
+        alone = [one for one in found if not one.relaxed]  # the others' seconds say nothing of a forecast
         inside = sum(
-            one.forecast_seconds.low <= one.measured_seconds <= one.forecast_seconds.high for one in found
+            one.forecast_seconds.low <= one.measured_seconds <= one.forecast_seconds.high for one in alone
         )
         if found:
             rows.append(
                 (
                     night.when,
                     *_spread_of([ratio for one in found if (ratio := one.memory_ratio) is not None]),
-                    *_spread_of([one.seconds_ratio for one in found]),
-                    f"{inside} of {len(found)}",
+                    *_spread_of([one.seconds_ratio for one in alone]),
+                    f"{inside} of {len(alone)}",
                 )
             )
     if not rows:

@@ -343,3 +343,16 @@ def test_stock_orpo_needs_a_trl_that_has_it(
     path.write_text(VALID.replace("- trainer: orpo", "- trainer: orpo\n      implementation: fused"))
     assert main(["check", str(path)]) == 0
     assert "implementation" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("workers", "refused"), [("2", True), ("auto", False), ("1", False)])
+def test_on_a_gpu_several_stages_at_a_time_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str, refused: bool
+) -> None:
+    together = ["device=auto", "metering=relaxed", "threads=1", f"workers={workers}"]
+    comparison = load_comparison(write(tmp_path), overrides=together)
+    monkeypatch.setattr(requirements, "choose_device", lambda _: "cuda")
+    found = [text for text in requirements.requirements_not_met(comparison) if text.startswith("workers")]
+    assert found == (
+        ["workers: 2 needs `device: cpu`: on a GPU one stage runs at a time. Use 1, or auto."] * refused
+    )

@@ -110,3 +110,13 @@ def test_the_page_is_printed_or_written(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["trend", str(folder), "--output", str(tmp_path / "trend.md")]) == 0
     assert (tmp_path / "trend.md").read_text() == printed
     assert main(["trend", str(tmp_path / "gone")]) == 2
+
+
+def test_seconds_of_a_night_whose_stages_ran_side_by_side_are_marked(tmp_path: Path) -> None:
+    together = Run(changes={"workers": 2, "metering": "relaxed"})
+    page = page_of(night(tmp_path, "2026-11-24"), night(tmp_path, "2026-11-25", together))
+    costs = section(page, "Cost by date")
+    marked = {line[2:12]: line.count("(relaxed)") for line in costs.splitlines() if line.startswith("| 2026")}
+    assert marked == {"2026-11-24": 0, "2026-11-25": 3}  # two arms and their ratio
+    assert "unreliable, as stages ran side by side" in costs
+    assert "relaxed" not in section(page_of(night(tmp_path / "alone", "2026-11-24")), "Cost by date")
