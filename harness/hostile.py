@@ -10,10 +10,14 @@ import re
 
 _BACKTICKS = re.compile(r"`+")
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|~&$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-# A slash that begins a path: not inside a URL, a relative path or a fraction.
+# A slash that begins a path: not inside a URL, a relative path or a fraction; also behind a compiler's -I or -L.
+_PATH_CHARACTER = r"[^\s/\\:'\"`,;()\[\]{}]"
 _ABSOLUTE = re.compile(
-    r"(?<![\w.:/~<>-])(?:file://)?(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\:'\"`,;()\[\]{}]+)+[/\\]?"
+    r"(?:(?<![\w./~<>-])|(?<=\s-[IL]))(?!(?<=:)//)(?:file://)?(?:~|[A-Za-z]:)?"
+    rf"[/\\]?(?:[/\\]{_PATH_CHARACTER}+)+[/\\]?"
 )
+_QUOTED_PATH = re.compile(r"(['\"])((?:file://)?(?:~|[A-Za-z]:)?[/\\][^'\"\n]*)\1")  # may have spaces
+_HOME = re.compile(r"(?:file://)?(?:[A-Za-z]:)?[/\\]{1,2}(?:home|Users)[/\\][^/\\]+[/\\]?")
 
 
 def visible(text: str, *, limit: int) -> str:
@@ -70,7 +74,13 @@ def escaped(text: str, *, limit: int = 2000) -> str:
 
 def without_paths(text: str) -> str:
     """`text` with every absolute path cut down to its last part: paths name users and machines."""
-    return _ABSOLUTE.sub(lambda found: re.split(r"[/\\]", found[0].rstrip("/\\"))[-1], text)
+    text = _QUOTED_PATH.sub(lambda found: f"{found[1]}{_last_part(found[2])}{found[1]}", text)
+    return _ABSOLUTE.sub(lambda found: _last_part(found[0]), text)
+
+
+def _last_part(path: str) -> str:
+    """Its name; `~` for a home, whose name is its user's."""
+    return "~" if _HOME.fullmatch(path) else re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
 def _shown(character: str) -> str:

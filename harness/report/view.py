@@ -12,10 +12,15 @@ from harness.report.palette import Look, look
 from harness.results import Results
 from harness.summary_schema import Summary
 
-# What services give out as keys, `name:word@` in an address, and `user@host` (a sweep names its points `arm@2`).
+# What services give out as keys, what is assigned to a secret, `name:word@` in an address, `user@host` (a sweep names its points
+# `arm@2`), a host by name or by private address.
 _SECRETS = re.compile(
-    r"\b(?:hf_|gh[opsur]_|github_pat_|sk-|glpat-|xox[abp]-)[A-Za-z0-9_-]{8,}|(?<=://)[^\s/@]+@|(?i:bearer )[\w.~+/-]{8,}=*"
-    r"|\b[\w.-]+@[A-Za-z][\w-]*(?=[:\s]|$)"
+    r"\b(?:hf_|gh[opsur]_|github_pat_|sk-|glpat-|nvapi-|xox[abp]-|AKIA)[A-Za-z0-9_-]{8,}|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"
+    r"|(?<=://)[^\s/@]+@|(?i:bearer )[\w.~+/-]{8,}=*"
+    r"|(?i:(?<=[?&\s])(?:api[_-]?key|access[_-]?key|token|secret|password)=)[^\s&'\"]+"
+    r"|\b[\w.-]+@[A-Za-z][\w-]*(?:\.[\w-]+)*(?![\w@])"
+    r"|(?<=\bhost=)(['\"])[^'\"]*\1"
+    r"|(?<![\w.])(?:10\.\d{1,3}|192\.168|172\.(?:1[6-9]|2\d|3[01]))(?:\.\d{1,3}){2}(?![\w.])"
 )
 
 
