@@ -52,6 +52,9 @@ TABLES: dict[str, dict[str, Column]] = {
         ),
         "metric": Column("string", "name of the number, as in `items.jsonl`"),
         "item": Column("string", "id of the prompt or pair: test ones, of a sweep's point validation ones"),
+        "prompt": Column(
+            "string", "hash of its prompt, the item itself where it has none: average within it first"
+        ),
         "value": Column("Float64", "its value"),
     },
     "scores": {
@@ -195,6 +198,7 @@ def _items(results: Results) -> Iterator[Rows]:
                 count = len(column.items)
                 _extend(rows, results, trial, count, stage=stage_id, evaluation=group, metric=metric)
                 rows["item"] += column.items
+                rows["prompt"] += column.clusters
                 rows["value"] += column.values.tolist()
         yield rows
 

@@ -1,6 +1,7 @@
 """What a reply looks like, whatever it says: repetition, emptiness, refusal, drift in script and in form.
 
-Counted from the reply's tokens or characters alone, so that every value can be recomputed from `replies.jsonl`.
+Counted from the reply's tokens or characters alone. `replies.jsonl` has the characters; the tokens are not kept, so
+repetition, distinct bigrams and loops can be recomputed only by a tokenizer that gives the same tokens back.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from functools import lru_cache
 NGRAM = 4
 # How English assistants decline. Replies in other languages are not recognised.
 _REFUSAL = re.compile(
-    r"\s*(?:i'?m sorry|i am sorry|sorry|i apologi[sz]e|unfortunately)?[\s,.!:-]*(?:but )?"
-    r"(?:i (?:can(?:no|')?t|cannot|can not|won'?t|will not|am (?:unable|not able) to|'m (?:unable|not able) to)"
-    r"|i'm (?:unable|not able) to|as an ai\b|i do not feel comfortable|i don't feel comfortable)",
+    r"\s*(?:i'?m sorry|i am sorry|sorry|i apologi[sz]e|unfortunately|i'?m afraid|i am afraid)?[\s,.!:-]*(?:but )?(?:that )?"
+    r"(?:as an? (?:ai|(?:large )?language model)\b|i do not feel comfortable|i don't feel comfortable"
+    r"|i (?:can(?:no|')?t|cannot|can not|won'?t|will not|am (?:unable|not able) to|'m (?:unable|not able) to)"
+    r"(?! (?:wait|thank|believe|help but|keep you|be long))"  # "I can't wait to show you" declines nothing
+    r"|i'm (?:unable|not able) to)",
     re.IGNORECASE,
 )
+_MIXED_WITH_CJK = {"HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"}
 # Markdown forms, told apart by how a line begins.
 _FORMS = {
     "heading": re.compile(r"^ {0,3}#{1,6} ", re.MULTILINE),
@@ -90,7 +94,8 @@ def _main_script(text: str) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _script(letter: str) -> str | None:
-    """The first word of a letter's Unicode name, such as LATIN or CYRILLIC."""
+    """The first word of a letter's Unicode name, such as LATIN or CYRILLIC; one for the scripts that Japanese mixes."""
     if not letter.isalpha():
         return None
-    return unicodedata.name(letter, "").partition(" ")[0] or None
+    name = unicodedata.name(letter, "").partition(" ")[0]
+    return "CJK" if name in _MIXED_WITH_CJK else name or None

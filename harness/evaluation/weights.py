@@ -86,7 +86,11 @@ def _adapted(model: PeftModel) -> Iterator[tuple[str, Tensor, Tensor | None]]:
     changes: dict[str, Tensor] = {}
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer):
-            active = [adapter for adapter in module.active_adapters if adapter in module.lora_A]
+            held = {
+                *module.lora_A,
+                *module.lora_embedding_A,
+            }  # an embedding's is kept apart from a linear layer's
+            active = [adapter for adapter in module.active_adapters if adapter in held]
             if active:
                 changes[name] = sum(module.get_delta_weight(adapter).float() for adapter in active)
     for name, weight in model.named_parameters():

@@ -12,7 +12,7 @@ import pytest
 from harness.cli import main
 from harness.export import TABLES
 from harness.summary import summarise
-from tests.harness.fixtures_results import Run, make_results
+from tests.harness.fixtures_results import Run, give_prompts, make_results
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -93,6 +93,16 @@ def test_a_sweeps_points_are_exported_as_well(tmp_path: Path) -> None:
         assert chosen["mean"].tolist() == pytest.approx(by_seed, rel=1e-12)
         told = items[(items["model"] == name) & (items["metric"] == "gold_score")]
         assert told.groupby("seed")["value"].mean().tolist() == pytest.approx(by_seed, rel=1e-12)
+
+
+def test_means_over_prompts_can_be_made_from_the_exported_items(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run(seeds=2))
+    give_prompts(folder, lambda place: 0 if place < 40 else place)
+    assert main(["export", str(folder), "--format", "parquet", "--output", str(tmp_path / "tables")]) == 0
+    items = read("parquet", tmp_path / "tables", "items")
+    told = items[(items["model"] == "orpo") & (items["metric"] == "gold_score")]
+    by_seed = told.groupby(["seed", "prompt"])["value"].mean().groupby("seed").mean()
+    assert by_seed.tolist() == pytest.approx(summarise(folder).arms["orpo"].metrics["gold_score"].by_seed)
 
 
 def test_stages_say_what_failed_in_one_harmless_line(tables: dict[str, pandas.DataFrame]) -> None:

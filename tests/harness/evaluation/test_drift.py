@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel
 
 from harness.evaluation.drift import kl_to_base
@@ -100,3 +101,15 @@ def test_tied_weights_count_once() -> None:
 def test_a_layer_that_was_zero_and_moved_is_infinitely_far() -> None:
     assert LayerChange("bias", 1, 0.0, 0.0).relative == 0
     assert LayerChange("bias", 1, 0.0, 1.0).relative == float("inf")
+
+
+def test_an_adapter_on_an_embedding_has_a_distance_as_well() -> None:
+    config = LoraConfig(
+        r=4, target_modules=["embed_tokens", "q_proj"], init_lora_weights=False, task_type="CAUSAL_LM"
+    )
+    model = get_peft_model(tiny_models.llama(), config)
+    found = changes(model, None)
+    merged, base = model.merge_and_unload(), tiny_models.llama()
+    for name, change in changes(merged, base).items():
+        assert found[name].relative == pytest.approx(change.relative, rel=1e-4)
+    assert found["embed_tokens"].relative > 0

@@ -63,6 +63,10 @@ def test_a_reply_is_empty_where_nothing_can_be_seen(text: str, empty: bool) -> N
         "  I won't answer that.",
         "Unfortunately, I am not able to assist.",
         "I'm unable to help.",
+        "I'm afraid I can't do that, Dave.",
+        "I am afraid that I cannot do that.",
+        "As a language model, I cannot browse.",
+        "As a large language model I have no opinions.",
     ],
 )
 def test_english_refusals_are_recognised(text: str) -> None:
@@ -75,6 +79,9 @@ def test_english_refusals_are_recognised(text: str) -> None:
         "I can help with that.",
         "I am sorry that Dialer shows data of a stranger.",
         "Canned food keeps long.",
+        "I can't wait to show you the new plan.",
+        "I won't keep you waiting.",
+        "I cannot thank you enough.",
         "The answer is that I can't be certain.",
         "Sorry for the delay. Here is the plan.",
         "",
@@ -88,6 +95,8 @@ def test_script_and_form_drift_compare_with_what_was_expected() -> None:
     assert traits.changes_script("Привет, мир", "hello world")
     assert not traits.changes_script("bonjour Анна, comment vas-tu", "hello world")
     assert not traits.changes_script("12345 !", "hello")
+    assert not traits.changes_script("ありがとうございます", "東京都庁舎")
+    assert traits.changes_script("ありがとう", "hello")
     assert traits.changes_script("日本語のテキスト", "just English")
     assert traits.changes_form("1. first\n2. second", "plain text")
     assert traits.changes_form("# Title", "- a list")

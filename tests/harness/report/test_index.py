@@ -82,3 +82,13 @@ def test_a_damaged_entry_is_named_and_takes_no_other_report_away(
     text = render_markdown(index_page(tmp_path / "reports"))
     assert "prefduel report results/gone" in text
     assert "[made-up]" in text
+
+
+def test_two_folders_of_one_name_are_refused_before_one_replaces_the_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [str(make_results(tmp_path / place, Run(seeds=2))) for place in ("a", "b")]
+    assert main(["report", *folders, "--reports", str(tmp_path / "reports")]) == 2
+    assert "must not have the name of" in capsys.readouterr().err
+    assert not (tmp_path / "reports").exists()
+    assert main(["report", folders[0], folders[0], "--reports", str(tmp_path / "reports")]) == 0
