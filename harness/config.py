@@ -207,7 +207,10 @@ class Decision(Strict):
     )
     metric: str = Field("preference_accuracy", description="The primary metric.")
     margin: float = Field(
-        0.02, gt=0, description="Differences smaller than this do not matter, in the metric's unit."
+        0.02,
+        gt=0,
+        allow_inf_nan=False,
+        description="Smaller differences do not matter; in the metric's unit.",
     )
     alpha: float = Field(0.05, gt=0, lt=0.5, description="Share of false verdicts that is accepted.")
     looks: int = Field(

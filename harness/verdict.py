@@ -6,7 +6,7 @@ The interval is that of harness/intervals.py; docs/decisions/verdict.md says how
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class Scores:
         planned: Every seed that was to be trained.
         seeds: The seeds that finished, one for each row of `values`.
         values: (seeds, items), the items in the same order in both arms; items that belong together are averaged
-            before (`intervals.cluster_means`).
+            before (`intervals.cluster_means`). `judge` takes any numbers: integers, booleans, lists.
     """
 
     name: str
@@ -47,10 +47,19 @@ class Rule:
     Attributes:
         margin: Differences smaller than this do not matter, in the metric's unit.
         alpha: Share of false verdicts that is accepted.
+
+    Raises:
+        ValueError: a margin that is not a finite number above 0, or an alpha that is not between 0 and 0.5.
     """
 
     margin: float
     alpha: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 < self.margin < math.inf:
+            raise ValueError(f"margin: must be a finite number above 0, got {self.margin}")
+        if not 0 < self.alpha < 0.5:
+            raise ValueError(f"alpha: must be between 0 and 0.5, got {self.alpha}")
 
 
 @dataclass(frozen=True)
@@ -85,9 +94,11 @@ def judge(first: Scores, second: Scores, rule: Rule) -> Verdict:
         rule: The declared margin and alpha.
 
     Raises:
-        ValueError: the tables do not have the same items, fewer than 2 of them, or values that are not finite.
+        ValueError: a table that is not one of finite numbers with a row for each seed, a seed twice, tables without
+            the same items, or fewer than 2 items.
     """
-    _check(first, second)
+    first, second = _checked(first), _checked(second)
+    _check_items(first, second)
     num_seeds, num_items = min(len(first.seeds), len(second.seeds)), first.values.shape[1]
     if num_seeds < 2:
         difference = float(first.values.mean() - second.values.mean()) if num_seeds else None
@@ -210,18 +221,25 @@ def _incomplete(first: Scores, second: Scores) -> str | None:
     return None
 
 
-def _check(first: Scores, second: Scores) -> None:
-    for arm in (first, second):
-        if (
-            arm.values.ndim != 2
-            or len(arm.seeds) != arm.values.shape[0]
-            or not set(arm.seeds) <= set(arm.planned)
-        ):
-            raise ValueError(
-                f"{arm.name}: values must be (seeds, items), a row for each of its planned seeds"
-            )
-        if not np.isfinite(arm.values).all():
-            raise ValueError(f"{arm.name}: values must be finite")
+def _checked(arm: Scores) -> Scores:
+    """The same with float64 values: differences of unsigned integers wrap, and booleans have none."""
+    try:
+        values = np.asarray(arm.values)
+    except ValueError:  # rows of unequal length
+        values = np.empty(0)
+    if values.ndim != 2 or len(arm.seeds) != values.shape[0] or not set(arm.seeds) <= set(arm.planned):
+        raise ValueError(f"{arm.name}: values must be (seeds, items), a row for each of its planned seeds")
+    if len(set(arm.seeds)) < len(arm.seeds):
+        raise ValueError(f"{arm.name}: a seed must be there once, got {', '.join(map(str, arm.seeds))}")
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{arm.name}: values must be numbers, got {values.dtype}")
+    numbers = values.astype(np.float64)
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{arm.name}: values must be finite")
+    return replace(arm, values=numbers)
+
+
+def _check_items(first: Scores, second: Scores) -> None:
     if first.values.shape[1] != second.values.shape[1]:
         raise ValueError(f"{first.name} and {second.name} must be scored on the same items")
     if first.values.shape[1] < 2 and min(len(first.seeds), len(second.seeds)) > 0:

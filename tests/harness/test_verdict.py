@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -332,3 +333,36 @@ def test_tables_that_cannot_be_compared_are_refused() -> None:
         judge(first, replace(second, values=second.values * math.nan), Rule(margin=0.02))
     with pytest.raises(ValueError, match="planned seeds"):
         judge(first, replace(second, planned=(0, 1)), Rule(margin=0.02))
+    with pytest.raises(ValueError, match="a: a seed must be there once, got 0, 1, 1"):
+        judge(replace(first, seeds=(0, 1, 1)), second, Rule(margin=0.02))
+    for values in (first.values[0], [[0.1, 0.2], [0.3]], np.full(first.values.shape, "0.5")):
+        with pytest.raises(ValueError, match="a: values must be"):
+            judge(replace(first, values=cast("FloatArray", values)), second, Rule(margin=0.02))
+
+
+@pytest.mark.parametrize("num_seeds", [3, 5])
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.bool_, list])
+def test_tables_of_integers_booleans_and_lists_are_judged_as_the_same_floats(
+    num_seeds: int, kind: type
+) -> None:
+    cell = Cell(num_seeds, 80, 0.02, 0.1, "binary", "normal", 0.0)
+    first, second = cell.draw(1, difference=-0.2)
+    seeds = tuple(range(num_seeds))
+    floats = [Scores(name, seeds, seeds, one[0]) for name, one in (("a", first), ("b", second))]
+    others = [
+        replace(arm, values=arm.values.tolist() if kind is list else arm.values.astype(kind))
+        for arm in floats
+    ]
+    assert judge(others[0], others[1], Rule(margin=0.02)) == judge(floats[0], floats[1], Rule(margin=0.02))
+
+
+@pytest.mark.parametrize("rule", [{"margin": value} for value in (0.0, -1.0, math.inf, math.nan)])
+def test_a_margin_that_is_no_finite_number_above_zero_is_refused(rule: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="margin: must be a finite number above 0"):
+        judge(*arms(3), Rule(**rule))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, -0.1, math.nan])
+def test_an_alpha_outside_of_0_to_one_half_is_refused(alpha: float) -> None:
+    with pytest.raises(ValueError, match=r"alpha: must be between 0 and 0\.5"):
+        judge(*arms(3), Rule(margin=0.02, alpha=alpha))
