@@ -16,6 +16,7 @@ def fewer_footguns(
 ) -> Claim | None:
     """Whether more of ORPO's points lie near its best than of the other arm's; None where not both were swept."""
     from scipy.stats import fisher_exact
+    from statsmodels.stats.proportion import confint_proportions_2indep
 
     arms = [sweep.arms.get(name) for name in pair]
     if any(arm is None or arm.num_within_margin is None for arm in arms):
@@ -23,6 +24,8 @@ def fewer_footguns(
     counts = [(arm.num_within_margin or 0, len(arm.points)) for arm in arms if isinstance(arm, SweptArm)]
     p_value = float(fisher_exact(np.array([[near, of - near] for near, of in counts])).pvalue)
     difference = counts[0][0] / counts[0][1] - counts[1][0] / counts[1][1]
+    (near, of), (other_near, other_of) = counts
+    low, high = confint_proportions_2indep(near, of, other_near, other_of, method="newcomb", alpha=alpha)
     status: ClaimStatus = "cannot tell"
     if p_value <= alpha:
         status = "holds" if difference > 0 else "does not hold"
@@ -39,8 +42,10 @@ def fewer_footguns(
         status=status,
         quantity=f"share of points near the best, {pair[0]} minus {pair[1]}",
         value=difference,
+        low=float(low),
+        high=float(high),
         num_seeds=results.plan.comparison.sweep.seeds if results.plan.comparison.sweep else 0,
         reason=f"holds if the share is detected to be larger, fails if smaller (Fisher's exact test, p = {p_value:.2g}); "
-        "which points were tried decides the shares",
+        "the interval is Newcombe's, for other points of the kind that were tried: which were decides the shares",
         evidence=evaluations_of(results, *points),
     )

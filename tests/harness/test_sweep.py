@@ -38,6 +38,18 @@ SWEPT = Run(
 )
 
 
+def newcombe(*counts: tuple[int, int]) -> tuple[float, float]:
+    """Newcombe 1998, method 10: the difference of two shares, from Wilson's bounds of each."""
+    z = 1.959963984540054
+    shares, bounds = [near / of for near, of in counts], []
+    for (near, of), share in zip(counts, shares, strict=True):
+        middle, half = near + z * z / 2, z * (near * (1 - share) + z * z / 4) ** 0.5
+        bounds.append(((middle - half) / (of + z * z), (middle + half) / (of + z * z)))
+    down = ((shares[0] - bounds[0][0]) ** 2 + (bounds[1][1] - shares[1]) ** 2) ** 0.5
+    up = ((bounds[0][1] - shares[0]) ** 2 + (shares[1] - bounds[1][0]) ** 2) ** 0.5
+    return shares[0] - shares[1] - down, shares[0] - shares[1] + up
+
+
 def comparison(**sweep: Any) -> Comparison:
     content = {"arms": GRIDS, "metric": "gold_score", "seeds": 2} | sweep
     return Run(changes={"sweep": content}).comparison()
@@ -377,6 +389,8 @@ def test_the_claims_on_tuning_and_on_beta_are_judged_by_a_sweep(tmp_path: Path) 
     footguns = claims["fewer_footguns"]
     shares = [arm.num_within_margin / len(arm.points) for arm in summary.sweep.arms.values()]
     assert footguns.value == pytest.approx(shares[0] - shares[1])
+    near = [(arm.num_within_margin, len(arm.points)) for arm in summary.sweep.arms.values()]
+    assert (footguns.low, footguns.high) == pytest.approx(newcombe(*near), abs=1e-9)
     assert footguns.status == "cannot tell"  # three points against three can show nothing
     beta, signal = (claim for claim in summary.claims if claim.name == "useful_beta_range")
     assert signal.status == "not measured"
