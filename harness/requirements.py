@@ -34,6 +34,7 @@ SUPPORTED_TRL = "1.16"
 STOCK_ORPO = "trl.experimental.orpo"
 # Packages that some settings need and the plain installation lacks.
 _PACKAGE_OF_ARGUMENT = {"deepspeed": "deepspeed"}
+_IFEVAL_PACKAGES = ("langdetect", "immutabledict", "nltk")
 _TRACKERS = {"wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio", "tensorboard": "tensorboard"}
 
 
@@ -146,7 +147,15 @@ def _of_benchmarks(comparison: Comparison) -> Iterator[Requirement]:
     for task in benchmarks.tasks if benchmarks else ():
         key = "evaluations.benchmarks.tasks"
         if not is_local_task(task):
-            yield Requirement(f"{key}: {task} is lm-eval's own and may need data from the hub.", "later")
+            lacking = [name for name in _IFEVAL_PACKAGES if "ifeval" in task and not _installed(name)]
+            if lacking:
+                yield Requirement(
+                    f"{key}: {task} needs the Python packages {', '.join(lacking)}, which are not installed. `pip install 'lm_eval[ifeval]'`."
+                )
+            yield Requirement(
+                f"{key}: {task} is no file here; lm-eval's own task of this name may need data from the hub.",
+                "later",
+            )
             continue
         try:
             for file in missing_files([task]):

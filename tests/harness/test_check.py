@@ -268,6 +268,17 @@ def test_a_task_of_lm_evals_own_is_for_the_run_to_find(tmp_path: Path) -> None:
     assert requirements.requirements_not_met(comparison) == []
 
 
+def test_a_task_whose_packages_are_not_installed_stops_a_run_before_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requirements, "_installed", lambda module: module not in ("langdetect", "nltk"))
+    comparison = load_comparison(write(tmp_path), overrides=["evaluations.benchmarks.tasks=[capabilities]"])
+    found = requirements.requirements(comparison)
+    (lacking,) = [one.text for one in found if one.of == "machine"]
+    assert "ifeval needs the Python packages langdetect, nltk, which are not installed" in lacking
+    assert "lm_eval[ifeval]" in lacking
+
+
 @pytest.mark.parametrize(
     ("capability", "refused"), [((7, 5), True), ((8, 0), False), ((9, 0), False), (None, False)]
 )
