@@ -20,6 +20,7 @@ Goal = Literal["better", "equivalent"]
 POWER = 0.8
 ITEMS = (100, 200, 500, 1000, 2000, 5000)
 MOST_SEEDS = 100  # more than anyone trains
+_ROUNDING = 1e-9  # share of the largest score
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,22 @@ class Spread:
         seed_paired: Between seeds, where both arms have the same ones.
         seed_unpaired: Between seeds, were they independent: the sum of the arms' own.
         item: Between items: how much more one arm gains on some than on others.
-        residual: What is left of a single item of a single seed.
+        residual_paired: What is left of a single item of a single seed in the difference of the arms.
+        residual_unpaired: The sum of the arms' own residuals, which the verdict's interval goes by below 5 seeds.
         num_seeds: Seeds that it was estimated from; None: assumed.
     """
 
     seed_paired: float
     seed_unpaired: float
     item: float
-    residual: float
+    residual_paired: float
+    residual_unpaired: float
     num_seeds: int | None = None
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether the difference does not vary from seed to seed: nothing can then be said of other seeds."""
+        return self.seed_paired == 0 and self.residual_paired == 0
 
     def inflated(self) -> Spread:
         """With the upper 80 % bound of what was estimated from few seeds; an assumption stays what it is."""
@@ -47,7 +55,11 @@ class Spread:
         df = self.num_seeds - 1
         factor = df / chi_square_below(1 - POWER, df)
         return Spread(
-            self.seed_paired * factor, self.seed_unpaired * factor, self.item, self.residual * factor
+            seed_paired=self.seed_paired * factor,
+            seed_unpaired=self.seed_unpaired * factor,
+            item=self.item,
+            residual_paired=self.residual_paired * factor,
+            residual_unpaired=self.residual_unpaired * factor,
         )
 
 
@@ -61,11 +73,13 @@ def spread_of(first: FloatArray, second: FloatArray) -> Spread:
     num_seeds, num_items = first.shape
     squares = mean_squares(first - second)
     arms = [mean_squares(first), mean_squares(second)]
+    rounding = (_ROUNDING * max(float(np.abs(table).max()) for table in (first, second))) ** 2
     return Spread(
-        seed_paired=max(float(squares.seeds - squares.residual), 0) / num_items,
+        seed_paired=_beyond(float(squares.seeds - squares.residual), rounding) / num_items,
         seed_unpaired=sum(max(float(arm.seeds - arm.residual), 0) / num_items for arm in arms),
         item=max(float(squares.items - squares.residual), 0) / num_seeds,
-        residual=float(squares.residual),
+        residual_paired=_beyond(float(squares.residual), rounding),
+        residual_unpaired=sum(float(arm.residual) for arm in arms),
         num_seeds=num_seeds,
     )
 
@@ -83,7 +97,8 @@ def assumed_spread(*, seed_sd: float, item_sd: float, residual_sd: float, correl
         seed_paired=2 * seed_sd**2 * (1 - correlation),
         seed_unpaired=2 * seed_sd**2,
         item=2 * item_sd**2,
-        residual=2 * residual_sd**2,
+        residual_paired=2 * residual_sd**2,
+        residual_unpaired=2 * residual_sd**2,
     )
 
 
@@ -106,9 +121,17 @@ class Outlook:
 
 def outlook(spread: Spread, rule: Rule, *, num_seeds: int, num_items: int) -> Outlook:
     """What to expect of a number of seeds (at least 3) and items (at least 2)."""
-    seed_variance = spread.seed_paired if num_seeds >= PAIRED_FROM else spread.seed_unpaired
-    from_seeds = (seed_variance + spread.residual / num_items) / num_seeds
-    from_items = spread.item / num_items
+    if num_seeds >= PAIRED_FROM:
+        seed_variance, residual, from_items = (
+            spread.seed_paired,
+            spread.residual_paired,
+            spread.item / num_items,
+        )
+    else:
+        # Welch's item part takes the arms' own residuals off the variance over items, which has the paired one in it.
+        seed_variance, residual = spread.seed_unpaired, spread.residual_unpaired
+        from_items = max(spread.item + (spread.residual_paired - residual) / num_seeds, 0) / num_items
+    from_seeds = (seed_variance + residual / num_items) / num_seeds
     error = math.sqrt(from_seeds + from_items)
 
     def half(alpha: float) -> float:
@@ -122,8 +145,9 @@ def outlook(spread: Spread, rule: Rule, *, num_seeds: int, num_items: int) -> Ou
         num_seeds=num_seeds,
         num_items=num_items,
         half_width=half(rule.alpha),
-        better=normal_below(room[0] / error) if error else 1.0,
-        equivalent=max(0.0, 2 * normal_below(room[1] / error) - 1) if error else 1.0,
+        # Nothing varies from seed to seed: undecided from 5 seeds on, and nothing to plan by below.
+        better=0.0 if spread.is_zero else normal_below(room[0] / error),
+        equivalent=0.0 if spread.is_zero else max(0.0, 2 * normal_below(room[1] / error) - 1),
     )
 
 
@@ -140,3 +164,8 @@ def fewest_seeds(spread: Spread, rule: Rule, *, num_items: int, goal: Goal) -> i
         if getattr(outlook(spread, rule, num_seeds=num_seeds, num_items=num_items), goal) >= POWER:
             return num_seeds
     return None
+
+
+def _beyond(value: float, rounding: float) -> float:
+    """A variance; 0 if it is negative or rounding."""
+    return value if value > rounding else 0.0

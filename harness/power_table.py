@@ -88,6 +88,12 @@ def power_lines(comparison: Comparison, spread: Spread, source: str) -> Iterator
     yield terminal(
         f"{comparison.name}: {decision.metric}, margin {rule.margin:g}, alpha {rule.alpha:g}{looks}; {source}"
     )
+    if spread.is_zero:
+        yield (
+            f"no spread {'was assumed' if spread.num_seeds is None else 'in these records'}: the arms' difference does not "
+            "vary from seed to seed, so nothing can be said of other seeds"
+        )
+        return
     yield f"seeds for a power of {POWER:.0%}, to find a true difference of the margin, and to find that equal arms are equivalent:"
     yield f"  {'items':>6}  {'better':>12}  {'equivalent':>12}"
     for num_items in ITEMS:
