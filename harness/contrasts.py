@@ -10,11 +10,10 @@ from harness.metrics import TRAIN_PREFIX, metric
 from harness.results import Results
 from harness.scores import Tables, scores_of, shared_items
 from harness.summary_schema import Contrast
-from harness.verdict import estimate_difference, findable, varies
+from harness.verdict import estimate_difference, findable, no_spread
 
 CONTROLS = ("sft", "base")
 FEW_SEEDS = "an interval needs 2 seeds of each model"
-NO_SPREAD = "the seeds do not differ at all, so nothing can be said of other seeds"
 
 
 def secondary(results: Results, tables: Tables, alpha: float) -> list[Contrast]:
@@ -91,6 +90,7 @@ class _Compared:
     estimate: Estimate | None
     difference: float
     p_value: float | None
+    reason: str | None
     num_seeds: int
     num_items: int
 
@@ -104,8 +104,7 @@ class _Compared:
         """
         half = None if self.estimate is None else float(self.estimate.half_width(alpha))
         p_decisive = self.p_value if p_holm is None else p_holm
-        reason = FEW_SEEDS if self.estimate is None else NO_SPREAD if self.p_value is None else None
-        testable = self.estimate is not None and reason is None
+        testable = self.reason is None
         return Contrast(
             metric=self.metric,
             pair=(self.first, self.second),
@@ -120,7 +119,7 @@ class _Compared:
             detectable=float(findable(self.estimate, alpha / family)) if testable and self.estimate else None,
             num_seeds=self.num_seeds,
             num_items=self.num_items,
-            reason=reason,
+            reason=self.reason,
         )
 
 
@@ -145,14 +144,15 @@ def _compare(tables: Tables, name: str, first: str, second: str) -> _Compared | 
     if num_seeds >= 2:
         # A base that all seeds share is one fixed model: only the arm's seeds vary.
         estimate = estimate_mean(one.values - other.values) if shared else estimate_difference(one, other)
-    testable = estimate is not None and varies(estimate, one.values, other.values)
+    reason = FEW_SEEDS if estimate is None else no_spread(estimate, one, other)
     return _Compared(
         metric=name,
         first=first,
         second=second,
         estimate=estimate,
         difference=float(one.values.mean() - other.values.mean()),
-        p_value=p_value(estimate) if testable and estimate is not None else None,
+        p_value=None if estimate is None or reason else p_value(estimate),
+        reason=reason,
         num_seeds=num_seeds,
         num_items=one.values.shape[1],
     )

@@ -66,7 +66,7 @@ def aa_control(results: Results, tables: Tables) -> AAControl:
     estimate = aa_estimate(scores.values)
     if not varies(estimate, scores.values):
         return AAControl(
-            arm=arm, seeds=halves, reason=f"not available: the seeds of {arm} do not differ at all"
+            arm=arm, seeds=halves, reason=f"not available: in each half the seeds of {arm} have the same mean"
         )
     difference, half = float(estimate.difference), float(estimate.half_width(rule_of(results).alpha))
     return AAControl(

@@ -17,9 +17,10 @@ MIN_SEEDS = 3  # for a verdict; an interval needs 2
 PAIRED_FROM = 5
 MOST_SEEDS = 10_000  # beyond it the advice is "more items"
 EQUIVALENT, UNDECIDED, UNFAIR, INCOMPLETE = "equivalent", "undecided", "unfair", "incomplete"
+SAME_SCORES = "both have the same score on every item of every seed: this metric does not tell them apart"
 
 _POWER_80 = 0.84  # standard errors to add for a power of 80 %
-_ROUNDING = 1e-9  # seed means that differ by less than this share of the largest score are equal
+_ROUNDING = 1e-9  # what is at most this share of the largest score is 0
 
 
 @dataclass(frozen=True)
@@ -106,15 +107,15 @@ def judge(first: Scores, second: Scores, rule: Rule) -> Verdict:
         return Verdict(INCOMPLETE, None, difference, None, None, None, num_seeds, num_items, reason=reason)
     estimate = estimate_difference(first, second)
     difference, half = float(estimate.difference), float(estimate.half_width(rule.alpha))
-    varied = varies(estimate, first.values, second.values)
-    outcome, needed, reason = _decide(first, second, rule, estimate, varied=varied)
+    unvaried = no_spread(estimate, first, second)
+    outcome, needed, reason = _decide(first, second, rule, estimate, unvaried)
     return Verdict(
         outcome=outcome,
         form=estimate.form,
         difference=difference,
         low=difference - half,
         high=difference + half,
-        p_value=p_value(estimate) if varied else None,
+        p_value=None if unvaried else p_value(estimate),
         num_seeds=num_seeds,
         num_items=num_items,
         seeds_needed=needed,
@@ -126,20 +127,53 @@ def estimate_difference(first: Scores, second: Scores) -> Estimate:
     """The difference in the form that is fixed before looking: paired from 5 seeds on if none is missing, else Welch."""
     complete = set(first.seeds) == set(second.seeds) == set(first.planned) == set(second.planned)
     if complete and len(first.seeds) >= PAIRED_FROM:
-        order = [second.seeds.index(seed) for seed in first.seeds]
-        return paired(first.values, second.values[order])
+        return paired(first.values, _in_order_of(first, second))
     return welch(first.values, second.values)
 
 
+def no_spread(estimate: Estimate, first: Scores, second: Scores) -> str | None:
+    """Why nothing can be said of other seeds; None where the scores vary from seed to seed.
+
+    Args:
+        estimate: Of these two.
+        first: One model.
+        second: The other; a single row without a seed is one that all seeds share.
+    """
+    differences = _differences(first, second)
+    if differences is not None and _is_rounding(np.ptp(differences), first.values, second.values):
+        if _is_rounding(np.abs(differences).max(), first.values, second.values):
+            return SAME_SCORES
+        return "the difference is the same on every item of every seed, so nothing can be said of others"
+    if varies(estimate, first.values, second.values):
+        return None
+    return "the difference of the means is the same in every seed, so nothing can be said of other seeds"
+
+
+def _differences(first: Scores, second: Scores) -> FloatArray | None:
+    """Row s is seed s; None where the two do not have the same seeds."""
+    if not second.seeds:
+        return first.values - second.values
+    if set(first.seeds) != set(second.seeds):
+        return None
+    return first.values - _in_order_of(first, second)
+
+
+def _in_order_of(first: Scores, second: Scores) -> FloatArray:
+    return second.values[[second.seeds.index(seed) for seed in first.seeds]]
+
+
 def varies(estimate: Estimate, *tables: FloatArray) -> bool:
-    """Whether the seeds differ at all; where they do not, nothing can be said of other seeds.
+    """Whether the means of the seeds differ.
 
     Args:
         estimate: From `tables`, one replication.
         tables: Their largest value says what is rounding.
     """
-    largest = max(float(np.abs(table).max()) for table in tables)
-    return math.sqrt(float(estimate.seed_part)) > _ROUNDING * largest
+    return not _is_rounding(math.sqrt(float(estimate.seed_part)), *tables)
+
+
+def _is_rounding(value: float, *tables: FloatArray) -> bool:
+    return value <= _ROUNDING * max(float(np.abs(table).max()) for table in tables)
 
 
 def seeds_needed(estimate: Estimate, rule: Rule) -> tuple[int, int] | None:
@@ -180,14 +214,14 @@ def _fewest_seeds(estimate: Estimate, rule: Rule, factor: float) -> int | None:
 
 
 def _decide(
-    first: Scores, second: Scores, rule: Rule, estimate: Estimate, *, varied: bool
+    first: Scores, second: Scores, rule: Rule, estimate: Estimate, unvaried: str | None
 ) -> tuple[str, tuple[int, int] | None, str | None]:
     """Outcome, seeds needed and reason of a comparison with at least 2 seeds in each arm."""
     incomplete = _incomplete(first, second)
     if incomplete:
         return INCOMPLETE, None, incomplete
-    if not varied:
-        return UNDECIDED, None, "the seeds do not differ at all, so nothing can be said of other seeds"
+    if unvaried:
+        return UNDECIDED, None, unvaried
     distance = abs(float(estimate.difference))
     excludes_zero = distance > float(estimate.half_width(rule.alpha))
     # Two one-sided tests at alpha each: the interval of 1 - 2 alpha lies within the margin.

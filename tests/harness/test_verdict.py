@@ -279,7 +279,35 @@ def test_seeds_that_do_not_differ_decide_nothing(num_seeds: int) -> None:
     first, second = (replace(arm, values=np.tile(arm.values[0], (num_seeds, 1))) for arm in arms(num_seeds))
     verdict = judge(first, second, Rule(margin=10.0))
     assert (verdict.outcome, verdict.p_value) == ("undecided", None)
-    assert "do not differ" in (verdict.reason or "")
+    assert (verdict.reason or "").startswith("the difference of the means is the same in every seed")
+
+
+@pytest.mark.parametrize("num_seeds", [3, 4, 5, 8])
+@pytest.mark.parametrize(
+    ("shift", "reason"),
+    [
+        (0.0, "both have the same score on every item of every seed: this metric does not tell them apart"),
+        (0.1, "the difference is the same on every item of every seed, so nothing can be said of others"),
+    ],
+)
+def test_differences_that_do_not_vary_are_undecided_at_every_number_of_seeds(
+    num_seeds: int, shift: float, reason: str
+) -> None:
+    first, _ = arms(num_seeds)
+    order = tuple(reversed(range(num_seeds)))
+    second = replace(first, name="b", seeds=order, values=first.values[list(order)] - shift)
+    verdict = judge(first, second, Rule(margin=0.5))
+    assert (verdict.outcome, verdict.reason, verdict.p_value) == ("undecided", reason, None)
+    assert verdict.seeds_needed is None
+
+
+@pytest.mark.parametrize("num_seeds", [3, 5])
+def test_a_single_item_that_differs_is_not_called_the_same_score(num_seeds: int) -> None:
+    first, _ = arms(num_seeds)
+    values = first.values.copy()
+    values[0, 0] += 0.01
+    verdict = judge(first, replace(first, name="b", values=values), Rule(margin=0.5))
+    assert (verdict.outcome, verdict.reason) == ("equivalent", None)
 
 
 def undecided(num_seeds: int, margin: float, num_items: int = 300) -> Verdict:
