@@ -59,10 +59,13 @@ WORK: dict[str, tuple[str, tuple[str, ...]]] = {
     "plugin": ("harness.evaluation.judges.plugin", ()),
     "llm": ("harness.evaluation.judges.llm", ()),
 }
-# What a dispatcher does before it hands over to that module; the dispatcher itself imports the work of every kind.
+# What a dispatcher does before it hands over to that module, by kind of stage or of judge; the dispatcher itself imports
+# the work of every kind.
 BEFORE_WORK: dict[str, tuple[str, ...]] = {
     "evaluate": ("harness.evaluation.loaded", "pipelines.models"),
     "judge": ("harness.evaluation.judges.stored",),
+    "command": ("harness.evaluation.judges.places",),
+    "plugin": ("harness.evaluation.judges.places",),
 }
 # Of a judge's settings: what cannot change what it says.
 _IRRELEVANT_TO_JUDGE = (
@@ -100,7 +103,9 @@ def identity(
     settings: StageSettings, inputs: StageInputs, *, seed: int, threads: int, device: str
 ) -> Identity:
     """All that can change the stage's outcome: settings, content of its sources, inputs, seed, code, machine kind."""
-    module, libraries = WORK[_work_of(settings)]
+    work = _work_of(settings)
+    module, libraries = WORK[work]
+    before = (name for kind in dict.fromkeys((settings.kind, work)) for name in BEFORE_WORK.get(kind, ()))
     installed = versions()
     return {
         "settings": _without_names(settings),
@@ -109,7 +114,7 @@ def identity(
         "seed": seed,
         "threads": threads,
         "device": machine().accelerator if device == "cuda" else f"cpu {machine().processor}",
-        "code": _code(module, *BEFORE_WORK.get(settings.kind, ())),
+        "code": _code(module, *before),
         "versions": {library: installed.get(library) for library in (*libraries, "python")},
     }
 

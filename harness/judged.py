@@ -29,7 +29,8 @@ class SeedMatches:
         clusters: Of every item that was judged, with a verdict or without: what it belongs to.
         wins: Of items with a verdict: 1 where the first model wins, 0.5 for a tie, 0 where it loses.
         length_differences: Tokens of the first reply less those of the second.
-        by_order: The wins with the first reply shown first, and shown last, of a judge that was asked in both orders.
+        by_order: The wins with the first reply shown first, and shown last; a judge that sees one order has each item in
+            one of the two.
     """
 
     seed: int | None
@@ -37,6 +38,16 @@ class SeedMatches:
     wins: dict[str, float]
     length_differences: dict[str, float]
     by_order: tuple[dict[str, float], dict[str, float]] = ({}, {})
+
+    @property
+    def wins_shown_first(self) -> dict[str, float]:
+        """Of each item, the win of the reply that was shown first; the mean where both orders were."""
+        found: dict[str, list[float]] = {}
+        for item, win in self.by_order[0].items():
+            found.setdefault(item, []).append(win)
+        for item, win in self.by_order[1].items():
+            found.setdefault(item, []).append(1 - win)
+        return {item: sum(wins) / len(wins) for item, wins in found.items()}
 
     @property
     def num_without_verdict(self) -> int:
@@ -54,8 +65,10 @@ class Judged:
         clusters: What each item belongs to.
         wins: (seeds, items): 1 where the first model wins, 0.5 for a tie, 0 where it loses.
         length_differences: (seeds, items), tokens of the first reply less those of the second.
-        in_both_orders: Places of the items that have a verdict by each order in every seed.
-        by_order: (2, seeds, items in both orders): the wins with the first reply shown first, and shown last.
+        placed: Places of the items of which every seed has a verdict that tells which reply was shown first.
+        wins_shown_first: (seeds, placed items): the win of the reply that was shown first.
+        by_order: (2, seeds, items with a verdict by each order in every seed): the wins with the first reply shown first,
+            and shown last.
         num_left_out: Items that were judged and lack a verdict in one of the seeds.
     """
 
@@ -64,7 +77,8 @@ class Judged:
     clusters: tuple[str, ...]
     wins: FloatArray
     length_differences: FloatArray
-    in_both_orders: tuple[int, ...]
+    placed: tuple[int, ...]
+    wins_shown_first: FloatArray
     by_order: FloatArray
     num_left_out: int
 
@@ -90,17 +104,20 @@ def judged(seeds: Sequence[SeedMatches]) -> Judged | None:
     if not items:
         return None
     asked = set.union(*(set(seed.clusters) for seed in seeds))
+    shown_first = [seed.wins_shown_first for seed in seeds]
+    placed = [place for place, item in enumerate(items) if all(item in wins for wins in shown_first)]
     orders = [order for seed in seeds for order in seed.by_order]
-    places = [place for place, item in enumerate(items) if all(item in order for order in orders)]
+    in_both = [item for item in items if all(item in order for order in orders)]
     return Judged(
         seeds=tuple(seed.seed for seed in seeds),
         items=tuple(items),
         clusters=tuple(seeds[0].clusters[item] for item in items),
         wins=np.array([[seed.wins[item] for item in items] for seed in seeds]),
         length_differences=np.array([[seed.length_differences[item] for item in items] for seed in seeds]),
-        in_both_orders=tuple(places),
+        placed=tuple(placed),
+        wins_shown_first=np.array([[wins[items[place]] for place in placed] for wins in shown_first]),
         by_order=np.array(
-            [[[seed.by_order[shown][items[place]] for place in places] for seed in seeds] for shown in (0, 1)]
+            [[[seed.by_order[place][item] for item in in_both] for seed in seeds] for place in (0, 1)]
         ),
         num_left_out=len(asked) - len(items),
     )

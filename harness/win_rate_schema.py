@@ -57,10 +57,11 @@ class WinRate(Strict):
     length_reason: str | None = Field(None, description="Why there is no length-controlled rate.")
     position_bias: Rate | None = Field(
         None,
-        description="How often the reply that was shown first won, ties half: 0.5 is none. null: not asked in both orders.",
+        description="How often the reply that was shown first won, ties half: 0.5 is none. null: a judge that scores.",
     )
     inconsistent: float | None = Field(
-        None, description="Share of matches in which the two orders gave other verdicts."
+        None,
+        description="Share of matches in which the two orders gave other verdicts. null: not asked in both orders.",
     )
     categories: list[CategoryRate] = Field(
         [], description="Where the data has a `category`: the 20 largest at most."

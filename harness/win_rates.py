@@ -63,11 +63,8 @@ def _win_rate(
     categories: dict[str, str],
 ) -> WinRate:
     controlled = length_controlled(table.wins, table.length_differences)
-    bias = inconsistent = None
-    if table.in_both_orders:
-        first, last = table.by_order
-        bias = _rate((first + 1 - last) / 2, _clusters(table, table.in_both_orders))
-        inconsistent = float((first != last).mean())
+    bias = _rate(table.wins_shown_first, _clusters(table, table.placed)) if table.placed else None
+    first, last = table.by_order
     return WinRate(
         judge=judge.name,
         kind=judge.kind,
@@ -85,7 +82,7 @@ def _win_rate(
         length_effect=None if isinstance(controlled, str) else controlled.effect,
         length_reason=controlled if isinstance(controlled, str) else None,
         position_bias=bias,
-        inconsistent=inconsistent,
+        inconsistent=float((first != last).mean()) if first.size else None,
         categories=list(_by_category(table, categories)),
     )
 

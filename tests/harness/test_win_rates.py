@@ -222,6 +222,25 @@ def test_position_bias_is_told_of_the_matches_that_have_both_orders(tmp_path: Pa
     assert complete["item"].nunique() == 55 < found.num_items == 57
 
 
+def test_position_bias_is_told_of_a_judge_that_saw_one_order(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run(judges=(COMPARING,)))
+
+    def in_one_order(row: dict[str, Any]) -> dict[str, Any]:
+        hidden = "win_shown_last" if row["item"] < "item-0040" else "win_shown_first"
+        return {name: value for name, value in row.items() if name != hidden}
+
+    shown_first = []
+    for names in stages(read_plan(folder), "orpo", "pairs").values():
+        change_items(folder, names[0], in_one_order)
+        table = items(folder, names[0])
+        shown_first.append(table["win_shown_first"].fillna(1 - table["win_shown_last"]).mean())
+    found = rate(make_summary(read_results(folder)).win_rates, "pairs", ("orpo", "sft-dpo"))
+    assert found.position_bias is not None
+    assert found.position_bias.mean == pytest.approx(np.mean(shown_first))
+    assert found.position_bias.low is not None
+    assert found.inconsistent is None
+
+
 def test_equal_replies_tie_under_a_judge_that_scores_them_apart(tmp_path: Path) -> None:
     folder = make_results(tmp_path, Run(judges=(GOLD,)))
     plan = read_plan(folder)

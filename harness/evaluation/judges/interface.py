@@ -51,8 +51,8 @@ class Judgement:
 
     Attributes:
         win: 1 where the first reply is better, 0 where the second is, 0.5 for a tie; None: no verdict could be read.
-        by_order: The same by each order in which the replies were shown, the first reply first and then last; None where
-            the judge was not asked in both orders.
+        by_order: The same by each order in which the replies were shown, the first reply first and then last; None for an
+            order without a verdict. A judge that sees one order alone leaves it out.
         answers: What it wrote, to be kept beside the items.
     """
 

@@ -16,13 +16,14 @@ from harness.evaluation.judges.interface import (
     Reply,
     ScoringJudge,
     checked_score,
-    checked_win,
 )
 from harness.evaluation.judges.make import make_judge
+from harness.evaluation.judges.places import shown, turned_back
 from harness.evaluation.judges.stored import StoredReply, stored_replies
 from harness.metrics import SCORE_PREFIX, WIN_PREFIX
 from harness.records import ITEMS, JUDGEMENTS, PROMPT, REPLY_ID
 from pipelines.errors import PipelineError
+from pipelines.judge_settings import Judge, LlmJudge
 from pipelines.outcomes import EvaluateOutcome
 from pipelines.stages import JudgeSettings, Observer, Stage
 
@@ -56,7 +57,7 @@ def judge(stage: Stage, folder: Path, observer: Observer) -> EvaluateOutcome:
         if opponent is None:
             rows = _scored(name, made, own)
         else:
-            rows, logs = _compared(name, made, own, others)
+            rows, logs = _compared(settings.judge, made, own, others)
     with observer.phase("save"):
         spent = getattr(made, "tokens_spent", None)
         outcome = outcome_of("judge", rows).model_copy(update={"num_judge_tokens": spent})
@@ -85,12 +86,13 @@ def _scored(name: str, made: ScoringJudge | ComparingJudge, own: Mapping[str, St
 
 
 def _compared(
-    name: str,
+    judge: Judge,
     made: ScoringJudge | ComparingJudge,
     own: Mapping[str, StoredReply],
     others: Mapping[str, StoredReply],
 ) -> tuple[list[Row], list[Row]]:
     """A row a match: who won, and by how much the first reply is longer; and what the judge wrote."""
+    name = judge.name
     if not isinstance(made, ComparingJudge):
         raise PipelineError(f"judge {name}: has no method `compare`. Give it `mode: score`")
     items = [item for item in own if item in others]
@@ -98,13 +100,9 @@ def _compared(
         raise PipelineError(f"judge {name}: the two models answered no prompt in common")
     sides = [(own[item], others[item]) for item in items]
     matches = [Match(one.item, one.prompt, one.reply, two.reply, one.category) for one, two in sides]
-    said = list(made.compare(matches))
-    _check_number(name, said, len(matches))
-    judged = [_tied_if_same(match, verdict) for match, verdict in zip(matches, said, strict=True)]
+    judged = [_tied_if_same(*both) for both in zip(matches, _judgements(judge, made, matches), strict=True)]
     rows: list[Row] = [
-        _about(one)
-        | _verdict(name, verdict, one.item)
-        | {"length_difference": one.num_tokens - two.num_tokens}
+        _about(one) | _verdict(name, verdict) | {"length_difference": one.num_tokens - two.num_tokens}
         for (one, two), verdict in zip(sides, judged, strict=True)
     ]
     logs: list[Row] = [
@@ -115,11 +113,22 @@ def _compared(
     return rows, logs
 
 
-def _tied_if_same(match: Match, verdict: Any) -> Any:
+def _judgements(judge: Judge, made: ComparingJudge, matches: list[Match]) -> list[Judgement]:
+    """The judge's verdicts, from the side of each match's first reply; which one it sees first is drawn."""
+    drawn = not isinstance(judge, LlmJudge)  # that one sees both orders
+    said = list(made.compare([shown(match) for match in matches] if drawn else matches))
+    _check_number(judge.name, said, len(matches))
+    if not drawn:
+        return said
+    return [
+        turned_back(match, one, f"judge {judge.name}, item {match.item}")
+        for match, one in zip(matches, said, strict=True)
+    ]
+
+
+def _tied_if_same(match: Match, verdict: Judgement) -> Judgement:
     """Equal replies tie, whatever a judge says of them; what it says by order still tells of its bias."""
-    if isinstance(verdict, Judgement) and match.first == match.second:
-        return replace(verdict, win=TIE)
-    return verdict
+    return replace(verdict, win=TIE) if match.first == match.second else verdict
 
 
 def _reply_id(text: str) -> int:
@@ -132,18 +141,15 @@ def _about(reply: StoredReply) -> dict[str, Any]:
     return {"item": reply.item, PROMPT: reply.prompt_id, **category}
 
 
-def _verdict(name: str, verdict: Any, item: str) -> dict[str, Any]:
-    where = f"judge {name}, item {item}"
-    if not isinstance(verdict, Judgement):
-        raise PipelineError(f"{where}: must be a Judgement, got {type(verdict).__name__}")
-    win = checked_win(verdict.win, where)
-    row: dict[str, Any] = {"unparsable": int(win is None)}
-    if win is not None:
-        row[WIN_PREFIX + name] = win
-        if verdict.by_order is not None:
-            row["win_shown_first"], row["win_shown_last"] = (
-                checked_win(one, where) for one in verdict.by_order
-            )
+def _verdict(name: str, verdict: Judgement) -> dict[str, Any]:
+    row: dict[str, Any] = {"unparsable": int(verdict.win is None)}
+    if verdict.win is not None:
+        wins = zip(
+            (WIN_PREFIX + name, "win_shown_first", "win_shown_last"),
+            (verdict.win, *(verdict.by_order or ())),
+            strict=False,
+        )
+        row |= {column: win for column, win in wins if win is not None}
     return row
 
 

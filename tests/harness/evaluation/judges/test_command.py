@@ -74,8 +74,10 @@ def test_files_stand_for_input_and_output_where_the_arguments_name_them(root: Pa
 
 def test_a_comparison_keeps_wins_lengths_and_what_the_program_wrote(root: Path) -> None:
     program = READ + (
-        "for row, win in zip(rows, (1, 0.5, 0, None)):\n"
-        "    print(json.dumps({'item': row['item'], 'win': win, 'answer': row['first'] + '\\ud800'}))\n"
+        f"ours = {stored.REPLIES[stored.OWN]!r}\n"
+        "for row, ours, win in zip(rows, ours, (1, 0.5, 0, None)):\n"
+        "    if row['first'] != ours and win is not None: win = 1 - win\n"
+        "    print(json.dumps({'item': row['item'], 'win': win, 'answer': row['prompt'] + '\\ud800'}))\n"
     )
     outcome, folder = stored.run_judge(root, settings(root, program, mode="compare"), opponent=stored.OTHER)
     assert outcome.means == {"win_rate_x": pytest.approx(2 / 3)}
@@ -84,7 +86,8 @@ def test_a_comparison_keeps_wins_lengths_and_what_the_program_wrote(root: Path) 
     assert list(table["win_rate_x"].dropna()) == [1, 0.5, 0.5]
     assert list(table["length_difference"]) == [-2, 3, 0, 3]
     assert list(table["unparsable"]) == [0, 0, 0, 1]
-    assert stored.rows(folder / "judgements.jsonl")[0] == {"item": "i0", "win": 1.0, "answers": ["Four.?"]}
+    kept = stored.rows(folder / "judgements.jsonl")[0]
+    assert kept == {"item": "i0", "win": 1.0, "answers": ["What is two and two??"]}
 
 
 @pytest.mark.parametrize("win", ["1", "0", "None"])
