@@ -137,11 +137,11 @@ def _row(results: Results, group: _Group, found: Contrast) -> Claim:
 def _judged(results: Results, found: Contrast) -> tuple[ClaimStatus, str]:
     """Status and finding, in the verdict's order: what is shown to be below the margin does not matter, detected or not."""
     decision = results.plan.comparison.decision
-    # `detectable` is the half-width at this test's share of alpha. The margin is declared for the primary metric alone.
+    # The margin is declared for the primary metric alone.
     if (
         found.metric == decision.metric
-        and found.detectable is not None
-        and abs(found.difference) + found.detectable < decision.margin
+        and found.family_half_width is not None
+        and abs(found.difference) + found.family_half_width < decision.margin
     ):
         return "does not hold", "differs by less than the margin"
     findings = {

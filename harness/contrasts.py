@@ -104,7 +104,8 @@ class _Compared:
         """
         half = None if self.estimate is None else float(self.estimate.half_width(alpha))
         p_decisive = self.p_value if p_holm is None else p_holm
-        testable = self.reason is None
+        tested = None if self.reason else self.estimate
+        share = alpha / max(family, 1)  # Holm compares the smallest p-value of a family with it
         return Contrast(
             metric=self.metric,
             pair=(self.first, self.second),
@@ -115,8 +116,8 @@ class _Compared:
             p_value=self.p_value,
             p_holm=p_holm,
             detected=p_decisive is not None and p_decisive <= alpha,
-            # Holm compares the smallest p-value of a family with alpha / family.
-            detectable=float(findable(self.estimate, alpha / family)) if testable and self.estimate else None,
+            detectable=None if tested is None else float(findable(tested, share)),
+            family_half_width=None if tested is None else float(tested.half_width(share)),
             num_seeds=self.num_seeds,
             num_items=self.num_items,
             reason=self.reason,

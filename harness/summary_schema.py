@@ -124,6 +124,10 @@ class Contrast(Strict):
     detectable: float | None = Field(
         description="A true difference of this size would have been detected with a power of 80 %."
     )
+    family_half_width: float | None = Field(
+        None,
+        description="Half the width of the interval at alpha divided by the number of tests of the family.",
+    )
     num_seeds: int
     num_items: int
     reason: str | None = Field(description="Why nothing could be tested.")

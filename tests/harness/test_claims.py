@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from harness.intervals import paired
+from harness.results import read_results
+from harness.scores import score_tables
 from harness.summary import summarise
 from harness.summary_schema import Claim
 from tests.harness.fixtures_results import LEVELS, Run, make_results
@@ -172,6 +175,25 @@ def test_a_beta_outside_that_is_shown_to_be_as_good_refutes_the_range(tmp_path: 
     score, signal = claims_of(make_results(tmp_path, run), "useful_beta_range")
     assert score.status == "does not hold"
     assert signal.status == ("cannot tell" if high == 0.757 else "holds")  # no margin is declared for it
+
+
+def test_a_beta_is_as_good_where_the_interval_at_its_share_of_alpha_lies_within_the_margin(
+    tmp_path: Path,
+) -> None:
+    levels = {"orpo-0.05": 0.7, "orpo-0.1": 0.757, "orpo-2.0": 0.757}
+    results = read_results(make_results(tmp_path / "first", beta_run(levels)))
+    models = results.models()
+    high, middle = (
+        score_tables(results, models[arm])["gold_score"].units() for arm in ("orpo-2.0", "orpo-0.1")
+    )
+    estimate = paired(high, middle)
+    border = abs(float(estimate.difference)) + float(
+        estimate.half_width(0.05 / 2)
+    )  # two tests, on two metrics
+    for reach, status in ((1.001, "does not hold"), (0.999, "cannot tell")):
+        run = beta_run(levels, margin=reach * border)
+        score, _ = claims_of(make_results(tmp_path / status, run), "useful_beta_range")
+        assert score.status == status
 
 
 @pytest.mark.parametrize(("low", "status"), [(0.5, "holds"), (0.9, "does not hold"), (0.757, "cannot tell")])
