@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from harness.config import Comparison
 from harness.summary_schema import VerdictSummary
+from harness.verdict import INCOMPLETE, UNDECIDED, UNFAIR
 
 LOOKS = 2
 FIRST_LOOK = 3  # seeds: the fewest that give a verdict
@@ -42,9 +43,7 @@ def run_until_decided(
     first = verdict()
     seeds = second_look(first.outcome, first.seeds_needed, max_seeds)
     if seeds is None:
-        say(
-            f"First look: {first.outcome} at {FIRST_LOOK} seeds. More seeds are not needed, or would not help."
-        )
+        say(f"First look: {first.outcome} at {FIRST_LOOK} seeds{_why_no_more(first)}")
         return code
     say(f"First look: undecided at {FIRST_LOOK} seeds. The second and last look is at {seeds} seeds.")
     return run(planned.model_copy(update={"seeds": seeds}))
@@ -58,6 +57,16 @@ def second_look(outcome: str, seeds_needed: tuple[int, int] | None, max_seeds: i
         seeds_needed: What the first look predicts.
         max_seeds: The most that may be run.
     """
-    if outcome != "undecided" or seeds_needed is None:
+    if outcome != UNDECIDED or seeds_needed is None:
         return None
     return min(seeds_needed[1], max_seeds)
+
+
+def _why_no_more(first: VerdictSummary) -> str:
+    """Why the first look is the last, after the outcome."""
+    because = f": {first.reason}" if first.reason else ""
+    if first.outcome == INCOMPLETE:
+        return f"{because}. Run the same command again: it repeats what failed or is missing, then goes on."
+    if first.outcome in (UNDECIDED, UNFAIR):
+        return f"{because}. More seeds would not help."
+    return f"{because}. No more seeds are needed."

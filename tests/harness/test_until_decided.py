@@ -137,6 +137,36 @@ def test_it_runs_at_three_seeds_and_at_most_once_more(
     assert run.verdict().alpha == 0.025
 
 
+@pytest.mark.parametrize(
+    ("outcome", "reason", "expected"),
+    [
+        (
+            "incomplete",
+            "failures differ between the arms: orpo lacks seed 1",
+            "First look: incomplete at 3 seeds: failures differ between the arms: orpo lacks seed 1. Run the same command "
+            "again: it repeats what failed or is missing, then goes on.",
+        ),
+        (
+            "undecided",
+            "more items are needed",
+            "First look: undecided at 3 seeds: more items are needed. More seeds would not help.",
+        ),
+        ("equivalent", None, "First look: equivalent at 3 seeds. No more seeds are needed."),
+        ("orpo", None, "First look: orpo at 3 seeds. No more seeds are needed."),
+    ],
+)
+def test_why_the_first_look_was_the_last_is_said_as_it_is(
+    tmp_path: Path, outcome: str, reason: str | None, expected: str
+) -> None:
+    verdict = summarise(make_results(tmp_path, Run(seeds=3))).verdict
+    first = verdict.model_copy(update={"outcome": outcome, "reason": reason, "seeds_needed": None})
+    said = list[str]()
+    code = run_until_decided(
+        Run().comparison(), max_seeds=8, run=lambda _planned: 1, verdict=lambda: first, say=said.append
+    )
+    assert (code, said) == (1, [expected])
+
+
 def test_a_rule_without_a_look_left_does_not_advise_more_seeds() -> None:
     decision = Run(decision={"metric": "gold_score", "looks": 2}).comparison().decision
     verdict = Verdict("undecided", "paired", 0.0, -0.1, 0.1, 0.9, 20, 200, seeds_needed=(30, 40))
