@@ -7,13 +7,14 @@ import math
 NOT_MEASURED = "not measured"
 GIB, MIB = 2**30, 2**20
 ROUNDING = 1e-9  # an interval narrower than this share of its ends is rounding
+NOTHING = 1e-12  # what is nearer to 0 is rounding: differences of equal means come out so
 
 
 def number(value: float | None, *, digits: int = 3) -> str:
     """`value` with `digits` significant digits; whole numbers are never cut."""
     if value is None:
         return NOT_MEASURED
-    if value == 0:
+    if abs(value) < NOTHING:
         return "0"
     if abs(value) < 1e-4:
         return f"{value:.{digits - 1}e}"
@@ -29,7 +30,7 @@ def interval(low: float | None, high: float | None, *, signed: bool = False) -> 
     """`low to high`, as precise as its width allows."""
     if low is None or high is None:
         return "no interval"
-    if not high - low > ROUNDING * max(abs(low), abs(high)):
+    if not high - low > max(NOTHING, ROUNDING * max(abs(low), abs(high))):
         return "no spread"
     decimals = _interval_decimals(low, high)
     return f"{_fixed(low, decimals, signed=signed)} to {_fixed(high, decimals, signed=signed)}"
@@ -40,7 +41,7 @@ def with_interval(value: float | None, low: float | None, high: float | None, *,
     if value is None:
         return NOT_MEASURED
     if low is None or high is None or interval(low, high) == "no spread":
-        return f"{'+' if signed and value > 0 else ''}{number(value)}"
+        return f"{'+' if signed and value > NOTHING else ''}{number(value)}"
     return _fixed(value, _interval_decimals(low, high), signed=signed)
 
 

@@ -313,6 +313,8 @@ def test_nobody_is_called_the_same(page: str) -> None:
         (interval(-0.0041, 0.0287, signed=True), "-0.004 to +0.029"),
         (interval(-0.0004, 0.9, signed=True), "0.00 to +0.90"),
         (interval(30, 30), "no spread"),
+        (interval(-3e-17, 1e-17), "no spread"),
+        (with_interval(-1e-17, -3e-17, 1e-17, signed=True), "0"),
         (bytes_text(700 * 2**20), "700 MiB"),
         (bytes_text(5 * 2**29), "2.50 GiB"),
     ],
