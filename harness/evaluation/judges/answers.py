@@ -1,4 +1,7 @@
-"""Answers that an endpoint gave, kept by the content of the request: none is paid for twice, not even after a kill."""
+"""Answers that an endpoint gave, kept by the content of the request: none is paid for twice, not even after a kill.
+
+What attempts without an answer cost is kept beside them: rows without an `answer`.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,11 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FORM = {"key": str, "answer": str, "tokens": int, "comparison": str}
+FORM = {"key": str, "tokens": int, "comparison": str}
 FOLDER = "judge_answers"  # beside the results folders: comparisons and nights share it
-
-
-@dataclass(frozen=True)
-class KeptAnswer:
-    """One answer.
-
-    Attributes:
-        num_tokens: What it cost.
-    """
-
-    text: str
-    num_tokens: int
 
 
 class KeptAnswers:
@@ -37,27 +27,31 @@ class KeptAnswers:
     def __init__(self, path: Path, comparison: str) -> None:
         self._path, self._comparison = path, comparison
         self._lock = threading.Lock()
-        self._answers: dict[str, KeptAnswer] = {}
-        self.spent = 0  # tokens that answers for this comparison cost, in every run of it
+        self._answers: dict[str, str] = {}
+        self.spent = 0  # tokens that attempts for this comparison cost, in every run of it
         path.parent.mkdir(parents=True, exist_ok=True)
         for row in _rows(path):
-            self._answers[row["key"]] = KeptAnswer(row["answer"], row["tokens"])
+            if isinstance(row.get("answer"), str):
+                self._answers[row["key"]] = row["answer"]
             self.spent += row["tokens"] * (row["comparison"] == comparison)
         if path.is_file() and not path.read_bytes().endswith(b"\n"):
             self._write(b"\n")  # a kill left half a line
 
-    def get(self, key: str) -> KeptAnswer | None:
+    def get(self, key: str) -> str | None:
         """The answer to the request of this key."""
         return self._answers.get(key)
 
-    def keep(self, key: str, answer: KeptAnswer) -> None:
-        """Remember an answer; it is on the disk when this returns."""
-        row = {"key": key, "answer": answer.text, "tokens": answer.num_tokens, "comparison": self._comparison}
+    def keep(self, key: str, answer: str | None, num_tokens: int) -> None:
+        """Remember an answer, or None, and what it cost; both are on the disk when this returns."""
+        row: dict[str, Any] = {"key": key, "tokens": num_tokens, "comparison": self._comparison}
+        if answer is not None:
+            row["answer"] = answer
         with self._lock:
             # In ASCII: an answer may hold halves of characters.
             self._write(json.dumps(row).encode() + b"\n")
-            self._answers[key] = answer
-            self.spent += answer.num_tokens
+            self.spent += num_tokens
+            if answer is not None:
+                self._answers[key] = answer
 
     def _write(self, line: bytes) -> None:
         with self._path.open("ab") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -10,12 +11,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
+from harness.evaluation.judges.exchange import Exchange
 from pipelines.errors import PipelineError
 from pipelines.judge_settings import LlmJudge
 
@@ -31,17 +34,22 @@ class EndpointUnreachable(PipelineError, ConnectionError):
     """No answer after all attempts: another run may have more luck."""
 
 
-@dataclass(frozen=True)
-class Completion:
-    """What the endpoint answered.
+@dataclass
+class Attempt:
+    """One request that is sent once.
 
     Attributes:
-        text: Of the answer; empty where it gave none.
-        num_tokens: Of request and answer, as the endpoint counted them; None where it did not.
+        text: Of the answer; None where it is none.
+        num_tokens: Of request and answer, as the endpoint counted them; 0 where it surely did nothing, None where it is
+            not known what it did.
     """
 
-    text: str
-    num_tokens: int | None
+    text: str | None = None
+    num_tokens: int | None = 0
+
+
+def _unpaid() -> AbstractContextManager[Attempt]:
+    return nullcontext(Attempt())
 
 
 class Endpoint:
@@ -50,46 +58,56 @@ class Endpoint:
     Args:
         settings: Where, which model, how patiently.
         sleep: Waits so many seconds between attempts.
-        clock: Seconds that only grow.
 
     Raises:
         PipelineError: the environment variable with the key is not set, or holds what cannot be a key.
     """
 
-    def __init__(
-        self,
-        settings: LlmJudge,
-        *,
-        sleep: Callable[[float], Any] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._settings, self._sleep, self._clock = settings, sleep, clock
+    def __init__(self, settings: LlmJudge, *, sleep: Callable[[float], Any] = time.sleep) -> None:
+        self._settings, self._sleep = settings, sleep
         self._where = f"judge {settings.name}: {settings.base_url}"
         self._key = _key(settings)
-        self._opener = urllib.request.build_opener(_NoRedirect)
 
-    def complete(self, messages: Messages) -> Completion:
-        """The model's answer.
+    def complete(
+        self, messages: Messages, attempts: Callable[[], AbstractContextManager[Attempt]] = _unpaid
+    ) -> str:
+        """The model's answer; empty where it gave none.
+
+        Args:
+            messages: What is asked.
+            attempts: Surrounds each attempt, and learns at its end what was had and what it cost.
 
         Raises:
             EndpointUnreachable: every attempt failed.
             PipelineError: the endpoint refused the request; another attempt would be refused, too.
         """
         problem = ""
-        for attempt in range(self._settings.retries + 1):
-            try:
-                return self._completion(self._post(messages))
-            except urllib.error.HTTPError as error:
-                problem, asked = _status(error.code), _retry_after(error.headers.get("Retry-After"))
-                error.close()
-                if error.code < 500 and error.code not in WORTH_RETRYING:
-                    raise PipelineError(f"{self._where} refused the request: {problem}") from None
-            except (OSError, http.client.HTTPException, _Malformed) as error:
-                problem, asked = _told(error), None
-            if attempt < self._settings.retries:
-                self._wait(attempt, asked, problem)
-        attempts = self._settings.retries + 1
-        raise EndpointUnreachable(f"{self._where} gave no answer in {attempts} attempts, at last: {problem}")
+        for number in range(self._settings.retries + 1):
+            with attempts() as attempt:
+                problem, asked = self._try(messages, attempt)
+            if attempt.text is not None:
+                return attempt.text
+            if number < self._settings.retries:
+                self._wait(number, asked, problem)
+        tries = self._settings.retries + 1
+        raise EndpointUnreachable(f"{self._where} gave no answer in {tries} attempts, at last: {problem}")
+
+    def _try(self, messages: Messages, attempt: Attempt) -> tuple[str, float | None]:
+        """Ask once: what was wrong, where the attempt has no text after it, and how long the endpoint asks to wait."""
+        try:
+            status, asked, body = self._post(messages, attempt)
+        except (OSError, http.client.HTTPException, _Malformed) as error:
+            return _told(error), None
+        answer = _json(body)
+        attempt.num_tokens = _num_tokens(answer)
+        if status < 300:
+            attempt.text = self._text(answer)
+            return "its answer is no chat completion", None
+        if status < 500 and attempt.num_tokens is None:
+            attempt.num_tokens = 0  # it refused to work
+        if status < 500 and status not in WORTH_RETRYING:
+            raise PipelineError(f"{self._where} refused the request: {_status(status)}")
+        return _status(status), asked
 
     def _wait(self, attempt: int, asked: float | None, problem: str) -> None:
         if asked is not None and asked > MOST_WAIT_SECONDS:
@@ -99,40 +117,69 @@ class Endpoint:
         backoff = min(FIRST_WAIT_SECONDS * 2**attempt, MOST_WAIT_SECONDS)
         self._sleep(backoff if asked is None else asked)
 
-    def _post(self, messages: Messages) -> bytes:
+    def _post(self, messages: Messages, attempt: Attempt) -> tuple[int, float | None, bytes]:
+        """Status, what `Retry-After` asks, and body."""
         body = {**self._settings.parameters, "model": self._settings.model, "messages": messages}
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if self._key is not None:
             headers["Authorization"] = f"Bearer {self._key}"
         url = f"{self._settings.base_url.rstrip('/')}/chat/completions"
         request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers)
-        ends = self._clock() + self._settings.timeout_seconds
-        with self._opener.open(request, timeout=self._settings.timeout_seconds) as response:
-            parts: list[bytes] = []
-            while part := response.read1(1 << 16):
-                parts.append(part)
-                if sum(map(len, parts)) > MOST_RESPONSE_BYTES:
-                    raise _Malformed(f"its answer is longer than {MOST_RESPONSE_BYTES >> 20} MiB")
-                if self._clock() > ends:
-                    raise TimeoutError("its answer did not end")
-        return b"".join(parts)
+        seconds = self._settings.timeout_seconds
+        with Exchange(seconds) as exchange:
+            opener = urllib.request.build_opener(_NoRedirect, *exchange.handlers())
+            try:
+                return _read(opener, request, seconds)
+            finally:
+                if exchange.sent:
+                    attempt.num_tokens = None
+                if exchange.is_over:
+                    raise TimeoutError from None
 
-    def _completion(self, body: bytes) -> Completion:
+    def _text(self, answer: Any) -> str | None:
         try:
-            answer = json.loads(body)
             content = answer["choices"][0]["message"]["content"]
-            usage = answer.get("usage")
-        except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-            raise _Malformed("its answer is no chat completion") from None
+        except (LookupError, TypeError):
+            return None
         if content is not None and not isinstance(content, str):
-            raise _Malformed("its answer is no chat completion")
-        total = usage.get("total_tokens") if isinstance(usage, dict) else None
-        known = isinstance(total, int) and not isinstance(total, bool) and total >= 0
-        return Completion(self._without_key(content or ""), total if known else None)
+            return None
+        # An endpoint may send back what it was sent.
+        return (content or "").replace(self._key, HIDDEN) if self._key else content or ""
 
-    def _without_key(self, text: str) -> str:
-        """An endpoint may send back what it was sent."""
-        return text.replace(self._key, HIDDEN) if self._key else text
+
+def _read(
+    opener: urllib.request.OpenerDirector, request: urllib.request.Request, seconds: float
+) -> tuple[int, float | None, bytes]:
+    try:
+        with opener.open(request, timeout=seconds) as response:
+            return response.status, None, _bounded(response)
+    except urllib.error.HTTPError as error:
+        body = b""
+        with error, contextlib.suppress(OSError, http.client.HTTPException, _Malformed):
+            body = _bounded(error)
+        return error.code, _retry_after(error.headers.get("Retry-After")), body
+
+
+def _bounded(response: Any) -> bytes:
+    body: bytes = response.read(MOST_RESPONSE_BYTES + 1)
+    if len(body) > MOST_RESPONSE_BYTES:
+        raise _Malformed(f"its answer is longer than {MOST_RESPONSE_BYTES >> 20} MiB")
+    return body
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _num_tokens(answer: Any) -> int | None:
+    """What the endpoint says that it counted, be the answer of use or not."""
+    usage = answer.get("usage") if isinstance(answer, dict) else None
+    total = usage.get("total_tokens") if isinstance(usage, dict) else None
+    known = isinstance(total, int) and not isinstance(total, bool) and total >= 0
+    return total if known else None
 
 
 class _Malformed(Exception):

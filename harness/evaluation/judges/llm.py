@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from harness.evaluation.judges.answers import FOLDER, KeptAnswer, KeptAnswers, key_of
-from harness.evaluation.judges.endpoint import Endpoint, Messages
+from harness.evaluation.judges.answers import FOLDER, KeptAnswers, key_of
+from harness.evaluation.judges.endpoint import Attempt, Endpoint, Messages
 from harness.evaluation.judges.interface import Judgement, Match
 from harness.evaluation.judges.tokens import about_tokens, most_tokens
 from harness.evaluation.judges.verdicts import both_orders, judgement
@@ -39,7 +41,11 @@ class Llm:
         self._reserved = 0
         self._changed = threading.Condition()  # guards what is spent and reserved
         self._spent_before = self._kept.spent
-        self.tokens_spent = 0
+
+    @property
+    def tokens_spent(self) -> int:
+        """What all attempts cost since this was made."""
+        return self._kept.spent - self._spent_before
 
     def compare(self, matches: Sequence[Match]) -> list[Judgement]:
         """Position-consistent verdicts.
@@ -50,7 +56,7 @@ class Llm:
         """
         orders = [both_orders(self._settings.instructions, match) for match in matches]
         self._ask([messages for pair in orders for messages in pair])
-        return [judgement(*(self._answer(messages).text for messages in pair)) for pair in orders]
+        return [judgement(*(self._answer(messages) for messages in pair)) for pair in orders]
 
     def _ask(self, requests: list[Messages]) -> None:
         """Get the answers that are not kept yet, the budget said before."""
@@ -69,7 +75,14 @@ class Llm:
                 f"{max(0, cap - spent)}. Nothing was asked; raise token_cap"
             )
         with ThreadPoolExecutor(self._settings.concurrency) as pool:
-            waiting = [pool.submit(self._get, key, messages) for key, messages in new.items()]
+            waiting = [
+                pool.submit(
+                    self._endpoint.complete,
+                    messages,
+                    partial(self._paid, key, most_tokens(self._settings, messages)),
+                )
+                for key, messages in new.items()
+            ]
             try:
                 for done, one in enumerate(as_completed(waiting), start=1):
                     one.result()
@@ -79,18 +92,22 @@ class Llm:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _get(self, key: str, messages: Messages) -> None:
-        most = most_tokens(self._settings, messages)
+    @contextmanager
+    def _paid(self, key: str, most: int) -> Iterator[Attempt]:
+        """One attempt: the cap bears it before it is sent, and what it cost is on the disk after it."""
         self._reserve(most)
+        attempt = Attempt()
         try:
-            found = self._endpoint.complete(messages)
-            cost = most if found.num_tokens is None else found.num_tokens
-            self._kept.keep(key, KeptAnswer(found.text, cost))
-            self.tokens_spent = self._kept.spent - self._spent_before
+            yield attempt
         finally:
-            with self._changed:
-                self._reserved -= most
-                self._changed.notify_all()
+            try:
+                cost = most if attempt.num_tokens is None else attempt.num_tokens
+                if cost or attempt.text is not None:
+                    self._kept.keep(key, attempt.text, cost)
+            finally:
+                with self._changed:
+                    self._reserved -= most
+                    self._changed.notify_all()
 
     def _reserve(self, most: int) -> None:
         """Wait until the cap surely bears one more request, which it may when those under way have cost less."""
@@ -109,7 +126,7 @@ class Llm:
         if self._stopped.wait(seconds):
             raise PipelineError(f"judge {self._settings.name}: given up, as another request failed")
 
-    def _answer(self, messages: Messages) -> KeptAnswer:
+    def _answer(self, messages: Messages) -> str:
         found = self._kept.get(self._key(messages))
         assert found is not None
         return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -101,3 +103,14 @@ def prefer_longer(handler: Handler, body: dict[str, Any], _: int) -> None:
     """A fair judge with a taste: the longer reply, a tie where both are equally long."""
     first, last = map(len, shown(body))
     say(handler, "A" if first > last else "B" if last > first else "TIE")
+
+
+def drop(handler: Handler, *_: Any) -> None:
+    """Reset the connection: no answer, no end."""
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.connection.close()
+
+
+def no_json(handler: Handler, *_: Any) -> None:
+    """What a proxy says."""
+    send(handler, 200, b"<html>502 of a proxy</html>")
