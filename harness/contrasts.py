@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import combinations
 
 from harness.intervals import Estimate, estimate_mean, p_value
 from harness.metrics import TRAIN_PREFIX, metric
@@ -17,7 +18,7 @@ FEW_SEEDS = "an interval needs 2 seeds of each model"
 
 
 def secondary(results: Results, tables: Tables, alpha: float) -> list[Contrast]:
-    """The declared arms on every other metric, and every other arm against each of them on the primary metric.
+    """The declared arms on every other metric, and every other pair of arms on the primary metric.
 
     Metrics on training pairs are left out: they show overfitting, and tests of them would weaken the others'. One family: p-values are corrected by Holm, and `detected` goes by the corrected ones.
     """
@@ -30,7 +31,8 @@ def secondary(results: Results, tables: Tables, alpha: float) -> list[Contrast]:
     ]
     others = [name for name in results.plan.comparison.arms if name not in decision.compare]
     wanted = [(name, first, second) for name in metrics]
-    wanted += [(decision.metric, arm, declared) for arm in others for declared in (first, second)]
+    pairs = [(arm, declared) for arm in others for declared in (first, second)]
+    wanted += [(decision.metric, *pair) for pair in [*pairs, *combinations(others, 2)]]
     return family_of(tables, wanted, alpha)
 
 

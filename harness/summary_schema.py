@@ -263,7 +263,7 @@ class Summary(Strict):
     )
     secondary: list[Contrast] = Field(
         [],
-        description="Other metrics, and other arms against the declared two; one family, corrected by Holm.",
+        description="Other metrics of the declared arms, and all other pairs of arms; one family, corrected by Holm.",
     )
     win_rates: list[WinRate] = Field([], description="What each judge says of each two models.")
     without_win_rate: list[NoWinRate] = Field(

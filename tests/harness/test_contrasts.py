@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,22 @@ def test_a_third_arm_is_compared_with_both_declared_ones_on_the_primary_metric(t
     found = [contrast for contrast in summary.secondary if contrast.metric == "gold_score"]
     assert [contrast.pair for contrast in found] == [("dpo-alone", "orpo"), ("dpo-alone", "sft-dpo")]
     assert all(contrast.detected and contrast.difference < -0.1 for contrast in found)
+
+
+def test_two_arms_of_which_neither_is_declared_are_compared_in_the_same_family(tmp_path: Path) -> None:
+    arms = THIRD_ARM["arms"] | {"orpo-late": [{"trainer": "sft"}, {"trainer": "orpo"}]}
+    levels = LEVELS | {"dpo-alone": 0.6, "orpo-late": 0.8}
+    summary = summarise(make_results(tmp_path, Run(seeds=5, levels=levels, changes={"arms": arms})))
+    on_score = [contrast for contrast in summary.secondary if contrast.metric == "gold_score"]
+    pairs = {frozenset(contrast.pair) for contrast in on_score} | {frozenset(("orpo", "sft-dpo"))}
+    assert pairs == {frozenset(pair) for pair in combinations(arms, 2)}
+    assert len(on_score) == 5  # each once, and the declared one is in no family
+    found = next(contrast for contrast in on_score if contrast.pair == ("dpo-alone", "orpo-late"))
+    assert found.detected
+    assert found.difference < -0.1
+    tested = [contrast for contrast in summary.secondary if contrast.p_value is not None]
+    expected = holm([contrast.p_value for contrast in tested if contrast.p_value is not None])
+    assert [contrast.p_holm for contrast in tested] == pytest.approx(expected)
 
 
 def test_against_a_base_that_all_seeds_share_only_the_arms_seeds_vary(tmp_path: Path) -> None:
