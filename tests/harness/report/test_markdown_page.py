@@ -21,7 +21,7 @@ from harness.report import replies, verdict_lines, write_report
 from harness.report.page import Code, Paragraph, Table, cut
 from harness.report.quality import formula_text
 from harness.summary import summarise
-from tests.harness.fixtures_results import LEVELS, Run, make_results
+from tests.harness.fixtures_results import LEVELS, Run, give_prompts, make_results
 from tests.harness.hostile_texts import PAYLOADS
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -336,9 +336,10 @@ def test_the_page_of_results_recomputes_a_mean_with_pandas(tmp_path: Path) -> No
     import pandas
 
     folder = make_results(tmp_path)
+    give_prompts(folder, lambda place: 0 if place < 40 else place)
     (line,) = re.findall(r"^pandas\..*$", (DOCS / "results.md").read_text(), re.M)
     trial = next(t for t in read_plan(folder).trials if (t.name, t.seed) == ("orpo", 0))
     items = folder / trial.evaluations[1] / "items.jsonl"
-    code = re.sub(r'"results/.*?"', json.dumps(str(items)), line)
+    code = line.replace('"items.jsonl"', json.dumps(str(items)))
     mean = eval(code, {"pandas": pandas})
     assert mean == pytest.approx(summarise(folder).arms["orpo"].metrics["gold_score"].by_seed[0])
