@@ -97,7 +97,8 @@ def test_loss_and_gradient_are_those_of_the_paper_and_of_stock_orpo(
         loss = formulas.orpo(model, ordered[4 * step : 4 * step + 4], nll=nll, beta=BETA)
         expected = formulas.gradients(model, loss)
         assert logs[step]["loss"] == pytest.approx(loss.item(), rel=1e-5)
-        assert relative_difference(gradients[step], expected) < 1e-5
+        # Of very long replies float32 itself is off by 1e-5 on some processors, stock's gradient as much as this one.
+        assert relative_difference(gradients[step], expected) < 1e-4
         assert relative_difference(gradients[step], {n: g.double() for n, g in stock.items()}) < 1e-4
         for name in ("loss", "nll_loss", "log_odds_ratio", "rewards/margins"):
             assert logs[step][name] == pytest.approx(stock_logs[step][name], rel=1e-5, abs=1e-6), name
