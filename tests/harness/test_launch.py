@@ -204,10 +204,13 @@ def test_without_a_process_to_share_the_second_group_loads_the_model(
     assert record_of(folder).status == "does_not_load"
 
 
-def _shared(launcher: Launcher, root: Path) -> tuple[Path, list[int]]:
+def _shared(
+    launcher: Launcher, root: Path, second_group: dict[str, Any] = GROUPS[1]
+) -> tuple[Path, list[int]]:
     """A first group that is done, the folder of the second, and the process that waits for it."""
     tiny.make_inputs(root)
-    first, second = (placed(root, evaluation(group, number)) for number, group in enumerate(GROUPS))
+    groups = (GROUPS[0], second_group)
+    first, second = (placed(root, evaluation(group, number)) for number, group in enumerate(groups))
     assert run_alone(launcher, first / STAGE, lambda *_: None, holds="model").exit_code == 0
     return second, _stage_processes()
 
@@ -239,7 +242,9 @@ def test_sigint_in_the_second_group_leaves_no_record_and_no_process(
     launcher: Launcher, tmp_path: Path
 ) -> None:
     """As Ctrl-C in a terminal, which reaches every process of the run."""
-    folder, (process,) = _shared(launcher, tmp_path)
+    # Token by token it takes seconds: it must not have ended when the signal comes.
+    slow = {"group": "generation", "max_new_tokens": 64, "batch_size": 1, "sampled": True}
+    folder, (process,) = _shared(launcher, tmp_path, slow)
     sent: list[str] = []
 
     def interrupt(phase: str, done: int, total: int) -> None:  # noqa: ARG001
