@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from harness.cost_schema import CostQuantity
 from harness.costs import cost_with_bounds
 from harness.metrics import metric
-from harness.numbers import interval, p_text, with_interval
+from harness.numbers import GIB, interval, p_text, with_interval
 from harness.report.figures import BETTER, MOST_MODELS, Point, draw_quality_cost, first_of
 from harness.report.page import Block, Bullets, Code, Figure, Paragraph, Section, Table, Text
 from harness.report.view import View
@@ -19,7 +19,6 @@ COST_LABELS: dict[CostQuantity, str] = {
     "peak_memory_bytes": "peak memory (GiB)",
     "money": "money",
 }
-GIB = 2**30
 
 
 def verdict_section(view: View) -> Section:
@@ -111,12 +110,17 @@ def quality_cost_section(view: View) -> Section:
     )
 
 
+def _scale(quantity: CostQuantity) -> float:
+    """From the quantity's own unit to that of `COST_LABELS`."""
+    return 1 / GIB if quantity == "peak_memory_bytes" else 1.0
+
+
 def _tried(view: View, quantity: CostQuantity) -> Iterator[Point]:
     """The sweep's points, where they have the same two quantities."""
     sweep = view.summary.sweep
     if sweep is None or sweep.metric != view.results.plan.comparison.decision.metric:
         return
-    scale = 1 / GIB if quantity == "peak_memory_bytes" else 1.0
+    scale = _scale(quantity)
     for arm, found in sweep.arms.items():
         for point in found.points:
             cost = getattr(point, quantity, None)
@@ -135,7 +139,7 @@ def _about_tried(view: View) -> str:
 
 def _points(view: View, quantity: CostQuantity) -> Iterator[Point]:
     name = view.results.plan.comparison.decision.metric
-    scale = 1 / GIB if quantity == "peak_memory_bytes" else 1.0
+    scale = _scale(quantity)
     for model, about in view.summary.models().items():
         found = about.metrics.get(name)
         cost, low, high = cost_with_bounds(about.cost, quantity)
