@@ -14,11 +14,11 @@ from harness.results import Results
 from harness.scores import Tables, score_tables
 from harness.summary_schema import Claim, ClaimStatus, Contrast
 from harness.sweep import Point, points_of, sweep_metric
+from harness.sweep_summary import SFT_SIGNAL
 
 BETA_RANGE = "beta 0.05 to 0.2 is the useful range, anything higher crushes the SFT signal"
 USEFUL_BETA = (0.05, 0.2)
 MIDDLE_BETA = 0.1
-SFT_SIGNAL = "chosen_nll"  # SFT's own loss
 RULE = (
     "holds if the beta outside of the range was detected to be worse, fails if it was detected to be better or shown to "
     "differ by less than the margin on the primary metric; p corrected by Holm"
@@ -160,8 +160,8 @@ def _signal_not_measured(group: _Group) -> Claim:
         case=f"{group.where}betas above {USEFUL_BETA[1]:g} on {SFT_SIGNAL}, the SFT signal",
         status="not measured",
         quantity="",
-        reason=f"the points were scored on what chose among them, {group.metric}",
-        measured_by=f"arms of these betas, or sweep.metric: {SFT_SIGNAL}",
+        reason=f"the points were scored on {group.metric}, which chose, and not on preference",
+        measured_by="evaluations.preference",
     )
 
 

@@ -113,10 +113,13 @@ def evaluations_of(comparison: Comparison) -> Iterator[Evaluation]:
 
 
 def choosing_evaluations(comparison: Comparison) -> Iterator[Evaluation]:
-    """Those that a sweep's points are chosen by: the one that measures its metric, on the validation split."""
+    """What a sweep's points are measured on, the validation split: what its metric is from, and preference, which is cheap.
+
+    Preference holds the NLL of the chosen replies, SFT's own loss: without it, nobody sees which points lose that.
+    """
     wanted = sweep_metric(comparison)
     for evaluation in (comparison.evaluations.preference, comparison.evaluations.generation):
-        if evaluation is not None and wanted in measured_by(evaluation):
+        if evaluation is not None and (evaluation.group == "preference" or wanted in measured_by(evaluation)):
             yield evaluation.model_copy(update={"split": "validation"})
 
 

@@ -182,14 +182,23 @@ class Claim(Strict):
     measured_by: str | None = Field(None, description="Which config would measure it, or measure it better.")
 
 
-class PointSummary(Strict):
-    """One point of a sweep, on the metric that chooses."""
+class PointScore(Strict):
+    """One point of a sweep on one metric."""
 
-    changes: dict[str, Any] = Field(description="Key within the arm to value.")
     by_seed: list[float] = Field(description="The mean over validation items for each finished seed.")
     mean: float | None = Field(description="null where no seed finished.")
     low: float | None = Field(description="95 % interval of the mean; null with a single seed.")
     high: float | None
+
+
+class PointSummary(PointScore):
+    """One point of a sweep, on the metric that chooses."""
+
+    changes: dict[str, Any] = Field(description="Key within the arm to value.")
+    sft_signal: PointScore | None = Field(
+        None,
+        description="The same on `chosen_nll`, SFT's own loss; null where it was not measured, or is what chooses.",
+    )
     train_seconds: float | None = Field(None, description="Training of all its stages, mean over seeds.")
     peak_memory_bytes: int | None = Field(None, description="The largest over seeds and stages.")
     num_failed_seeds: int

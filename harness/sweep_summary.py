@@ -7,9 +7,10 @@ from harness.intervals import estimate_mean
 from harness.metrics import metric
 from harness.results import Results
 from harness.scores import Table, score_tables
-from harness.summary_schema import PointSummary, SweepSummary, SweptArm
-from harness.sweep import Point, points_of, sweep_metric
+from harness.summary_schema import PointScore, PointSummary, SweepSummary, SweptArm
+from harness.sweep import points_of, sweep_metric
 
+SFT_SIGNAL = "chosen_nll"  # SFT's own loss
 ALPHA = 0.05  # as the intervals of other means
 
 
@@ -21,7 +22,7 @@ def summarise_sweep(results: Results) -> SweepSummary | None:
     name = sweep_metric(comparison)
     about, margin = metric(name), comparison.decision.margin
     has_margin = name == comparison.decision.metric  # it is declared in that metric's unit
-    tables: dict[str, Table] = {}
+    scores: dict[str, Table] = {}
     arms: dict[str, SweptArm] = {}
     for arm in comparison.arms:
         points = []
@@ -29,14 +30,25 @@ def summarise_sweep(results: Results) -> SweepSummary | None:
             trials = [trial for trial in results.plan.trials if trial.name == point.name]
             if not trials:
                 continue
-            table = score_tables(results, trials).get(name)
-            if table is not None:
-                tables[point.name] = table
+            tables = score_tables(results, trials)
+            if name in tables:
+                scores[point.name] = tables[name]
             chosen = results.plan.chosen.get(arm) == point.number
             cost = cost_of(results, trials)
-            summarised = _summarised(point, table, len(trials), chosen=chosen)
-            costs = {"train_seconds": cost.train_seconds, "peak_memory_bytes": cost.peak_memory_bytes}
-            points.append(summarised.model_copy(update=costs))
+            score = _score(tables.get(name))
+            points.append(
+                PointSummary(
+                    **dict(score),
+                    changes=dict(point.changes),
+                    sft_signal=_score(tables[SFT_SIGNAL])
+                    if SFT_SIGNAL in tables and name != SFT_SIGNAL
+                    else None,
+                    train_seconds=cost.train_seconds,
+                    peak_memory_bytes=cost.peak_memory_bytes,
+                    num_failed_seeds=len(trials) - len(score.by_seed),
+                    chosen=chosen,
+                )
+            )
         if points:
             arms[arm] = SweptArm(
                 points=points,
@@ -47,12 +59,12 @@ def summarise_sweep(results: Results) -> SweepSummary | None:
         direction=about.direction,
         unit=about.unit,
         margin=margin,
-        num_items=min((table.units().shape[1] for table in tables.values()), default=0),
+        num_items=min((table.units().shape[1] for table in scores.values()), default=0),
         arms=arms,
     )
 
 
-def _summarised(point: Point, table: Table | None, num_seeds: int, *, chosen: bool) -> PointSummary:
+def _score(table: Table | None) -> PointScore:
     values = None if table is None else table.units()  # what `choose` goes by
     by_seed = [] if values is None else [float(value) for value in values.mean(1)]
     low = high = None
@@ -60,14 +72,8 @@ def _summarised(point: Point, table: Table | None, num_seeds: int, *, chosen: bo
         estimate = estimate_mean(values)
         middle, half = float(estimate.difference), float(estimate.half_width(ALPHA))
         low, high = middle - half, middle + half
-    return PointSummary(
-        changes=dict(point.changes),
-        by_seed=by_seed,
-        mean=None if values is None else float(values.mean()),
-        low=low,
-        high=high,
-        num_failed_seeds=num_seeds - len(by_seed),
-        chosen=chosen,
+    return PointScore(
+        by_seed=by_seed, mean=None if values is None else float(values.mean()), low=low, high=high
     )
 
 

@@ -18,7 +18,7 @@ from harness.differences import (
 )
 from harness.records import Missing, Record
 from harness.sweep import points_of
-from pipelines.stages import EvaluateSettings
+from pipelines.stages import EvaluateSettings, JudgeSettings
 
 
 def same_settings(case: Case) -> Check:
@@ -72,13 +72,17 @@ def presets(case: Case) -> Check:
 
 
 def equal_evaluation_inputs(case: Case) -> Check:
-    """Every arm was measured with the same settings, on the same data and the same items."""
+    """Every arm was measured and judged with the same settings, on the same data and the same items."""
     name, problems, compared = "equal_evaluation_inputs", [], 0
     first: dict[str, tuple[Record, set[str]]] = {}
     for record in _evaluations(case):
         settings = record.stage.settings
-        assert isinstance(settings, EvaluateSettings)
-        group, items = settings.evaluation.group, _items(case, record)
+        if isinstance(settings, JudgeSettings):
+            # Which items have a verdict is the judge's answer; which it was given, the generation's items say.
+            group, items = f"judge {settings.judge.name}", set[str]()
+        else:
+            assert isinstance(settings, EvaluateSettings)
+            group, items = settings.evaluation.group, _items(case, record)
         compared += 1
         if group not in first:
             first[group] = record, items
@@ -95,7 +99,9 @@ def equal_evaluation_inputs(case: Case) -> Check:
             problems.append(f"{where}: {len(items ^ of_other)} items are in one of them only")
     if not compared:
         return not_applicable(name, "no evaluation finished")
-    return judged(name, problems, f"the same settings, data and items in {compared} evaluations")
+    return judged(
+        name, problems, f"the same settings, data and items in {compared} evaluations and judgements"
+    )
 
 
 def equal_tuning_effort(case: Case) -> Check:
@@ -175,7 +181,7 @@ def machine_to_itself(case: Case) -> Check:
 
 def _evaluations(case: Case) -> Iterator[Record]:
     for trial in case.trials:
-        for stage_id in trial.evaluations:
+        for stage_id in [*trial.evaluations, *trial.judgements]:
             if (record := case.results.done(stage_id)) is not None:
                 yield record
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from harness.metrics import metric
 from harness.numbers import GIB, bytes_text, interval, number, with_interval
 from harness.report.curves import draw_fronts
 from harness.report.figures import BETTER, Point, first_of, span
@@ -12,7 +13,8 @@ from harness.report.page import Block, Bullets, Figure, Paragraph, Section, Tabl
 from harness.report.palette import Look, look
 from harness.report.sweep_curves import MOST_LINES, SweepLine, SweepPanel, draw_sweep
 from harness.report.view import View
-from harness.summary_schema import PointSummary, SweepSummary
+from harness.summary_schema import PointScore, PointSummary, SweepSummary
+from harness.sweep_summary import SFT_SIGNAL
 
 TITLE = "Sweep"
 MOST_PANELS = 9
@@ -41,14 +43,43 @@ def sweep_section(view: View) -> Section | None:
         [
             Paragraph(intro),
             Bullets(spreads),
-            *_figure(view, sweep),
+            *_figure(view, sweep, "sweep"),
+            *_signal(view, sweep),
             *_fronts(view, sweep),
             *_table(view, sweep),
         ],
     )
 
 
-def _figure(view: View, sweep: SweepSummary) -> list[Block]:
+def _signal(view: View, sweep: SweepSummary) -> list[Block]:
+    """The same curves on SFT's own loss, which a too strong preference term is said to crush."""
+    arms = {
+        arm: found.model_copy(update={"points": _on_signal(found.points)})
+        for arm, found in sweep.arms.items()
+    }
+    if not any(found.points for found in arms.values()):
+        return []
+    about = metric(SFT_SIGNAL)
+    return [
+        Paragraph(
+            f"The SFT signal: {SFT_SIGNAL} of the same points on the same items. A point that is better above and worse here "
+            "learnt to prefer at the price of what SFT teaches. It did not choose."
+        ),
+        *_figure(
+            view,
+            sweep.model_copy(
+                update={"metric": SFT_SIGNAL, "direction": about.direction, "unit": about.unit, "arms": arms}
+            ),
+            "sweep-sft-signal",
+        ),
+    ]
+
+
+def _on_signal(points: Sequence[PointSummary]) -> list[PointSummary]:
+    return [point.model_copy(update=dict(point.sft_signal)) for point in points if point.sft_signal]
+
+
+def _figure(view: View, sweep: SweepSummary, name: str) -> list[Block]:
     panels = [
         SweepPanel(arm, names[key], _look(view, arm), lines)
         for arm, found in sweep.arms.items()
@@ -68,7 +99,7 @@ def _figure(view: View, sweep: SweepSummary) -> list[Block]:
         f"{first_of(MOST_PANELS, len(panels), 'panels')}"
     )
     alt = f"{sweep.metric} against {', '.join(panel.title for panel in panels)}; the table below has the numbers"
-    return [Figure("sweep", alt, caption, svg, png)]
+    return [Figure(name, alt, caption, svg, png)]
 
 
 def _fronts(view: View, sweep: SweepSummary) -> list[Block]:
@@ -165,6 +196,8 @@ def _value(point: PointSummary, key: str) -> object:
 
 def _table(view: View, sweep: SweepSummary) -> list[Block]:
     rows: list[tuple[Text, ...]] = []
+    signals = [point.sft_signal for found in sweep.arms.values() for point in found.points]
+    has_signal = any(signals)
     for arm, found in sweep.arms.items():
         for number_of, point in enumerate(found.points):
             changes = ", ".join(f"{key} = {json.dumps(value)}" for key, value in point.changes.items())
@@ -175,10 +208,26 @@ def _table(view: View, sweep: SweepSummary) -> list[Block]:
                     "failed" if point.mean is None else with_interval(point.mean, point.low, point.high),
                     interval(point.low, point.high),
                     " ".join(map(number, point.by_seed)),
+                    *([_signal_text(point.sft_signal)] if has_signal else []),
                     number(point.train_seconds),
                     bytes_text(point.peak_memory_bytes),
                     "yes" if point.chosen else "",
                 )
             )
-    head = ["arm", "setting", sweep.metric, "95 % interval", "by seed", "train s", "peak memory", "chosen"]
-    return cut(Table(head, rows, align="llrrlrrl"), view.export)
+    signal = [SFT_SIGNAL] if has_signal else []
+    head = [
+        "arm",
+        "setting",
+        sweep.metric,
+        "95 % interval",
+        "by seed",
+        *signal,
+        "train s",
+        "peak memory",
+        "chosen",
+    ]
+    return cut(Table(head, rows, align=f"llrrl{'r' * has_signal}rrl"), view.export)
+
+
+def _signal_text(score: PointScore | None) -> str:
+    return "" if score is None or score.mean is None else with_interval(score.mean, score.low, score.high)

@@ -216,22 +216,25 @@ def test_the_beta_that_a_sweep_chose_is_the_arms(tmp_path: Path) -> None:
     assert cases[0] == "orpo-2.0, sweep: beta 3 against 0.07 on gold_score, validation items"
 
 
+@pytest.mark.parametrize("chooses", ["chosen_nll", "gold_score"])
 @pytest.mark.parametrize(("shift", "status"), [(-0.3, "holds"), (0.2, "does not hold")])
-def test_a_sweep_that_scores_the_sft_signal_judges_it(tmp_path: Path, shift: float, status: str) -> None:
+def test_a_sweep_judges_the_sft_signal_whatever_chose(
+    tmp_path: Path, shift: float, status: str, chooses: str
+) -> None:
     run = swept(
-        {"metric": "chosen_nll", "seeds": 3},
+        {"metric": chooses, "seeds": 3},
         shifts={("orpo@2", seed): shift for seed in range(3)},
         decision={"metric": "gold_score", "margin": 0.02},
         betas=[0.05, 0.1, 0.5],
     )
-    (row,) = claims_of(make_results(tmp_path, run), "useful_beta_range")
+    *_, row = claims_of(make_results(tmp_path, run), "useful_beta_range")
     assert row.case == "orpo, sweep: beta 0.5 against 0.1 on chosen_nll, validation items"
     assert row.status == status
-    assert len(row.evidence) == 6
+    assert len(row.evidence) == 6 * (1 if chooses == "chosen_nll" else 2)
 
 
 def test_a_sweep_that_does_not_score_the_sft_signal_says_so(tmp_path: Path) -> None:
-    run = swept({"metric": "gold_score", "seeds": 2}, betas=[0.01, 0.1, 0.5, 1.0])
+    run = swept({"metric": "gold_score", "seeds": 2}, betas=[0.01, 0.1, 0.5, 1.0], groups=("generation",))
     rows = claims_of(make_results(tmp_path, run), "useful_beta_range")
     on = ", sweep: beta {} against 0.1 on gold_score, validation items"
     assert [row.case for row in rows] == [
@@ -239,7 +242,7 @@ def test_a_sweep_that_does_not_score_the_sft_signal_says_so(tmp_path: Path) -> N
         "orpo, sweep: betas above 0.2 on chosen_nll, the SFT signal",
     ]
     assert rows[-1].status == "not measured"
-    assert "scored on what chose among them, gold_score" in rows[-1].reason
+    assert "scored on gold_score, which chose, and not on preference" in rows[-1].reason
 
 
 def swept(sweep: dict[str, Any], *, betas: list[float], arms: tuple[str, ...] = ARMS, **changes: Any) -> Run:

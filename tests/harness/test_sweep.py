@@ -113,7 +113,7 @@ def test_points_are_measured_on_validation_pairs_alone_and_arms_on_test_pairs() 
         splits = {getattr(one.evaluation, "split", "test") for one in evaluations}
         assert splits == {"validation" if trial.role == "point" else "test"}
         if trial.role == "point":
-            assert [one.evaluation.group for one in evaluations] == ["generation"]
+            assert [one.evaluation.group for one in evaluations] == ["preference", "generation"]
 
 
 def test_points_have_base_models_of_their_own_where_each_seed_has_one() -> None:
@@ -230,7 +230,7 @@ def test_the_summary_averages_a_points_items_from_one_prompt_first(tmp_path: Pat
     trials = [trial for trial in read_plan(folder).trials if trial.name == "orpo@1"]
     by_seed = []
     for trial in trials:
-        lines = (folder / trial.evaluations[0] / "items.jsonl").read_text().splitlines()
+        lines = (folder / trial.evaluations[1] / "items.jsonl").read_text().splitlines()
         scores = [json.loads(line)["gold_score"] for line in lines]
         by_seed.append((sum(scores[:10]) / 10 + sum(scores[10:])) / 51)
     point = sweep.arms["orpo"].points[1]
@@ -321,6 +321,8 @@ def test_the_report_shows_every_point_with_its_curve(tmp_path: Path) -> None:
     points = [point for arm in make_summary(read_results(folder)).sweep.arms.values() for point in arm.points]
     assert all(point.train_seconds and point.peak_memory_bytes for point in points)
     assert (tmp_path / "reports/made-up/sweep.svg").is_file()
+    assert (tmp_path / "reports/made-up/sweep-sft-signal.svg").is_file()
+    assert {point.sft_signal.mean for point in points} != {point.mean for point in points}
     assert "how well" not in text
 
 
@@ -352,6 +354,19 @@ def test_points_that_differ_in_one_key_are_joined_and_those_without_a_partner_ar
     assert (
         claims[0] == "orpo, sweep, learning_rate 0.002: beta 0.5 against 0.1 on gold_score, validation items"
     )
+
+
+@pytest.mark.parametrize(
+    "without",
+    [{"groups": ("generation",)}, {"changes": {"sweep": SWEPT.changes["sweep"] | {"metric": "chosen_nll"}}}],
+)
+def test_the_sft_signal_is_not_drawn_where_nothing_measures_it_or_it_is_what_chooses(
+    tmp_path: Path, without: dict[str, Any]
+) -> None:
+    folder = make_results(tmp_path, replace(SWEPT, **without))
+    points = [point for arm in make_summary(read_results(folder)).sweep.arms.values() for point in arm.points]
+    assert all(point.sft_signal is None for point in points)
+    assert "The SFT signal" not in write_report(folder, tmp_path / "reports").read_text()
 
 
 def test_random_points_are_marks_that_no_line_joins(tmp_path: Path) -> None:
@@ -393,7 +408,9 @@ def test_the_claims_on_tuning_and_on_beta_are_judged_by_a_sweep(tmp_path: Path) 
     assert (footguns.low, footguns.high) == pytest.approx(newcombe(*near), abs=1e-9)
     assert footguns.status == "cannot tell"  # three points against three can show nothing
     beta, signal = (claim for claim in summary.claims if claim.name == "useful_beta_range")
-    assert signal.status == "not measured"
     assert beta.case == "orpo, sweep: beta 0.5 against 0.1 on gold_score, validation items"
+    assert signal.case == "orpo, sweep: beta 0.5 against 0.1 on chosen_nll, validation items"
     points = summary.sweep.arms["orpo"].points
+    signals = [point.sft_signal.mean for point in points]
+    assert signal.value == pytest.approx(signals[1] - signals[2], abs=1e-9)  # turned: less is better
     assert beta.value == pytest.approx(points[2].mean - points[1].mean, abs=1e-9)

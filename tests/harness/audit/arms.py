@@ -30,8 +30,9 @@ from harness.records import (
 from pipelines.data.fingerprints import pair_line
 from pipelines.data.prepared import PAIRS
 from pipelines.evaluations import PreferenceEvaluation
+from pipelines.judge_settings import RewardModelJudge
 from pipelines.outcomes import DataOutcome, EvaluateOutcome
-from pipelines.stages import EvaluateSettings, ModelSettings, Stage, StageInputs
+from pipelines.stages import EvaluateSettings, JudgeSettings, ModelSettings, Stage, StageInputs
 from pipelines.training import sft as sft_module
 from pipelines.training import train as train_module
 from pipelines.training.parts import Parts
@@ -39,6 +40,7 @@ from pipelines.training.train import train
 from tests.pipelines.training import tiny
 
 OTHER_BASE, SFT_DATA = "pretrain-111111111111", "data-111111111111"
+ITEM_NAMES = ["a", "b", "c"]
 NUM_PAIRS = 10
 MACHINE = Machine(
     processor="Test CPU",
@@ -155,7 +157,7 @@ def make_arms(folder: Path, **shape: Any) -> Arms:
     for kind in ("sft", "dpo", "orpo"):
         arms.train(arms.stage(kind))
     evaluations = [_evaluated(arms, name) for name in ("orpo", "dpo")]
-    _write_plan(arms, evaluations)
+    _write_plan(arms, evaluations, [_judged(arms, evaluated) for evaluated in evaluations])
     return arms
 
 
@@ -176,19 +178,36 @@ def _evaluated(arms: Arms, policy: str) -> Stage:
         threads=1,
         device="cpu",
     )
-    (arms.folder / stage.id).mkdir()
-    items(arms, stage, ["a", "b", "c"])
+    items(arms, stage, ITEM_NAMES)
     return stage
 
 
-def items(arms: Arms, stage: Stage, names: list[str]) -> None:
-    rows = [{"item": name, "preference_accuracy": 1.0} for name in names]
-    (arms.folder / stage.id / ITEMS).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    means = {"preference_accuracy": 1.0}
-    arms.write(
-        stage,
-        EvaluateOutcome(group="preference", means=means, num_items={"preference_accuracy": len(names)}),
+def _judged(arms: Arms, evaluated: Stage) -> Stage:
+    judge = RewardModelJudge(name="reward", kind="reward_model", model="somewhere", max_length=32)
+    stage = Stage(
+        id=evaluated.id.replace("evaluate", "judge"),
+        settings=JudgeSettings(kind="judge", judge=judge),
+        inputs=StageInputs(data=tiny.DATA, replies=evaluated.id),
+        seed=0,
+        threads=1,
+        device="cpu",
     )
+    items(arms, stage, ITEM_NAMES, group="judge", metric="score_reward")
+    return stage
+
+
+def items(
+    arms: Arms,
+    stage: Stage,
+    names: list[str],
+    *,
+    group: str = "preference",
+    metric: str = "preference_accuracy",
+) -> None:
+    (arms.folder / stage.id).mkdir(exist_ok=True)
+    rows = [{"item": name, metric: 1.0} for name in names]
+    (arms.folder / stage.id / ITEMS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arms.write(stage, EvaluateOutcome(group=group, means={metric: 1.0}, num_items={metric: len(names)}))
 
 
 def cost_of(train_seconds: float) -> Cost:
@@ -228,7 +247,7 @@ def comparison(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def _write_plan(arms: Arms, evaluations: list[Stage]) -> None:
+def _write_plan(arms: Arms, evaluations: list[Stage], judgements: list[Stage]) -> None:
     stages = [arms.stage(kind) for kind in ("sft", "dpo", "orpo")]
     data = Stage(
         id=tiny.DATA,
@@ -247,11 +266,13 @@ def _write_plan(arms: Arms, evaluations: list[Stage]) -> None:
             preparation=[tiny.DATA],
             training=training,
             evaluations=[evaluated.id],
+            judgements=[judged.id],
         )
-        for name, training, evaluated in zip(
+        for name, training, evaluated, judged in zip(
             ("orpo", "sft-dpo"),
             (["orpo-000000000000"], [tiny.SFT, "dpo-000000000000"]),
             evaluations,
+            judgements,
             strict=True,
         )
     ]
@@ -259,7 +280,7 @@ def _write_plan(arms: Arms, evaluations: list[Stage]) -> None:
         comparison=Comparison.model_validate(comparison()),
         decision_hash="0",
         trials=trials,
-        stages=[data, *stages, *evaluations],
+        stages=[data, *stages, *evaluations, *judgements],
     )
     write_json(arms.folder / COMPARISON, plan.model_dump(mode="json", by_alias=True))
 

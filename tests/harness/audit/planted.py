@@ -14,6 +14,7 @@ from pipelines.data.fingerprints import pair_line
 from pipelines.data.prepare import IDS
 from pipelines.data.prepared import PAIRS
 from pipelines.models import load_base
+from pipelines.stages import JudgeSettings
 from pipelines.training import train as train_module
 from tests.harness.audit.arms import (
     COMPARISON,
@@ -253,6 +254,15 @@ def another_length_limit_in_evaluation(arms: Arms) -> None:
     record = read_record(arms.folder / f"evaluate-1{'0' * 11}")
     assert record is not None
     settings = record.stage.settings.model_copy(update={"max_length": 16})
+    arms.change(record.stage.id, stage=record.stage.model_copy(update={"settings": settings}))
+
+
+def another_length_limit_of_a_judge(arms: Arms) -> None:
+    record = read_record(arms.folder / f"judge-1{'0' * 11}")
+    assert record is not None
+    assert isinstance(record.stage.settings, JudgeSettings)
+    judge = record.stage.settings.judge.model_copy(update={"max_length": 16})
+    settings = record.stage.settings.model_copy(update={"judge": judge})
     arms.change(record.stage.id, stage=record.stage.model_copy(update={"settings": settings}))
 
 
