@@ -201,11 +201,13 @@ class Launcher:
         if child is None:
             while self._idle and len(self._busy) + len(self._idle) >= self.most:
                 self._idle.pop(0).leave()
-        given_at = time.monotonic()
         child = child or self._new(holds, stage_file.parent.name)
+        # Its clock begins here: where the fork server still had to import, as in a run that goes on, the child was
+        # waited for, and what serves every stage must not be on the bill of the first.
+        launched_at = time.monotonic()
         self._busy.append(child)
         with contextlib.suppress(OSError):  # it was killed while it was idle: its end tells
-            child.connection.send((str(stage_file), given_at))
+            child.connection.send((str(stage_file), launched_at))
         return Running(child, report, limits)
 
     def wait(self, running: Sequence[Running], *, seconds: float = math.inf) -> tuple[Running, Ending] | None:

@@ -49,7 +49,7 @@ def run_file(stage_file: Path, *, launched_at: float, report: Report, loaded: Lo
 
     Args:
         stage_file: A `stage.json`; the stage's folder is the one it lies in.
-        launched_at: `time.monotonic()` when the launch of this process began, in seconds.
+        launched_at: `time.monotonic()` when this process was launched, in seconds.
         report: Called with (phase, done, total).
         loaded: What this process has loaded for an earlier stage, and keeps for a later one; None: nothing.
     """
@@ -91,7 +91,7 @@ def run_stages(launcher: connection.Connection) -> None:
     """What a launcher's process does: runs the stages that it is given until one fails or no more come.
 
     Args:
-        launcher: Gives (stage file, `time.monotonic()` when it was given); gets (phase, done, total) as a stage goes on, and
+        launcher: Gives (stage file, `time.monotonic()` when its clock began); gets (phase, done, total) as a stage goes on, and
             None when it has succeeded.
     """
     end_with_parent()
@@ -103,14 +103,14 @@ def run_stages(launcher: connection.Connection) -> None:
     loaded = Loaded()
     while True:
         try:
-            stage_file, given_at = launcher.recv()
+            stage_file, launched_at = launcher.recv()
         except (EOFError, OSError, KeyboardInterrupt):
             return
         with output_into(Path(stage_file).parent / LOG):
             faulthandler.register(STACKS_SIGNAL, file=2, all_threads=True)
             record = run_file(
                 Path(stage_file),
-                launched_at=given_at,
+                launched_at=launched_at,
                 report=lambda phase, done, total: tell((phase, done, total)),
                 loaded=loaded,
             )
