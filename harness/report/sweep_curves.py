@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from harness.report.palette import DASHES, INK, MARKERS, Look, drawing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_TICKS = 6
+CHARACTER = 0.026  # of the axis' length, in its labels
 MOST_LINES = len(MARKERS)  # of a panel
 SHARE_OF_ROOM = 0.15  # of the scale of quality, above and below what it must show
 SMALL = 0.001
@@ -61,7 +62,7 @@ def draw_sweep(panels: Sequence[SweepPanel], *, y_label: str) -> Drawn:
         for place, (axes, panel) in enumerate(zip(all_axes, panels, strict=True)):
             for line_place, line in enumerate(panel.lines[:MOST_LINES]):
                 _draw_line(axes, line, _look(panel.look, line_place))
-            _label_values(axes, panel)
+            label_values(axes, panel)
             axes.set_title(panel.title)
             axes.set_xlabel(panel.key, fontsize=8)
             axes.set_ylabel(y_label if place % COLUMNS == 0 else "", fontsize=8)
@@ -82,14 +83,28 @@ def limits(panels: Sequence[SweepPanel]) -> tuple[float, float]:
 
 
 def ticks(panel: SweepPanel) -> list[float]:
-    """Values that are labelled on the axis: as many as fit, the chosen one among them."""
+    """Values that are labelled on the axis: the chosen one, then from the left those that find room beside the labelled ones."""
     values = sorted({x for line in panel.lines for x in line.x})
-    stride = -(-len(values) // MOST_TICKS)
+    place: Callable[[float], float] = math.log if is_logarithmic(values) else float
+    span = place(values[-1]) - place(values[0])
+
+    def has_room(value: float, other: float) -> bool:
+        letters = (len(_short(value)) + len(_short(other))) / 2 + 1
+        return abs(place(value) - place(other)) >= CHARACTER * letters * span
+
     chosen = [
         x for line in panel.lines for x, is_chosen in zip(line.x, line.chosen, strict=True) if is_chosen
     ]
-    first = values.index(chosen[0]) % stride if chosen else 0
-    return values[first::stride]
+    labelled: list[float] = []
+    for value in [*chosen, *values]:
+        if value not in labelled and all(has_room(value, other) for other in labelled):
+            labelled.append(value)
+    return sorted(labelled)
+
+
+def is_logarithmic(values: Sequence[float]) -> bool:
+    """Whether so different values, in ascending order, are drawn on a logarithmic axis."""
+    return values[0] > 0 and values[-1] > LOG_SPAN * values[0]
 
 
 def _look(of_arm: Look, place: int) -> Look:
@@ -118,9 +133,9 @@ def _draw_line(axes: Axes, line: SweepLine, look: Look) -> None:
             axes.plot([x], [y], "o", color=INK, markersize=11, fillstyle="none")
 
 
-def _label_values(axes: Axes, panel: SweepPanel) -> None:
-    values = [x for line in panel.lines for x in line.x]
-    if min(values) > 0 and max(values) > LOG_SPAN * min(values):
+def label_values(axes: Axes, panel: SweepPanel) -> None:
+    """Scale and labels of a panel's axis of values."""
+    if is_logarithmic(sorted(x for line in panel.lines for x in line.x)):
         axes.set_xscale("log")
     axes.minorticks_off()
     labelled = ticks(panel)

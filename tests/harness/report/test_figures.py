@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from harness.report.curves import legend_below
 from harness.report.figures import first_of, panel_axes, span
 from harness.report.palette import drawing, look
-from harness.report.sweep_curves import MOST_TICKS, SweepLine, SweepPanel, limits, ticks
+from harness.report.sweep_curves import SweepLine, SweepPanel, label_values, limits, ticks
 from harness.report.view import View
 from harness.report.write import make_page
 from harness.results import read_results
@@ -28,7 +29,7 @@ def test_every_caption_says_how_many_seeds_and_items_are_behind_it(tmp_path: Pat
     }
     assert set(captions) == {
         "quality-cost", "differences", "differences-other-metrics", "quality", "learning", "validation", "likelihood", "sweep",
-        "sweep-cost",
+        "sweep-cost", "sweep-sft-signal",
     }  # fmt: skip  # the reliability curves' caption: test_stations.py
     for stem, caption in captions.items():
         assert re.search(r"\d+ seeds|n = up to \d+", caption), stem
@@ -54,9 +55,30 @@ def test_a_legend_lies_below_the_label_of_its_panel() -> None:
 def test_the_chosen_value_of_a_sweep_is_labelled(place: int) -> None:
     x = [0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0]
     line = SweepLine("", x, [0.5] * 7, [None] * 7, [[]] * 7, [at == place for at in range(7)])
-    panel = SweepPanel("orpo", "beta", look(0), [line])
-    assert x[place] in ticks(panel)
-    assert len(ticks(panel)) <= MOST_TICKS
+    assert x[place] in ticks(SweepPanel("orpo", "beta", look(0), [line]))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0],
+        [0.01, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0],
+        [1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3],
+        [1, 2, 3],
+        [0.1, *(1.01**power for power in range(40))],
+    ],
+)
+def test_labels_of_swept_values_do_not_touch_and_few_are_left_out(values: list[float]) -> None:
+    with drawing():
+        figure, (axes, *_) = panel_axes(3, 3.0)
+        axes.plot(values, values)
+        none = [None] * len(values)
+        line = SweepLine("", values, values, none, [[]] * len(values), [False] * len(values))
+        label_values(axes, SweepPanel("orpo", "beta", look(0), [line]))
+        figure.draw_without_rendering()
+        boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    assert len(boxes) >= min(len(values), 3)
 
 
 def test_an_interval_of_few_seeds_does_not_flatten_the_curves() -> None:
