@@ -25,6 +25,7 @@ class Drop(StrEnum):
     PROMPT_TOO_LONG = "prompt too long"
     PAIR_TOO_LONG = "pair too long"
     REPLY_TOO_LONG = "reply leaves no room for the prompt"
+    TEST_TOKENS = "same tokens as a test pair"
     HELD_OUT = "prompt of the validation or test split"
 
 

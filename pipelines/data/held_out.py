@@ -15,12 +15,19 @@ class HeldOut:
 
     Args:
         pairs_file: Of the data stage that holds them out.
+
+    Attributes:
+        sequences: Hashes of the test pairs' token ids: what is a test pair's to the model though its text is another.
     """
 
     def __init__(self, pairs_file: Path) -> None:
+        self._prompts, self.sequences = set[str](), set[str]()
         with pairs_file.open(encoding="utf-8") as lines:
-            rows = map(json.loads, lines)
-            self._prompts = {row["prompt_normalised"] for row in rows if row["split"] != "train"}
+            for row in map(json.loads, lines):
+                if row["split"] != "train":
+                    self._prompts.add(row["prompt_normalised"])
+                if row["split"] == "test":
+                    self.sequences.update((row["chosen"], row["rejected"]))
 
     def __contains__(self, prompt: list[Message]) -> bool:
         """Whether a prompt, or one of its user turns, is held out as it is or but for case, spacing and a closing mark."""

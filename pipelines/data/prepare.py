@@ -21,10 +21,11 @@ from pipelines.data.drops import Drop, Tally
 from pipelines.data.fingerprints import pair_line
 from pipelines.data.forms import Pair, readable
 from pipelines.data.held_out import HeldOut
+from pipelines.data.overlap import Sequences, hashes_of
 from pipelines.data.prepared import OUTCOME, PAIRS, SPLITS_FOLDER, TOKENIZER_FOLDER
 from pipelines.data.reading import Reading, read_demonstrations, read_pairs, uid_of
 from pipelines.data.render import Renderer, TokenizedPair
-from pipelines.data.splitting import SPLITS, rows_of_splits, split_of
+from pipelines.data.splitting import LEFT_OUT, SPLITS, rows_of_splits, split_of
 from pipelines.data.tokenizers import load_tokenizer, template_source
 from pipelines.data.window import fit
 from pipelines.errors import PipelineError
@@ -62,6 +63,7 @@ def prepare(stage: Stage, folder: Path, observer: Observer) -> DataOutcome:
         reading = (read_demonstrations if settings.demonstrations else read_pairs)(settings.data)
         writer = _Writer(Path(scratch) / "rows.arrow", settings, renderer, _held_out(stage, folder))
         writer.write(reading)
+        writer.leave_out_test_tokens()
         _refuse_too_many_drops(writer.tally, settings)
         positions = rows_of_splits(writer.uids, writer.splits, data=settings.data)
         counts, content_hash = _save_splits(
@@ -94,9 +96,10 @@ class _Writer:
     ) -> None:
         self.path = path
         self.tally = Tally()
-        # Of millions of pairs only these two stay in memory.
+        # Of millions of pairs only these three stay in memory.
         self.uids = array("Q")
         self.splits = bytearray()
+        self._sequences = Sequences()
         self.num_truncated = 0
         self.num_system_merged = 0
         self._settings = settings
@@ -116,6 +119,14 @@ class _Writer:
                 ]
                 stream.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
 
+    def leave_out_test_tokens(self) -> None:
+        """Put in no split the pairs that are a test pair's to the model, which the split by text cannot know."""
+        places = self._sequences.also_in_test(self.splits)
+        numbers = Dataset.from_file(str(self.path)).select(places)["source_row"] if len(places) else []
+        for place, number in zip(places, numbers, strict=True):
+            self.tally.drop(number, Drop.TEST_TOKENS)
+            self.splits[place] = LEFT_OUT
+
     def _usable(self, reading: Reading) -> Iterator[tuple[int, Pair]]:
         for number, found in reading.pairs:
             self.tally.num_rows += 1
@@ -133,6 +144,8 @@ class _Writer:
             fitted = fit(
                 made, settings.max_length, truncation=settings.data.truncation, renderer=self._renderer
             )
+        if isinstance(fitted, TokenizedPair) and self._is_tested(fitted):
+            fitted = Drop.TEST_TOKENS
         if isinstance(fitted, Drop):
             self.tally.drop(number, fitted)
             return None
@@ -142,6 +155,7 @@ class _Writer:
         self.uids.append(int(uid, 16))
         split: Split = "train" if settings.demonstrations else split_of(pair.prompt, settings.data)
         self.splits.append(SPLITS.index(split))
+        self._sequences.add(fitted)
         if settings.demonstrations:
             fitted, pair = replace(fitted, rejected_ids=[]), replace(pair, rejected="")
         return {
@@ -151,6 +165,10 @@ class _Writer:
             **dict(zip(TEXTS, (readable(pair.prompt), pair.chosen, pair.rejected), strict=True)),
             "category": pair.category,
         }
+
+    def _is_tested(self, pair: TokenizedPair) -> bool:
+        """Whether one of SFT's own rows is a test pair's sequence."""
+        return self._held_out is not None and not self._held_out.sequences.isdisjoint(hashes_of(pair))
 
 
 def _held_out(stage: Stage, folder: Path) -> HeldOut | None:

@@ -13,6 +13,7 @@ from pipelines.evaluations import Split
 from pipelines.stages import DataSettings
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+LEFT_OUT = len(SPLITS)  # in the place of a split: the pair is in none
 _HASH_BITS = 64
 
 
@@ -54,7 +55,7 @@ def rows_of_splits(
 
     Args:
         uids: Of every pair, as a number.
-        splits: Of every pair, as its place in `SPLITS`.
+        splits: Of every pair, as its place in `SPLITS`, or `LEFT_OUT`.
         data: Holds the caps.
     """
     caps: dict[Split, int | None] = {
@@ -64,7 +65,8 @@ def rows_of_splits(
     }
     found: dict[Split, array[int]] = {split: array("q") for split in SPLITS}
     for position, place in enumerate(splits):
-        found[SPLITS[place]].append(position)
+        if place != LEFT_OUT:
+            found[SPLITS[place]].append(position)
     return {split: _capped(positions, uids, caps[split]) for split, positions in found.items()}
 
 

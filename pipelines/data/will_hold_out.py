@@ -34,4 +34,5 @@ class WillHoldOut(HeldOut):
             uids.append(int(uid_of(found), 16))
             splits.append(SPLITS.index(split))
         kept = rows_of_splits(uids, splits, data=data)
+        self.sequences = set()  # known once there are tokens
         self._prompts = {prompts[place] for split in SPLITS if split != "train" for place in kept[split]}

@@ -45,7 +45,13 @@ class Sources:
         return list(read_split(self.root / SFT_DATA, "train"))
 
     def _run(
-        self, name: str, rows: list[dict[str, Any]], *, demonstrations: bool, **data: Any
+        self,
+        name: str,
+        rows: list[dict[str, Any]],
+        *,
+        demonstrations: bool,
+        max_length: int = 64,
+        **data: Any,
     ) -> DataOutcome:
         source = self.root / f"{name}.jsonl"
         source.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -53,7 +59,7 @@ class Sources:
             kind="data",
             model=ModelSettings(name=self.tokenizer),
             data=DataSettings(path=str(source), **data),
-            max_length=64,
+            max_length=max_length,
             demonstrations=demonstrations,
         )
         inputs = StageInputs(data=PAIR_DATA if demonstrations else None)
@@ -122,6 +128,18 @@ def test_no_prompt_that_the_pairs_hold_out_is_left_as_it_is_nor_but_for_case_nor
     assert [row["chosen_text"] for row in sources.rows()] == ["e", "f"]
     (dropped,) = outcome.dropped
     assert (dropped.reason, dropped.num_rows) == ("prompt of the validation or test split", 3)
+
+
+def test_a_reply_that_is_a_test_pair_once_its_prompt_is_cut_is_left_out(sources: Sources) -> None:
+    tested = read_split(sources.root / PAIR_DATA, "test")[0]
+    # The window leaves room for as much of the prompt's text as the test pair has.
+    window = len(tested["prompt_ids"]) + len(tested["chosen_ids"])
+    row = {"prompt": f"well well well\n{tested['prompt_text']}", "completion": tested["chosen_text"]}
+    rows = [row, row | {"completion": "fox"}]
+    outcome = sources(rows, truncation="keep_end", max_dropped=0.5, max_length=window)
+    assert [row["chosen_text"] for row in sources.rows()] == ["fox"]
+    (dropped,) = outcome.dropped
+    assert (dropped.reason, dropped.first_rows) == ("same tokens as a test pair", [0])
 
 
 def test_a_cap_keeps_some_and_columns_are_renamed(sources: Sources) -> None:

@@ -262,7 +262,9 @@ LONG_WORDS = " ".join(f"w{n}" for n in range(200))
 
 @pytest.mark.parametrize("side", ["keep_start", "keep_end"])
 def test_truncation_cuts_the_prompt_alone_and_it_remains_a_prompt(prepared: Prepared, side: str) -> None:
-    rows = [{"prompt": f"{n} {LONG_WORDS}", "chosen": f"yes {n}", "rejected": "no no no"} for n in range(40)]
+    rows = [
+        {"prompt": f"{n} {LONG_WORDS}", "chosen": f"yes {n}", "rejected": f"no no {n}"} for n in range(40)
+    ]
     outcome = prepared(rows, truncation=side, max_length=120)
     assert outcome.num_truncated == 40
     tokenizer = read_tokenizer(prepared.folder)
@@ -283,7 +285,7 @@ def test_truncation_cuts_the_prompt_alone_and_it_remains_a_prompt(prepared: Prep
 
 def test_a_cut_prompt_keeps_its_bos(prepared: Prepared, tmp_path: Path) -> None:
     prepared.tokenizer = tiny.saved(tiny.make(post="bos", template=tiny.TRIMMED), tmp_path / "bos")
-    rows = [{"prompt": f"{n} {LONG_WORDS}", "chosen": "yes", "rejected": "no"} for n in range(20)]
+    rows = [row | {"prompt": f"{row['prompt']} {LONG_WORDS}"} for row in rows_of(20)]
     prepared(rows, truncation="keep_end", max_length=60)
     bos = read_tokenizer(prepared.folder).bos_token_id
     assert all(
@@ -302,7 +304,7 @@ def test_a_reply_that_leaves_no_room_drops_the_pair_rather_than_being_cut(prepar
 @pytest.mark.parametrize("side", ["keep_start", "keep_end"])
 def test_one_token_of_the_prompts_text_is_enough_and_none_is_not(prepared: Prepared, side: str) -> None:
     text = "hello " * 50
-    rows = [{"prompt": f"{text}{n}", "chosen": "yes", "rejected": "no"} for n in range(20)]
+    rows = [{"prompt": f"{text}{n}", "chosen": f"{n:02} yes", "rejected": f"{n:02} no"} for n in range(20)]
     prepared([rows[0] | {"prompt": "?"}, *rows], max_length=1000)
     row = next(row for row in prepared.all_rows() if row["prompt_text"] == "?")
     # "?" is one token, so this window leaves room for one.
@@ -312,6 +314,62 @@ def test_one_token_of_the_prompts_text_is_enough_and_none_is_not(prepared: Prepa
     assert all(len(made["prompt_ids"]) == len(row["prompt_ids"]) for made in prepared.all_rows())
     with pytest.raises(PipelineError, match="20 reply leaves no room for the prompt"):
         prepared(rows, truncation=side, max_length=window - 1)
+
+
+def sequences(prepared: Prepared, split: Split) -> set[tuple[int, ...]]:
+    """Prompt and reply as the model gets them, both sides of every pair."""
+    pairs = read_split(prepared.folder, split)
+    return {(*pair["prompt_ids"], *pair[side]) for pair in pairs for side in ("chosen_ids", "rejected_ids")}
+
+
+def places(prepared: Prepared) -> dict[int, str]:
+    return {row["source_row"]: split for split in SPLITS for row in read_split(prepared.folder, split)}
+
+
+@pytest.mark.parametrize("same", ["chosen", "rejected"])
+def test_a_pair_that_is_a_test_pair_once_its_prompt_is_cut_is_left_out(prepared: Prepared, same: str) -> None:
+    alike = [row | {"prompt": f"{row['prompt']} {LONG_WORDS}", same: "the fox"} for row in rows_of(20)]
+    rows = [*alike, *({**row, "prompt": f"{row['prompt']}!?"} for row in rows_of(40))]
+    assert prepared(rows, max_length=3000).dropped == []
+    by_text = places(prepared)
+    assert {by_text[number] for number in range(20)} == set(SPLITS)
+    outcome = prepared(rows, truncation="keep_end", max_length=100, max_dropped=0.4)
+    kept = {number for number, split in by_text.items() if number >= 20 or split == "test"}
+    assert places(prepared) == {number: by_text[number] for number in kept}
+    assert not sequences(prepared, "test") & (
+        sequences(prepared, "train") | sequences(prepared, "validation")
+    )
+    (dropped,) = outcome.dropped
+    assert (dropped.reason, dropped.num_rows) == ("same tokens as a test pair", 60 - len(kept))
+    assert dropped.first_rows == sorted(set(range(20)) - kept)[:10]
+    # Also where the test pair itself is not among those that are measured: a smaller cap moves no other pair.
+    assert prepared(
+        rows, truncation="keep_end", max_length=100, max_dropped=0.4, max_test_pairs=1
+    ).dropped == [dropped]
+
+
+def test_pairs_whose_words_are_all_unknown_are_not_split_between_training_and_test(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    prepared.tokenizer = tiny.saved(tiny.make("prefix_space", template=tiny.CHATML), tmp_path / "unknown")
+    letters = "αβγδεζηθικλμνξοπρστυφχψω"
+    unknown = [
+        {"prompt": f"what is {letter}?", "chosen": f"{letter} yes", "rejected": "no"} for letter in letters
+    ]
+    outcome = prepared(rows_of(60) + unknown, max_dropped=0.4)
+    assert [group.reason for group in outcome.dropped] == ["same tokens as a test pair"]
+    assert {split for number, split in places(prepared).items() if number >= 60} == {"test"}
+
+
+def test_too_many_pairs_that_are_a_test_pair_to_the_model_stop_the_run_in_one_line(
+    prepared: Prepared,
+) -> None:
+    rows = [row | {"prompt": f"{row['prompt']} {LONG_WORDS}", "rejected": "no"} for row in rows_of(40)]
+    with pytest.raises(
+        PipelineError,
+        match=r"of 40 rows cannot serve.*allows: \d+ same tokens as a test pair \(rows [\d, .]+\)\.$",
+    ):
+        prepared(rows, truncation="keep_end", max_length=100)
 
 
 def test_an_empty_split_that_is_needed_stops_the_run(prepared: Prepared) -> None:
