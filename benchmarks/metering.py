@@ -25,9 +25,9 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 from benchmarks.recorder import TRAINERS, make_toy_data, ratio_of, toy_trainer
+from harness.instruments import instruments_of
 from harness.meters import Instruments, Meter
 from harness.nvml import NoDevice
-from harness.stage import instruments_of
 from pipelines.stages import ConvertSettings, ModelSettings, Stage
 from pipelines.training.watching import LoaderWait
 

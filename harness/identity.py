@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from harness.config import Decision
 from harness.file_hashes import content_hash
 from harness.judge_plugins import plugin_version
 from harness.machine import machine, versions
-from harness.sources import code_hashes
+from harness.sources import code_hashes, libraries_of
 from pipelines.data.sources import content_hash_of
 from pipelines.evaluations import BenchmarkEvaluation
 from pipelines.judge_settings import TOY, CommandJudge, Judge, PluginJudge, RewardModelJudge
@@ -32,41 +33,51 @@ from pipelines.stages import (
 IDENTITY = "identity.json"  # beside a stage: what its id is a hash of, so that it can be explained later
 Identity = dict[str, Any]
 
-# The module that does the work of a kind, and the libraries whose version can change what it makes.
-WORK: dict[str, tuple[str, tuple[str, ...]]] = {
-    "pretrain": ("pipelines.toy.pretrain", ("torch", "transformers", "tokenizers")),
-    "convert": ("pipelines.convert", ("torch", "transformers")),
-    "data": ("pipelines.data.prepare", ("transformers", "tokenizers", "datasets")),
-    "sft": ("pipelines.training.train", ("torch", "transformers", "trl", "peft", "accelerate", "datasets")),
-    "dpo": ("pipelines.training.train", ("torch", "transformers", "trl", "peft", "accelerate", "datasets")),
-    "reference": (
-        "pipelines.training.reference",
-        ("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
-    ),
-    "calibrate": (
-        "pipelines.training.calibrate",
-        ("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
-    ),
-    "orpo": ("pipelines.training.train", ("torch", "transformers", "trl", "peft", "accelerate", "datasets")),
-    "preference": ("harness.evaluation.preference", ("torch", "transformers", "peft")),
-    "generation": ("harness.evaluation.generation", ("torch", "transformers", "peft")),
-    "drift": ("harness.evaluation.drift", ("torch", "transformers", "peft")),
-    "benchmarks": ("harness.evaluation.benchmarks", ("torch", "transformers", "peft", "lm-eval")),
-    "reward": ("pipelines.toy.reward_model", ("torch", "transformers", "tokenizers", "datasets")),
-    "reward_model": ("harness.evaluation.judges.reward_model", ("torch", "transformers", "tokenizers")),
-    "gold": ("harness.evaluation.judges.gold", ()),
-    "command": ("harness.evaluation.judges.command", ()),
-    "plugin": ("harness.evaluation.judges.plugin", ()),
-    "llm": ("harness.evaluation.judges.llm", ()),
+# The module that does the work of a kind of stage, of evaluation or of judge.
+WORK: dict[str, str] = {
+    "pretrain": "pipelines.toy.pretrain",
+    "convert": "pipelines.convert",
+    "data": "pipelines.data.prepare",
+    "sft": "pipelines.training.train",
+    "dpo": "pipelines.training.train",
+    "orpo": "pipelines.training.train",
+    "reference": "pipelines.training.reference",
+    "calibrate": "pipelines.training.calibrate",
+    "preference": "harness.evaluation.preference",
+    "generation": "harness.evaluation.generation",
+    "drift": "harness.evaluation.drift",
+    "benchmarks": "harness.evaluation.benchmarks",
+    "reward": "pipelines.toy.reward_model",
+    "reward_model": "harness.evaluation.judges.reward_model",
+    "gold": "harness.evaluation.judges.gold",
+    "command": "harness.evaluation.judges.command",
+    "plugin": "harness.evaluation.judges.plugin",
+    "llm": "harness.evaluation.judges.llm",
 }
-# What a dispatcher does before it hands over to that module, by kind of stage or of judge; the dispatcher itself imports
-# the work of every kind.
-BEFORE_WORK: dict[str, tuple[str, ...]] = {
-    "evaluate": ("harness.evaluation.loaded", "pipelines.models"),
-    "judge": ("harness.evaluation.judges.stored",),
+# What has a part in the work of such a kind besides that module.
+BESIDE_WORK: dict[str, tuple[str, ...]] = {
+    "evaluate": ("harness.evaluation.run",),
+    "judge": ("harness.evaluation.judges.run",),
     "command": ("harness.evaluation.judges.places",),
     "plugin": ("harness.evaluation.judges.places",),
 }
+# These import the work of every kind inside their functions; only what they import at the top is part of each.
+DISPATCHERS = frozenset(module for kind in ("evaluate", "judge") for module in BESIDE_WORK[kind])
+# What the process of every stage does first.
+PREPARATION = "harness.determinism"
+# A mended meter must not leave old costs beside new ones. Judges are on no bill, and some are paid for each answer.
+INSTRUMENTS = "harness.instruments"
+# Imported by what counts, and cannot change what a stage finds; with these, what only they import.
+NO_PART = frozenset(
+    (
+        "harness.records",  # how a record is written, not what
+        "harness.evaluation.judges.make",  # hands over to the judge
+    )
+)
+# Libraries that read, check and write what others compute.
+CARRIERS = frozenset(("pydantic", "pydantic_core", "yaml", "pyarrow", "safetensors"))
+# Libraries that others compute with, where these are used.
+BENEATH = {"transformers": ("accelerate", "tokenizers")}
 # Of a judge's settings: what cannot change what it says.
 _IRRELEVANT_TO_JUDGE = (
     "timeout_minutes", "timeout_seconds", "api_key_env", "token_cap", "concurrency", "retries",
@@ -103,9 +114,7 @@ def identity(
     settings: StageSettings, inputs: StageInputs, *, seed: int, threads: int, device: str
 ) -> Identity:
     """All that can change the stage's outcome: settings, content of its sources, inputs, seed, code, machine kind."""
-    work = _work_of(settings)
-    module, libraries = WORK[work]
-    before = (name for kind in dict.fromkeys((settings.kind, work)) for name in BEFORE_WORK.get(kind, ()))
+    code, libraries = sources_of(settings.kind, _work_of(settings))
     installed = versions()
     return {
         "settings": _without_names(settings),
@@ -114,14 +123,26 @@ def identity(
         "seed": seed,
         "threads": threads,
         "device": machine().accelerator if device == "cuda" else f"cpu {machine().processor}",
-        "code": _code(module, *before),
-        "versions": {library: installed.get(library) for library in (*libraries, "python")},
+        "code": code,
+        "versions": {library: installed.get(library) for library in libraries},
     }
 
 
-def _code(*modules: str) -> dict[str, str]:
-    found = {name: code for module in modules for name, code in code_hashes(module).items()}
-    return dict(sorted(found.items()))
+@cache
+def sources_of(kind: str, work: str) -> tuple[dict[str, str], list[str]]:
+    """Hashes of the code that has a part in a stage, by module, and the libraries whose version can change what it finds.
+
+    Args:
+        kind: The stage's.
+        work: The group of an evaluation, the kind of a judge; else the stage's kind again.
+    """
+    beside = [module for part in dict.fromkeys((kind, work)) for module in BESIDE_WORK.get(part, ())]
+    code = code_hashes(WORK[work], *beside, dispatchers=DISPATCHERS, leave_out=NO_PART)
+    used = libraries_of(code) - CARRIERS
+    used |= {library for user in used for library in BENEATH.get(user, ())}
+    around = (PREPARATION,) if kind == "judge" else (PREPARATION, INSTRUMENTS)
+    code = code | code_hashes(*around, leave_out=NO_PART)
+    return dict(sorted(code.items())), ["python", *sorted(name.replace("_", "-") for name in used)]
 
 
 def _work_of(settings: StageSettings) -> str:

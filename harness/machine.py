@@ -16,7 +16,8 @@ from harness.nvml import first_visible
 from harness.records import Machine
 
 LIBRARIES = (
-    "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "lm-eval", "numpy", "prefduel",
+    "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "lm-eval", "numpy", "jinja2",
+    "prefduel",
 )  # fmt: skip
 
 

@@ -1,9 +1,11 @@
-"""Hashes of the project's own code: which files a stage uses, found by their imports, and what they say."""
+"""Hashes of the project's own code: which files a stage uses, found by their imports, and what they say; the libraries."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -12,42 +14,58 @@ PACKAGES = ("harness", "pipelines")
 
 
 @cache
-def code_hashes(module: str) -> dict[str, str]:
-    """A hash of `module` and of every module of this project that it imports, however deep, by module.
+def code_hashes(
+    *modules: str, dispatchers: frozenset[str] = frozenset(), leave_out: frozenset[str] = frozenset()
+) -> dict[str, str]:
+    """A hash of each of `modules` and of every module of this project that they import, however deep, by module.
 
     Comments, docstrings and layout do not count: they cannot change a result.
 
     Args:
-        module: Dotted name such as `pipelines.data.prepare`.
+        modules: Dotted names such as `pipelines.data.prepare`.
+        dispatchers: Modules of which only the imports at the top are followed: those inside functions are of one kind of
+            work each.
+        leave_out: Modules that do not count, nor what only they import.
     """
-    return {
-        name: hashlib.sha256(_normalised(name).encode()).hexdigest()[:16]
-        for name in sorted(_reachable(module))
-    }
-
-
-def _reachable(module: str) -> set[str]:
     found: set[str] = set()
-    waiting = [module]
+    waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        if name not in found:
+        if name not in found | leave_out:
             found.add(name)
-            waiting.extend(_imports(name))
-    return found
+            imported = _imports_at_top(name) if name in dispatchers else _imports(name)
+            waiting.extend(
+                module for module in imported if module.split(".")[0] in PACKAGES and _path(module)
+            )
+    return {name: hashlib.sha256(_normalised(name).encode()).hexdigest()[:16] for name in sorted(found)}
+
+
+def libraries_of(modules: Iterable[str]) -> set[str]:
+    """Names of the packages that are neither Python's nor this project's and that `modules` import, such as `lm_eval`."""
+    named = {name.split(".")[0] for module in modules for name in _imports(module)}
+    return named - sys.stdlib_module_names - set(PACKAGES)
 
 
 @cache
 def _imports(module: str) -> frozenset[str]:
-    """Modules of this project that `module` imports anywhere in its text, also inside functions."""
+    """What `module` imports anywhere in its text, also inside functions."""
+    return _named_by(ast.walk(_tree(module)))
+
+
+@cache
+def _imports_at_top(module: str) -> frozenset[str]:
+    return _named_by(_tree(module).body)
+
+
+def _named_by(nodes: Iterable[ast.AST]) -> frozenset[str]:
     names: set[str] = set()
-    for node in ast.walk(_tree(module)):
+    for node in nodes:
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return frozenset(name for name in names if name.split(".")[0] in PACKAGES and _path(name) is not None)
+    return frozenset(names)
 
 
 @cache

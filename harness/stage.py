@@ -23,15 +23,15 @@ from datetime import UTC, datetime
 from multiprocessing import connection, parent_process
 from pathlib import Path
 
-from harness.contention import Processors
-from harness.device_sampler import DeviceSampler
+from harness.determinism import make_deterministic
 from harness.evaluation.loaded import Loaded
 from harness.failures import advice, status_of
+from harness.instruments import instruments_of
 from harness.integrity import damaged_file, hashes_of_products
 from harness.machine import git_commit, machine, versions
 from harness.meters import Instruments, Meter, activations
-from harness.nvml import Gpu, NoDevice, find_gpu
-from harness.peaks import NoPeak, Peaks, ResidentPeak, cuda_peaks
+from harness.nvml import Gpu
+from harness.peaks import Peaks, ResidentPeak, cuda_peaks
 from harness.records import CHECKPOINTS, LOG, Failure, Machine, Record, Status, read_record, write_record
 from pipelines.errors import PipelineError
 from pipelines.outcomes import Outcome, TrainOutcome
@@ -40,7 +40,6 @@ from pipelines.stages import Stage
 STAGE = "stage.json"
 Report = Callable[[str, int, int], None]
 LOG_TAIL_LINES = 20
-ON_CPU = "the stage ran on the CPU"
 STACKS_SIGNAL = signal.SIGUSR1  # upon it a stage's process writes the stacks of its threads into its log
 
 
@@ -59,7 +58,7 @@ def run_file(stage_file: Path, *, launched_at: float, report: Report, loaded: Lo
     outcome: Outcome | None = None
     failure: Failure | None = None
     status: Status = "done"
-    _prepare_torch(stage)
+    make_deterministic(stage)
     instruments = instruments_of(stage)
     meter = Meter(launched_at, report, instruments)
     with instruments.device:
@@ -157,33 +156,6 @@ def _run(stage: Stage, folder: Path, meter: Meter, loaded: Loaded) -> Outcome:
     from pipelines.run import run_stage
 
     return run_stage(stage, folder, meter)
-
-
-def _prepare_torch(stage: Stage) -> None:
-    """Pin what makes numbers differ between runs: threads, and kernels that choose by timing."""
-    import torch
-
-    torch.set_num_threads(stage.threads)
-    torch.manual_seed(stage.seed)
-    torch.use_deterministic_algorithms(stage.device == "cpu")
-    # Otherwise torch fills every new tensor with NaN: TRL's fused head in SFT and DPO allocates large ones, and DPO
-    # took three times as long, which would be charged to its arm.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
-def instruments_of(stage: Stage) -> Instruments:
-    """What measures a stage in this process."""
-    if stage.device == "cpu":
-        nothing = NoPeak(f"{ON_CPU}, where torch keeps no peak of its tensors")
-        device = DeviceSampler(NoDevice(ON_CPU))
-        return Instruments(
-            ResidentPeak(), nothing, nothing, device, Processors(), on_gpu=False, workers=stage.workers
-        )
-    import torch
-
-    allocated, reserved = cuda_peaks()
-    device = DeviceSampler(find_gpu(str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)))
-    return Instruments(ResidentPeak(), allocated, reserved, device, Processors(), on_gpu=True)
 
 
 def _machine(instruments: Instruments) -> Machine:

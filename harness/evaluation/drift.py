@@ -14,9 +14,10 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from harness.evaluation.items import Measured, Row, chosen_pairs, prompt_id
+from harness.evaluation.items import Measured, Row
 from harness.evaluation.logprobs import Progress, by_reply, check
 from harness.evaluation.packing import Prompted
+from harness.evaluation.pairs import chosen_pairs, prompt_id
 from harness.evaluation.reading import Reader
 from harness.evaluation.replies import Limits, greedy_replies
 from harness.evaluation.weights import overall, weight_changes

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.evaluation.gold import gold_scores
-from harness.evaluation.items import Measured, Row, chosen_pairs, prompt_id
+from harness.evaluation.items import Measured, Row
+from harness.evaluation.pairs import chosen_pairs, prompt_id
 from harness.evaluation.replies import Limits, Reply, greedy_replies, item_seed, sampled_replies
 from harness.evaluation.reply_traits import (
     changes_form,

@@ -1,8 +1,7 @@
-"""The items behind every number: which pairs are measured, their rows, and the means over them."""
+"""The items behind every number: their rows, and the means over them. Judges use it as well, so it reads no data."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -11,8 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.metrics import is_metric
-from pipelines.errors import NotFinite, PipelineError
-from pipelines.evaluations import Split
+from pipelines.errors import NotFinite
 from pipelines.outcomes import EvaluateOutcome
 
 Row = Mapping[str, Any]
@@ -30,26 +28,6 @@ class Measured:
 
     items: list[Row]
     logs: dict[str, list[Row]] = field(default_factory=dict)
-
-
-def chosen_pairs(data: Path, split: Split, max_items: int | None) -> list[dict[str, Any]]:
-    """The first `max_items` pairs of a split in order of their uid: the same ones for every model.
-
-    Raises:
-        PipelineError: the split has no pairs.
-    """
-    from pipelines.data.prepared import read_outcome, read_split  # heavy; judges need none of it
-
-    # By the count: datasets 5.2 saves a split without rows but cannot load it again.
-    if read_outcome(data).splits[split].num_pairs == 0:
-        raise PipelineError(f"the {split} split has no pairs: there is nothing to evaluate on")
-    rows: list[dict[str, Any]] = read_split(data, split).to_list()
-    return sorted(rows, key=lambda row: row["uid"])[:max_items]
-
-
-def prompt_id(pair: Mapping[str, Any]) -> str:
-    """What items from one prompt have in common: a hash of the prompt's ids. The verdict averages over them first."""
-    return hashlib.sha256(json.dumps(pair["prompt_ids"]).encode()).hexdigest()[:16]
 
 
 def outcome_of(

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.evaluation.items import Measured, Row, chosen_pairs, prompt_id
+from harness.evaluation.items import Measured, Row
 from harness.evaluation.logprobs import Progress, reply_logprobs
 from harness.evaluation.packing import Prompted
+from harness.evaluation.pairs import chosen_pairs, prompt_id
 from harness.evaluation.reading import without_adapter_wrapper
 from harness.metrics import TRAIN_PREFIX
 from harness.records import IN_BATCHES_OF, ITEMS, PROMPT

@@ -18,7 +18,6 @@ from harness.evaluation.judges.interface import (
     checked_score,
 )
 from harness.evaluation.judges.make import make_judge
-from harness.evaluation.judges.places import shown, turned_back
 from harness.evaluation.judges.stored import StoredReply, stored_replies
 from harness.metrics import SCORE_PREFIX, WIN_PREFIX
 from harness.records import ITEMS, JUDGEMENTS, PROMPT, REPLY_ID
@@ -115,11 +114,15 @@ def _compared(
 
 def _judgements(judge: Judge, made: ComparingJudge, matches: list[Match]) -> list[Judgement]:
     """The judge's verdicts, from the side of each match's first reply; which one it sees first is drawn."""
-    drawn = not isinstance(judge, LlmJudge)  # that one sees both orders
-    said = list(made.compare([shown(match) for match in matches] if drawn else matches))
-    _check_number(judge.name, said, len(matches))
-    if not drawn:
+    if isinstance(judge, LlmJudge):  # that one sees both orders
+        said = list(made.compare(matches))
+        _check_number(judge.name, said, len(matches))
         return said
+    # Imported here, since its places are no part of what an llm judge says: its answers are paid for.
+    from harness.evaluation.judges.places import shown, turned_back
+
+    said = list(made.compare([shown(match) for match in matches]))
+    _check_number(judge.name, said, len(matches))
     return [
         turned_back(match, one, f"judge {judge.name}, item {match.item}")
         for match, one in zip(matches, said, strict=True)

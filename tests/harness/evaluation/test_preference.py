@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.evaluation.items import prompt_id
+from harness.evaluation.pairs import prompt_id
 from harness.evaluation.preference import NOISE_BATCHES, _in_other_batches, pair_rows, score_pairs
 from harness.records import PROMPT
 from tests.harness.evaluation import tiny_models
