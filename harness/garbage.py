@@ -68,7 +68,7 @@ def remove(garbage: Garbage) -> None:
 
 
 def _checkpoints(folder: Path, needed: set[str]) -> Iterator[Garbage]:
-    for path in sorted([*folder.glob(f"*/{CHECKPOINTS}"), *folder.glob(f"{PARTIAL}*/{CHECKPOINTS}")]):
+    for path in sorted(folder.glob(f"*/{CHECKPOINTS}")):  # pathlib's `*` matches unfinished stages, too
         stage = path.parent.name.removeprefix(PARTIAL)
         if stage not in needed:
             yield Garbage(path, "checkpoints of a stage that no comparison refers to", _freed(path))
@@ -79,14 +79,19 @@ def _checkpoints(folder: Path, needed: set[str]) -> Iterator[Garbage]:
 def _stages(folder: Path, needed: set[str]) -> Iterator[Garbage]:
     for path in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
         if path.name.startswith(ADOPTING):
-            yield Garbage(path, "half a copy from another comparison", _freed(path))
+            yield _stage(path, "half a copy from another comparison")
         elif path.name.startswith(PARTIAL):
             if path.name.removeprefix(PARTIAL) not in needed:
-                yield Garbage(path, "an unfinished stage that no comparison refers to", _freed(path))
+                yield _stage(path, "an unfinished stage that no comparison refers to")
         elif (path / RECORD).is_file() and path.name not in needed:
-            yield Garbage(path, "a stage that no comparison refers to", _freed(path))
+            yield _stage(path, "a stage that no comparison refers to")
         elif (path / DYING).is_dir():
             yield Garbage(path / DYING, "weights that were being removed", _freed(path / DYING))
+
+
+def _stage(path: Path, reason: str) -> Garbage:
+    """A whole stage; its checkpoints are listed, and counted, by themselves."""
+    return Garbage(path, reason, _freed(path) - _freed(path / CHECKPOINTS))
 
 
 def _plan(folder: Path) -> Plan:

@@ -61,6 +61,22 @@ def test_checkpoints_that_a_stage_goes_on_from_are_kept_and_halves_go(folder: Pa
     assert names(folder) == [".adopting-sft-00000000000c", ".partial-sft-00000000000b"]
 
 
+def test_a_leftover_with_checkpoints_is_listed_and_counted_once(folder: Path) -> None:
+    left = folder / ".partial-sft-00000000000b"
+    (left / "checkpoints" / "checkpoint-3").mkdir(parents=True)
+    (left / "checkpoints" / "checkpoint-3" / "optimizer.pt").write_bytes(b"x" * 500)
+    (left / "log.txt").write_bytes(b"x" * 7)
+    old = sum(path.stat().st_size for path in (folder / OLD).iterdir() if path.is_file())
+    assert [(str(piece.path.relative_to(folder)), piece.num_bytes) for piece in find_garbage(folder)] == [
+        (f"{left.name}/checkpoints", 500),
+        (f"{OLD}/checkpoints", 1000),
+        (left.name, 7),
+        (OLD, old),
+    ]
+    assert main(["gc", str(folder), "--yes"]) == 0
+    assert not left.exists()
+
+
 def test_weights_that_the_config_does_not_keep_go_and_their_stages_stay_done(tmp_path: Path) -> None:
     made = make_results(tmp_path, Run(seeds=1, changes={"keep_weights": "final"}))
     plan: Plan = read_plan(made)
