@@ -6,24 +6,28 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.argument_classes import ANOTHER_OF_DPO, EQUAL, FREE, SET_BY_STAGE
 from harness.config import ArmStage, Comparison
-from harness.trainer_fields import default_of, shared_argument_names
+from harness.trainer_fields import Trainer, default_of, shared_argument_names
 
-# Beta and what else only one trainer has are no difference: a setting that another trainer lacks cannot be equal. What
-# must be free to differ, because each loss has its own scale:
-MAY_DIFFER = ("learning_rate",)
-# What the harness sets in every stage alike, or what chooses where and how something is written; changes no update.
-_NO_MATTER = (
-    "activation_checkpointing", "bf16", "data_seed", "dataloader_num", "dataloader_pin", "disable_tqdm", "eval_",
-    "gradient_accumulation_steps", "gradient_checkpointing", "logging_", "max_length", "output_dir", "per_device_",
-    "remove_unused_columns", "report_to", "run_name", "save_", "seed", "use_cpu",
-)  # fmt: skip
 TUNING = (
     "tuning"  # by this key `allow_difference` declares that the arms were not tried at equally many points
 )
 WARM_UP = "warmup_steps"
 SFT_KEYS = ("sft.share", "sft.data")
 BY_BUDGET = ("num_train_epochs", "max_steps")  # equal where the budget is matched by epochs
+
+
+@dataclass(frozen=True)
+class Place:
+    """A stage as differences are looked for in it.
+
+    Attributes:
+        arguments: Those that are not the trainer's default, at least.
+    """
+
+    trainer: Trainer
+    arguments: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ def planned_differences(comparison: Comparison) -> list[Difference]:
         (f"{arm} ({stage.trainer})", stage) for arm, stages in comparison.arms.items() for stage in stages
     ]
     arguments = {where: {**shape.arguments, **stage.arguments} for where, stage in places}
-    found = list(argument_differences(arguments, free=_free(comparison)))
+    by_place = {where: Place(stage.trainer, arguments[where]) for where, stage in places}
+    found = list(argument_differences(by_place, free=_free(comparison)))
     covered = {
         where: stage.nll for where, stage in places if stage.trainer != "dpo" and _is_fair(comparison, stage)
     }
@@ -70,22 +75,23 @@ def undeclared(comparison: Comparison) -> list[Difference]:
     ]
 
 
-def argument_differences(
-    arguments: Mapping[str, Mapping[str, Any]], *, free: tuple[str, ...]
-) -> Iterator[Difference]:
-    """Arguments that every trainer takes and that have more than one value.
+def argument_differences(places: Mapping[str, Place], *, free: tuple[str, ...]) -> Iterator[Difference]:
+    """Arguments that must be equal and have more than one value; where one is missing, it is the trainers' default.
 
     Args:
-        arguments: Place to the arguments there; the trainer's default where one is missing.
-        free: Names that may differ besides `MAY_DIFFER`.
+        places: Where to what is there.
+        free: Names that may differ besides those that always may.
     """
-    shared = shared_argument_names()
-    names = dict.fromkeys(name for found in arguments.values() for name in found)
+    compared = (EQUAL | shared_argument_names()) - FREE.keys() - SET_BY_STAGE - set(free)
+    names = dict.fromkeys(name for place in places.values() for name in place.arguments)
     for name in names:
-        if name not in shared or name in (*MAY_DIFFER, *free) or name.startswith(_NO_MATTER):
-            continue
-        default = default_of(name)
-        yield from _differing(name, {where: found.get(name, default) for where, found in arguments.items()})
+        if name in compared:
+            values = {
+                where: place.arguments.get(name, default_of(name))
+                for where, place in places.items()
+                if name != ANOTHER_OF_DPO or place.trainer != "dpo"
+            }
+            yield from _differing(name, values)
 
 
 def _differing(key: str, by_place: Mapping[str, Any]) -> Iterator[Difference]:

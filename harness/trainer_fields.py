@@ -135,7 +135,7 @@ def objections(trainer: Trainer, arguments: dict[str, Any]) -> Iterator[tuple[st
 
 
 def default_of(name: str) -> Any:
-    """What an argument of every trainer is where a config is silent, or words where their classes do not agree."""
+    """What an argument is where a config is silent, or words where the classes that have it do not agree."""
     return _content()["defaults"].get(name, "the trainer's default")
 
 

@@ -12,6 +12,7 @@ from harness.differences import (
     BY_BUDGET,
     TUNING,
     WARM_UP,
+    Place,
     argument_differences,
     planned_differences,
     warm_up_steps,
@@ -22,19 +23,21 @@ from pipelines.stages import EvaluateSettings, JudgeSettings
 
 
 def same_settings(case: Case) -> Check:
-    """Optimizer, decay, clipping, schedule and what else all trainers have are equal, unless declared."""
+    """Optimizer, decay, clipping, schedule and what else changes an update or its cost are equal, unless declared."""
     name = "same_settings"
     if not case.trained:
         return not_applicable(name, "no training stage finished")
     comparison = case.results.plan.comparison
     free = () if comparison.budget.match == "epochs" else BY_BUDGET
-    arguments = {stage.label: stage.outcome.effective_arguments for stage in case.trained}
+    places = {
+        stage.label: Place(stage.settings.kind, stage.outcome.effective_arguments) for stage in case.trained
+    }
     problems = [
-        found.told() for found in argument_differences(arguments, free=(*free, *comparison.allow_difference))
+        found.told() for found in argument_differences(places, free=(*free, *comparison.allow_difference))
     ]
     if WARM_UP not in comparison.allow_difference:
         problems += _warm_up(case)
-    return judged(name, problems, f"equal in {len(case.trained)} stages where all trainers have them")
+    return judged(name, problems, f"equal in {len(case.trained)} stages")
 
 
 def _warm_up(case: Case) -> Iterator[str]:

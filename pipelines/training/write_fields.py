@@ -27,7 +27,7 @@ _PLAIN = {int: "int", float: "float", bool: "bool", str: "str", dict: "dict", ty
 
 
 def all_fields() -> dict[str, Any]:
-    """The versions, what arguments of all trainers are by default, then for each trainer its arguments with the types that each takes.
+    """The versions, what arguments are by default, then for each trainer its arguments with the types that each takes.
 
     A type is `int`, `float`, `bool`, `str`, `dict`, `null`, `list`, `list[<type>]`, or a permitted value in
     single quotes; `list['a'|'b']` is a list of permitted values.
@@ -35,7 +35,7 @@ def all_fields() -> dict[str, Any]:
     return {
         "trl": version("trl"),
         "transformers": version("transformers"),
-        "defaults": shared_defaults(),
+        "defaults": agreed_defaults(),
         **{trainer: _fields_of(*place) for trainer, place in CONFIG_CLASSES.items()},
     }
 
@@ -52,14 +52,17 @@ def as_text(content: dict[str, Any]) -> str:
     return "{\n" + "\n".join(lines) + "\n}\n"
 
 
-def shared_defaults() -> dict[str, Any]:
-    """What an argument that every trainer has is where a config is silent; left out where their classes disagree."""
-    found = [_defaults_of(*place) for place in CONFIG_CLASSES.values()]
-    return {
-        name: value
-        for name, value in found[0].items()
-        if all(name in other and other[name] == value for other in found[1:])
-    }
+def agreed_defaults() -> dict[str, Any]:
+    """What an argument is where a config is silent; left out where the classes that have it disagree.
+
+    A default that is no plain value, as that of DPO's `loss_type`, does not count.
+    """
+    by_class = [_defaults_of(*place) for place in CONFIG_CLASSES.values()]
+    found: dict[str, list[Any]] = {}
+    for defaults in by_class:
+        for name, value in defaults.items():
+            found.setdefault(name, []).append(value)
+    return {name: values[0] for name, values in found.items() if all(value == values[0] for value in values)}
 
 
 def _defaults_of(module: str, name: str) -> dict[str, Any]:

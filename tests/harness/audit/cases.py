@@ -23,6 +23,7 @@ from tests.harness.audit.planted import (
     another_length_limit_in_evaluation,
     another_length_limit_of_a_judge,
     another_library_version,
+    another_loss_in_sft,
     another_machine,
     another_precision,
     another_share_than_the_settings_say,
@@ -101,6 +102,7 @@ PLANTED = (
     Planted(lora_on_fewer_modules, "same_precision_and_adapter", evidence="q_proj"),
     Planted(another_precision, "same_precision_and_adapter", evidence="bfloat16 in orpo"),
     Planted(clipping_off, "same_settings", evidence=r"max_grad_norm is 0\.0 in orpo"),
+    Planted(another_loss_in_sft, "same_settings", evidence=r"loss_type is nll in orpo .* dft in sft-dpo"),
     Planted(
         as_many_warm_up_steps_in_stages_of_other_lengths,
         "same_settings",

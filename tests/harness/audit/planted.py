@@ -132,6 +132,11 @@ def clipping_off(arms: Arms) -> None:
     arms.train(arms.stage("orpo", max_grad_norm=0.0))
 
 
+def another_loss_in_sft(arms: Arms) -> None:
+    arms.train(arms.stage("sft", loss_type="dft"))
+    arms.train(arms.stage("dpo"))
+
+
 def as_many_warm_up_steps_in_stages_of_other_lengths(arms: Arms) -> None:
     matched_by(arms, "pairs")
     for kind, steps in (("sft", 3), ("dpo", 3), ("orpo", 6)):
