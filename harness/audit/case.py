@@ -118,7 +118,12 @@ class Case:
                 assert isinstance(stage.settings, TrainSettings)
                 lines = self.results.rows(stage.id, BATCHES)
                 with self._damage_in_one_line(stage.id, BATCHES):
-                    received = receive(lines, prepared, whole_chosen=covers_prompt(stage.settings))
+                    received = receive(
+                        lines,
+                        prepared,
+                        paired=stage.settings.kind != "sft",
+                        whole_chosen=covers_prompt(stage.settings),
+                    )
             self._received[stage.id] = received if received and received.order else None
         return self._received[stage.id]
 

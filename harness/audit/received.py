@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
@@ -39,6 +40,7 @@ class Received:
             of an unknown one.
         steps: Optimizer steps, as they come.
         step_sizes: How many pairs each has.
+        one_sided: Pairs that did not come with the replies that their trainer takes.
         ids: Sequences that are not the prepared ones.
         masks: Prepared sequences whose loss covers other positions than the settings say.
         num_unknown: Sequences of no prepared pair.
@@ -52,6 +54,7 @@ class Received:
     order: array[int] = field(default_factory=lambda: array("i"))
     steps: array[int] = field(default_factory=lambda: array("i"))
     step_sizes: array[int] = field(default_factory=lambda: array("i"))
+    one_sided: Examples = field(default_factory=Examples)
     ids: Examples = field(default_factory=Examples)
     num_unknown: int = 0
     masks: Examples = field(default_factory=Examples)
@@ -61,12 +64,13 @@ class Received:
     from_test: Examples = field(default_factory=Examples)
 
 
-def receive(lines: Iterable[Row], prepared: PreparedPairs, *, whole_chosen: bool) -> Received:
+def receive(lines: Iterable[Row], prepared: PreparedPairs, *, paired: bool, whole_chosen: bool) -> Received:
     """Read a stage's `batches.jsonl`.
 
     Args:
         lines: Its lines.
         prepared: What the data stage prepared.
+        paired: Whether the trainer takes both replies of a pair, not the chosen one alone.
         whole_chosen: Whether the settings say that the loss covers chosen's prompt as well.
     """
     found = Received()
@@ -78,7 +82,19 @@ def receive(lines: Iterable[Row], prepared: PreparedPairs, *, whole_chosen: bool
         tested = prepared.tested([sequence["ids"] for sequence in sequences])
         for step, sequence, pair, of_test in zip(steps, sequences, pairs, tested, strict=True):
             _take(found, sequence, pair, step=step, of_test=of_test, whole=whole_chosen)
+        for line in some:
+            _take_sides(found, line, paired=paired)
     return found
+
+
+def _take_sides(found: Received, line: Row, *, paired: bool) -> None:
+    """A pair's replies are in one micro-batch: its loss is of both."""
+    chosen, rejected = (
+        Counter(sequence["uid"] for sequence in line["sequences"] if sequence["side"] == side)
+        for side in ("chosen", "rejected")
+    )
+    for uid in ((chosen - rejected) + (rejected - chosen) if paired else rejected).elements():
+        found.one_sided.add(f"step {line['step']}, pair {uid}")
 
 
 def _take(

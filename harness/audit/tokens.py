@@ -42,11 +42,12 @@ def recorded(case: Case) -> Check:
 def _unrecorded(stage: Trained, received: Received) -> str | None:
     """What is missing of a full recording; None if nothing is."""
     pairs, steps = stage.outcome.num_pairs_seen, stage.outcome.num_steps
-    if stage.sampled or (len(received.order), len(received.steps)) == (pairs, steps):
+    sequences = pairs if stage.settings.kind == "sft" else 2 * pairs
+    found = received.num_sequences, len(received.order), len(received.steps)
+    if stage.sampled or found == (sequences, pairs, steps):
         return None
-    return (
-        f"{stage.label}: its {BATCHES} has {len(received.order)} pairs in {len(received.steps)} steps, the model got "
-        f"{pairs} in {steps}"
+    return "{}: its {} has {} sequences of {} pairs in {} steps, the model got {} of {} in {}".format(
+        stage.label, BATCHES, *found, sequences, pairs, steps
     )
 
 
@@ -56,6 +57,11 @@ def same_pairs(case: Case) -> Check:
     if not case.recorded:
         return not_applicable(name, NOT_RECORDED)
     for stage, received in case.recorded:
+        replies = (
+            "with a rejected reply" if stage.settings.kind == "sft" else "with one of their replies alone"
+        )
+        one_sided = received.one_sided.told(f"pairs came {replies}", len(received.order))
+        problems += [f"{stage.label}: {text}" for text in one_sided]
         expected = _prepared_order(case, stage)
         if stage.outcome.num_rows not in (None, len(expected)):
             problems.append(

@@ -42,6 +42,7 @@ from tests.harness.audit.planted import (
     seconds_by_a_wrong_calibration,
     stopped_early,
     the_base_as_reference,
+    the_rejected_replies_of_one_batch_dropped,
     the_same_pairs_in_every_step,
     tokens_matched_by_pairs,
     twice_the_tuning_points,
@@ -89,7 +90,17 @@ PLANTED = (
         ("same_order",),
         "10 of 10 prepared pairs came more or less often",
     ),
-    Planted(a_recording_cut_short, "recorded", evidence="10 pairs in 3 steps, the model got 20 in 6"),
+    Planted(
+        a_recording_cut_short,
+        "recorded",
+        evidence="20 sequences of 10 pairs in 3 steps, the model got 40 of 20 in 6",
+    ),
+    Planted(
+        the_rejected_replies_of_one_batch_dropped,
+        "same_pairs",
+        ("recorded",),
+        r"dpo \(dpo-0+\): 2 of 20 pairs came with one of their replies alone \(first: step 1, pair train-",
+    ),
     Planted(another_template, "same_ids", evidence="is no prepared pair's"),
     Planted(another_base_revision, "same_base_weights", evidence="starts from"),
     Planted(

@@ -95,6 +95,13 @@ def a_recording_cut_short(arms: Arms) -> None:
     path.write_text("".join(lines[: len(lines) // 2]))
 
 
+def the_rejected_replies_of_one_batch_dropped(arms: Arms) -> None:
+    path = arms.folder / "dpo-000000000000" / BATCHES
+    first, *others = [json.loads(line) for line in path.read_text().splitlines()]
+    first["sequences"] = [sequence for sequence in first["sequences"] if sequence["side"] == "chosen"]
+    path.write_text("".join(json.dumps(line) + "\n" for line in [first, *others]))
+
+
 def another_template(arms: Arms) -> None:
     arms.given(lambda rows: [row | {"prompt_ids": [7, 8, *row["prompt_ids"][2:]]} for row in rows])
     arms.train(arms.stage("orpo"))

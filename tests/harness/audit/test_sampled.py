@@ -64,6 +64,7 @@ def test_checks_that_rest_on_a_sample_pass_and_say_so(sampled: Arms) -> None:
         (planted.another_shuffle_seed, {"same_order"}),
         (planted.accumulation_ignored, {"same_effective_batch"}),
         (planted.rows_dropped_in_one_arm, {"same_pairs"}),
+        (planted.the_rejected_replies_of_one_batch_dropped, {"same_pairs"}),
     ],
 )
 def test_what_is_planted_in_the_steps_that_were_noted_is_caught(
