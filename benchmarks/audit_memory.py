@@ -65,7 +65,7 @@ def measure(count: int) -> None:
     after = peak_bytes()
     both = {"chosen": CHOSEN, "rejected": REJECTED}
     stages = [
-        receive(received_lines(count, sides), prepared, whole_chosen=False)
+        receive(received_lines(count, sides), prepared, paired="rejected" in sides, whole_chosen=False)
         for sides in ({"chosen": CHOSEN}, both, both)
     ]
     assert not any(stage.num_unknown or stage.ids.count or stage.masks.count for stage in stages)

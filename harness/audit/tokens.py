@@ -11,7 +11,7 @@ from harness.audit.case import Case, Trained, covers_prompt
 from harness.audit.checks import RECORDED, Check, judged, not_applicable, warned
 from harness.audit.prepared import ABSENT, Index, PreparedPairs
 from harness.audit.received import Examples, Received
-from harness.results import BATCHES
+from harness.results import BATCHES, PAIRS
 from pipelines.data.splitting import share_of
 
 NOT_RECORDED = f"no finished stage has a {BATCHES} beside a data stage with hashes"
@@ -22,9 +22,9 @@ def recorded(case: Case) -> Check:
     name = RECORDED
     if not case.trained:
         return not_applicable(name, "no training stage finished")
-    cut = [text for stage, received in case.recorded if (text := _unrecorded(stage, received))]
-    if cut:
-        return judged(name, cut, "")
+    lost = [text for stage in case.trained if (text := _lost(case, stage))]
+    if lost:
+        return judged(name, lost, "")
     missing = [stage.label for stage in case.trained if stage.received is None]
     if missing:
         return warned(name, [f"what the model received was not recorded in {stage}" for stage in missing], "")
@@ -39,8 +39,19 @@ def recorded(case: Case) -> Check:
     )
 
 
-def _unrecorded(stage: Trained, received: Received) -> str | None:
-    """What is missing of a full recording; None if nothing is."""
+def _lost(case: Case, stage: Trained) -> str | None:
+    """What is missing of what the stage's recorder left; None if nothing is, or there was no recorder yet."""
+    if stage.received is not None:
+        return _cut(stage, stage.received)
+    if stage.outcome.num_rows is None:  # in every outcome since there is a recorder
+        return None
+    data = stage.record.stage.inputs.trained_on
+    if case.prepared(data) is None:
+        return f"{stage.label}: {data}/{PAIRS}, which it would be held against, is empty or not there"
+    return f"{stage.label}: its {BATCHES} is empty or not there, though its recorder ran"
+
+
+def _cut(stage: Trained, received: Received) -> str | None:
     pairs, steps = stage.outcome.num_pairs_seen, stage.outcome.num_steps
     sequences = pairs if stage.settings.kind == "sft" else 2 * pairs
     found = received.num_sequences, len(received.order), len(received.steps)

@@ -10,6 +10,7 @@ from tests.harness.audit.arms import SFT_DATA, Arms
 from tests.harness.audit.planted import (
     a_last_partial_batch_dropped,
     a_recording_cut_short,
+    a_recording_deleted,
     a_schedule_for_twice_the_steps,
     a_second_eos,
     a_test_pair_reaches_the_model,
@@ -18,6 +19,7 @@ from tests.harness.audit.planted import (
     a_test_prompt_in_train_but_for_its_case,
     accumulation_ignored,
     an_empty_completion,
+    an_empty_recording,
     an_extra_bos,
     another_base_revision,
     another_length_limit_in_evaluation,
@@ -34,6 +36,7 @@ from tests.harness.audit.planted import (
     clipping_off,
     dpo_from_the_base,
     fewer_items_in_evaluation,
+    hashes_of_the_prepared_pairs_deleted,
     lora_on_fewer_modules,
     masks_over_the_prompt,
     more_epochs,
@@ -49,7 +52,7 @@ from tests.harness.audit.planted import (
 )
 from tests.harness.audit.warned import (
     a_machine_shared_with_others,
-    a_stage_not_recorded,
+    a_stage_from_before_there_was_a_recorder,
     bfloat16_weights_updated_in_bfloat16,
     clipping_off_as_declared,
     dpo_as_it_ships,
@@ -94,6 +97,13 @@ PLANTED = (
         a_recording_cut_short,
         "recorded",
         evidence="20 sequences of 10 pairs in 3 steps, the model got 40 of 20 in 6",
+    ),
+    Planted(an_empty_recording, "recorded", evidence="orpo-0+.: its batches.jsonl is empty or not there"),
+    Planted(a_recording_deleted, "recorded", evidence="dpo-0+.: its batches.jsonl is empty or not there"),
+    Planted(
+        hashes_of_the_prepared_pairs_deleted,
+        "recorded",
+        evidence="pairs.jsonl, which it would be held against, is empty or not there",
     ),
     Planted(
         the_rejected_replies_of_one_batch_dropped,
@@ -201,7 +211,7 @@ WARNED = (
         "recorded",
         evidence=f"only every {SAMPLED_STEPS}th step was recorded in orpo .* rest on those",
     ),
-    Planted(a_stage_not_recorded, "recorded", evidence="was not recorded in orpo seed 0"),
+    Planted(a_stage_from_before_there_was_a_recorder, "recorded", evidence="was not recorded in orpo seed 0"),
     Planted(
         few_weights_changed,
         "weights_changed",

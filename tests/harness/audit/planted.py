@@ -95,6 +95,18 @@ def a_recording_cut_short(arms: Arms) -> None:
     path.write_text("".join(lines[: len(lines) // 2]))
 
 
+def an_empty_recording(arms: Arms) -> None:
+    (arms.folder / "orpo-000000000000" / BATCHES).write_text("")
+
+
+def a_recording_deleted(arms: Arms) -> None:
+    (arms.folder / "dpo-000000000000" / BATCHES).unlink()
+
+
+def hashes_of_the_prepared_pairs_deleted(arms: Arms) -> None:
+    (arms.folder / tiny.DATA / PAIRS).unlink()
+
+
 def the_rejected_replies_of_one_batch_dropped(arms: Arms) -> None:
     path = arms.folder / "dpo-000000000000" / BATCHES
     first, *others = [json.loads(line) for line in path.read_text().splitlines()]

@@ -41,8 +41,13 @@ def every_16th_step_recorded(arms: Arms) -> None:
         arms.train(arms.stage(kind, recording="sampled"))
 
 
-def a_stage_not_recorded(arms: Arms) -> None:
-    (arms.folder / arms.stage("orpo").id / BATCHES).unlink()
+def a_stage_from_before_there_was_a_recorder(arms: Arms) -> None:
+    stage = arms.stage("orpo").id
+    (arms.folder / stage / BATCHES).unlink()
+    record = read_record(arms.folder / stage)
+    assert record is not None
+    assert isinstance(record.outcome, TrainOutcome)
+    arms.change(stage, outcome=record.outcome.model_copy(update={"num_rows": None}))
 
 
 def few_weights_changed(arms: Arms) -> None:
