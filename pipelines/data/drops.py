@@ -22,6 +22,7 @@ class Drop(StrEnum):
     NO_USER_TURN = "prompt does not end with the user's turn"
     DUPLICATE = "duplicate"
     REFUSED = "refused by the chat template"
+    CONTROL_TOKEN = "text that becomes a control token"
     PROMPT_TOO_LONG = "prompt too long"
     PAIR_TOO_LONG = "pair too long"
     REPLY_TOO_LONG = "reply leaves no room for the prompt"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
 
+from pipelines.data.control import ControlTokens
 from pipelines.data.drops import Drop
 from pipelines.data.forms import Message, Pair
 from pipelines.data.template import ChatTemplate
@@ -17,9 +17,6 @@ from pipelines.errors import PipelineError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-# Private characters that nobody writes; one breaks up a control token's name and its ids are taken out again.
-_BREAKERS = tuple(chr(code) for code in range(0x10FFFD, 0x10FFED, -1))
 
 
 @dataclass(frozen=True)
@@ -57,12 +54,7 @@ class Renderer:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         self._template = ChatTemplate(tokenizer)
-        added = tokenizer.added_tokens_decoder.values()
-        special = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
-        # A template may well mark its turns with tokens that are not special: the data must not write these either.
-        control = special | self._template.own_tokens
-        names = sorted((name for name in control if len(name) > 1), key=len, reverse=True)
-        self._control = re.compile("|".join(map(re.escape, names)) or "(?!)")
+        self._control = ControlTokens(tokenizer, self._template.own_tokens)
         start = self._template.prompt_text([{"role": "user", "content": "a"}])
         writes_bos = tokenizer.bos_token is not None and start.startswith(tokenizer.bos_token)
         self._extra_ids = [tokenizer.bos_token_id] if adds_bos(tokenizer) and not writes_bos else []
@@ -75,15 +67,20 @@ class Renderer:
         self._anchor_ids = self._ids([self._anchor])[0]
 
     def tokenize(self, pairs: Sequence[Pair]) -> list[TokenizedPair | Drop]:
-        """The ids of each pair, or `Drop.REFUSED` for one that the template does not render."""
+        """The ids of each pair, or why it has none: the template does not render it, or it cannot be kept apart from it."""
         texts = [self.texts(pair) for pair in pairs]
         rendered = [text for text in texts if text is not None]
         ids = iter(self._tokenized(rendered))
-        return [Drop.REFUSED if text is None else next(ids) for text in texts]
+        return [
+            Drop.REFUSED if text is None else self._undisguised(pair, text, next(ids))
+            for pair, text in zip(pairs, texts, strict=True)
+        ]
 
     def texts(self, pair: Pair) -> RenderedPair | None:
         """What the template makes of a pair, before it is tokenized; None if the template refuses it."""
-        pair, breaker = self._broken_up(pair)
+        return self._rendered(*self._control.broken_up(pair))
+
+    def _rendered(self, pair: Pair, breaker: str | None) -> RenderedPair | None:
         prompt, system_merged = self._merged(pair.prompt)
         try:
             prompt_text = self._template.prompt_text(prompt)
@@ -96,6 +93,22 @@ class Renderer:
         if chosen is None or rejected is None:
             return None
         return RenderedPair(prompt_text, chosen, rejected, breaker, system_merged)
+
+    def _undisguised(self, pair: Pair, text: RenderedPair, made: TokenizedPair) -> TokenizedPair | Drop:
+        """The ids without control tokens that are not written out in the text, and yet are there."""
+        found = self._control.count_in_ids(made.prompt_ids, made.chosen_ids, made.rejected_ids)
+        own = len(self._extra_ids) + 2 * len(self._appended_ids)
+        if found == own + self._control.count_in_text((text.prompt, text.chosen, text.rejected)):
+            return made
+        # Numbers can differ for other reasons, so each text is looked at by itself.
+        before = self._control.broken_up(pair)
+        after = self._control.disguised_broken_up(*before)
+        if after is None:
+            return Drop.CONTROL_TOKEN
+        if after == before:
+            return made
+        rendered = self._rendered(*after)
+        return Drop.REFUSED if rendered is None else self._tokenized([rendered])[0]
 
     def _tokenized(self, texts: Sequence[RenderedPair]) -> list[TokenizedPair]:
         """Prompts alone, then each reply in its place after the prompt.
@@ -160,27 +173,6 @@ class Renderer:
         encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         spans = zip(encoded.input_ids, encoded.offset_mapping, strict=True)
         return [token for token, (start, end) in spans if text[start:end] != breaker]
-
-    def _broken_up(self, pair: Pair) -> tuple[Pair, str | None]:
-        """The pair with the names of control tokens broken up where the data's own text has them written out."""
-        texts = [message["content"] for message in pair.prompt] + [pair.chosen, pair.rejected]
-        if not any(map(self._control.search, texts)):
-            return pair, None
-        unused = [breaker for breaker in _BREAKERS if not any(breaker in text for text in texts)]
-        if not unused:
-            raise PipelineError(
-                "a row holds every private character that could break up a control token in its text"
-            )
-
-        def broken(text: str) -> str:
-            while self._control.search(text):
-                text = self._control.sub(lambda match: match[0][0] + unused[0] + match[0][1:], text)
-            return text
-
-        prompt = [message | {"content": broken(message["content"])} for message in pair.prompt]
-        return replace(
-            pair, prompt=prompt, chosen=broken(pair.chosen), rejected=broken(pair.rejected)
-        ), unused[0]
 
     def _merged(self, prompt: list[Message]) -> tuple[list[Message], bool]:
         """The system's text put before the first user turn's, where the template has no system role."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 BOS, EOS, UNKNOWN, PAD = "<s>", "</s>", "<unk>", "<pad>"
@@ -59,6 +59,7 @@ def make(
     kind: Literal["byte_level", "prefix_space"] = "byte_level",
     *,
     post: Literal["none", "bos", "bos_eos"] = "none",
+    normalizer: normalizers.Normalizer | None = None,
     template: str | None = None,
     **special: Any,
 ) -> PreTrainedTokenizerFast:
@@ -79,6 +80,8 @@ def make(
         show_progress=False,
     )
     backend.train_from_iterator(TEXT * 20, trainer)
+    if normalizer is not None:
+        backend.normalizer = normalizer
     if post != "none":
         backend.post_processor = processors.TemplateProcessing(
             single=f"{BOS} $A {EOS}" if post == "bos_eos" else f"{BOS} $A",
