@@ -7,7 +7,7 @@ from collections.abc import Callable
 from harness.audit import settings, tokens, training
 from harness.audit.budget import budget_matched
 from harness.audit.case import Case
-from harness.audit.checks import Audit, Check
+from harness.audit.checks import Audit, Check, not_applicable
 from harness.results import Results
 
 CHECKS: tuple[Callable[[Case], Check], ...] = (
@@ -36,11 +36,41 @@ CHECKS: tuple[Callable[[Case], Check], ...] = (
     settings.same_hardware,
     settings.machine_to_itself,
 )
+# Those that say that arms are alike: they pass only where there are two.
+BETWEEN_ARMS = (
+    tokens.same_order,
+    training.same_base_weights,
+    training.same_effective_batch,
+    training.same_precision_and_adapter,
+    budget_matched,
+    settings.same_settings,
+    settings.equal_evaluation_inputs,
+    settings.equal_tuning_effort,
+    settings.same_versions,
+    settings.same_hardware,
+)
 
 
 def audit(results: Results) -> Audit:
     """Judge a results folder by what its stages recorded. A stage that did not finish is no reason to fail."""
     case = Case(results)
-    checks = [check(case) for check in CHECKS]
-    unfair = any(check.status == "fail" for check in checks)
+    alone = _alone(case)
+    checks = []
+    for check in CHECKS:
+        found = check(case)
+        if alone and check in BETWEEN_ARMS and found.status == "pass":
+            found = not_applicable(found.id, alone)
+        checks.append(found)
+    unfair = not case.trained or any(check.status == "fail" for check in checks)
     return Audit(verdict="unfair" if unfair else "fair", checks=checks)
+
+
+def _alone(case: Case) -> str:
+    """Why the arms of the verdict cannot be compared: fewer than two have a seed that finished its training."""
+    compared = case.results.plan.comparison.decision.compare
+    finished = [arm for arm in compared if arm in case.arms]
+    if len(finished) > 1:
+        return ""
+    first, second = compared
+    who = f"{finished[0]} alone" if finished else "neither"
+    return f"of {first} and {second} {who} finished its training: there is nothing to compare"

@@ -11,6 +11,7 @@ from pipelines.stages import Strict
 
 CheckStatus = Literal["pass", "warning", "fail", "not_applicable"]
 RECORDED = "recorded"  # the check that applies wherever a training stage finished
+COMPARED = "same_settings"  # the check that applies, or fails, wherever two arms were trained
 SHOWN = 3  # findings that are told one by one
 
 
@@ -25,7 +26,7 @@ class Check(Strict):
 
 
 class Audit(Strict):
-    """Unfair where a check failed."""
+    """Unfair where a check failed, or where no training stage had finished: nothing was shown to be fair."""
 
     verdict: Literal["fair", "unfair"]
     checks: list[Check]
@@ -37,6 +38,17 @@ class Audit(Strict):
     def is_of_nothing(self) -> bool:
         """Whether no training stage had finished."""
         return any(check.id == RECORDED for check in self.unjudged())
+
+    def not_compared(self) -> str:
+        """Why no arm was held against another; empty where they were."""
+        return next((check.evidence for check in self.unjudged() if check.id == COMPARED), "")
+
+    def told(self) -> str:
+        """The verdict in a line, and what it does not rest on."""
+        unjudged = f"{len(self.unjudged())} of {len(self.checks)} checks do not apply"
+        if self.is_of_nothing():
+            return f"{self.verdict}: nothing to judge, {self.not_compared()}; {unjudged}"
+        return "; ".join(filter(None, [self.verdict, self.not_compared(), unjudged]))
 
     def failed(self) -> list[Check]:
         """The checks that failed."""

@@ -63,7 +63,9 @@ def declared_differences(case: Case) -> Check:
 
 def presets(case: Case) -> Check:
     """What a stage with `preset: stock` makes unequal."""
-    problems = []
+    name, problems = "updates_independent_of_accumulation", []
+    if not case.trained:
+        return not_applicable(name, "no training stage finished")
     for stage in case.trained:
         settings = stage.settings
         if settings.mean_over == "micro_batch" and settings.effective_batch > settings.micro_batch:
@@ -71,7 +73,7 @@ def presets(case: Case) -> Check:
                 f"{stage.label}: losses are averaged over micro-batches of {settings.micro_batch} pairs, so the update "
                 "depends on how the effective batch is cut"
             )
-    return warned("updates_independent_of_accumulation", problems, "no update depends on the micro-batch")
+    return warned(name, problems, "no update depends on the micro-batch")
 
 
 def equal_evaluation_inputs(case: Case) -> Check:

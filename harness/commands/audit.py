@@ -26,11 +26,5 @@ def audit(
 
         for check in found.checks:
             typer.echo(terminal(f"{check.status.replace('_', ' '):<14} {check.id}: {check.evidence}"))
-        unjudged = len(found.unjudged())
-        typer.echo(
-            f"verdict of the audit: {found.verdict}; {unjudged} of {len(found.checks)} checks do not apply"
-        )
-    if found.is_of_nothing():
-        typer.echo("nothing to judge: no training stage finished", err=True)
-        return SOME_FAILED
+        typer.echo(terminal(f"verdict of the audit: {found.told()}"))
     return DONE if found.verdict == "fair" else SOME_FAILED

@@ -14,9 +14,8 @@ def audit_section(view: View) -> Section:
     if audit is None:
         return Section("Fairness", [Paragraph("Not audited.")])
     rows = [(check.id, SAID[check.status], view.shown(check.evidence)) for check in audit.checks]
-    verdict = (
-        f"The audit's verdict: {audit.verdict}. What each check means is in docs/fairness.md of the project."
-    )
+    unsaid = f" ({view.shown(audit.not_compared())})" if audit.not_compared() else ""
+    verdict = f"The audit's verdict: {audit.verdict}{unsaid}. What each check means is in docs/fairness.md of the project."
     return Section(
         "Fairness", [Paragraph(verdict), Table(["check", "result", "evidence"], rows, align="lll")]
     )
