@@ -11,6 +11,7 @@ import typer
 from harness.cli import app
 from harness.config_page import page
 from harness.records import Status
+from pipelines.data.drops import Drop
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -43,3 +44,11 @@ def test_every_status_has_its_line_and_every_test_that_is_named_is_there() -> No
     assert named <= tests
     told = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
     assert told == set(get_args(Status)) - {"done", "interrupted"}
+
+
+def test_every_reason_for_which_a_row_is_dropped_is_told_and_no_other() -> None:
+    text = (DOCS / "data.md").read_text(encoding="utf-8")
+    section = text.partition("## Rows that are dropped")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    told = {reason for row in rows for reason in re.findall(r"`([^`]+)`", row)}
+    assert told == {reason.value for reason in Drop}
