@@ -8,6 +8,7 @@ from harness.audit import settings, tokens, training
 from harness.audit.budget import budget_matched
 from harness.audit.case import Case
 from harness.audit.checks import Audit, Check, not_applicable
+from harness.audit.tuning import equal_tuning_effort
 from harness.results import Results
 
 CHECKS: tuple[Callable[[Case], Check], ...] = (
@@ -31,7 +32,7 @@ CHECKS: tuple[Callable[[Case], Check], ...] = (
     settings.same_settings,
     settings.declared_differences,
     settings.equal_evaluation_inputs,
-    settings.equal_tuning_effort,
+    equal_tuning_effort,
     settings.same_versions,
     settings.same_hardware,
     settings.machine_to_itself,
@@ -45,7 +46,7 @@ BETWEEN_ARMS = (
     budget_matched,
     settings.same_settings,
     settings.equal_evaluation_inputs,
-    settings.equal_tuning_effort,
+    equal_tuning_effort,
     settings.same_versions,
     settings.same_hardware,
 )

@@ -1,4 +1,4 @@
-"""Checks on what surrounds the training: declared and other differences, evaluation, tuning, versions, machines."""
+"""Checks on what surrounds the training: declared and other differences, evaluation, versions, machines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from harness.audit.checks import Check, judged, not_applicable, told, warned
 from harness.contention import other_load
 from harness.differences import (
     BY_BUDGET,
-    TUNING,
     WARM_UP,
     Place,
     argument_differences,
@@ -18,7 +17,6 @@ from harness.differences import (
     warm_up_steps,
 )
 from harness.records import Missing, Record
-from harness.sweep import points_of
 from pipelines.stages import EvaluateSettings, JudgeSettings
 
 
@@ -107,32 +105,6 @@ def equal_evaluation_inputs(case: Case) -> Check:
     return judged(
         name, problems, f"the same settings, data and items in {compared} evaluations and judgements"
     )
-
-
-def equal_tuning_effort(case: Case) -> Check:
-    """The two recipes of the verdict were tried at equally many points of their hyperparameters."""
-    name, comparison = "equal_tuning_effort", case.results.plan.comparison
-    points: dict[str, int] = {}
-    for compared in comparison.decision.compare:
-        if swept := points_of(comparison, compared):
-            points[compared] = len(swept)
-            continue
-        recipe = [stage.trainer for stage in comparison.arms.get(compared, [])]
-        tried = {
-            repr([sorted(stage.arguments.items()) for stage in stages])
-            for stages in comparison.arms.values()
-            if [stage.trainer for stage in stages] == recipe
-        }
-        points[compared] = len(tried)
-    if 0 in points.values():
-        return not_applicable(name, "one of the two arms of the verdict is not in the config")
-    told = ", ".join(f"{count} for the recipe of {arm}" for arm, count in points.items())
-    if len(set(points.values())) == 1:
-        return judged(name, [], f"points tried: {told}")
-    reason = comparison.allow_difference.get(TUNING) or (comparison.sweep and comparison.sweep.unequal_effort)
-    if reason:
-        return warned(name, [f"points tried: {told}; declared: {reason}"], "")
-    return judged(name, [f"points tried: {told}"], "")
 
 
 def same_versions(case: Case) -> Check:

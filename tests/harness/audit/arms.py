@@ -93,6 +93,7 @@ class Arms:
 
     def write(self, stage: Stage, outcome: Any, **changes: Any) -> None:
         record = {
+            "status": "done",
             "machine": MACHINE,
             "versions": VERSIONS,
             "cost": None,
@@ -100,9 +101,7 @@ class Arms:
             "started_at": "",
         }
         (self.folder / stage.id).mkdir(exist_ok=True)
-        write_record(
-            self.folder / stage.id, Record(stage=stage, status="done", outcome=outcome, **(record | changes))
-        )
+        write_record(self.folder / stage.id, Record(stage=stage, outcome=outcome, **(record | changes)))
 
     def change(self, stage_id: str, **changes: Any) -> None:
         record = read_record(self.folder / stage_id)

@@ -9,6 +9,7 @@ from pipelines.training.recording import SAMPLED_STEPS
 from tests.harness.audit.arms import SFT_DATA, Arms
 from tests.harness.audit.planted import (
     a_last_partial_batch_dropped,
+    a_point_more_for_one_arm,
     a_recording_cut_short,
     a_recording_deleted,
     a_schedule_for_twice_the_steps,
@@ -52,6 +53,8 @@ from tests.harness.audit.planted import (
 )
 from tests.harness.audit.warned import (
     a_machine_shared_with_others,
+    a_point_never_run,
+    a_point_out_of_memory,
     a_stage_from_before_there_was_a_recorder,
     bfloat16_weights_updated_in_bfloat16,
     clipping_off_as_declared,
@@ -166,6 +169,11 @@ PLANTED = (
     ),
     Planted(another_share_than_the_settings_say, "same_pairs", evidence="10 rows in its trainer, 5 prepared"),
     Planted(twice_the_tuning_points, "equal_tuning_effort", evidence="2 for the recipe of orpo, 1 for"),
+    Planted(
+        a_point_more_for_one_arm,
+        "equal_tuning_effort",
+        evidence="3 for the recipe of orpo, 2 for the recipe of sft-dpo",
+    ),
     Planted(another_length_limit_in_evaluation, "equal_evaluation_inputs", evidence="max_length differ"),
     Planted(
         another_length_limit_of_a_judge,
@@ -205,6 +213,17 @@ WARNED = (
         "equal_tuning_effort",
         ("declared_differences",),
         "2 for the recipe of orpo, 1 for .*; declared: lambda was tried at two values",
+    ),
+    Planted(
+        a_point_out_of_memory,
+        "equal_tuning_effort",
+        evidence="1 of 2 planned for the recipe of orpo, 2 for the recipe of sft-dpo "
+        r"\(orpo@1 seed 1001: orpo-2+ out of memory\): the arms were not chosen from equally many",
+    ),
+    Planted(
+        a_point_never_run,
+        "equal_tuning_effort",
+        evidence=r"1 of 2 planned for the recipe of orpo, .* \(orpo@1 seed 1001: orpo-2+ was not run\)",
     ),
     Planted(
         every_16th_step_recorded,

@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback
 
+from harness.plan import Plan
 from harness.records import read_record
 from harness.results import BATCHES
 from pipelines.data.fingerprints import pair_line
@@ -272,6 +273,29 @@ def twice_the_tuning_points(arms: Arms) -> None:
         {"trainer": "orpo", "arguments": {"learning_rate": 2e-2, "num_train_epochs": 2}}
     ]
     (arms.folder / COMPARISON).write_text(json.dumps(plan))
+
+
+def swept(arms: Arms, num_points: dict[str, int]) -> Plan:
+    """Each arm is chosen from points, whose models and scores are those of the arm itself."""
+    plan = json.loads((arms.folder / COMPARISON).read_text())
+    plan["comparison"]["sweep"] = {
+        "arms": {
+            arm: {"points": [{"0.arguments.learning_rate": 1e-3 * (1 + place)} for place in range(count)]}
+            for arm, count in num_points.items()
+        }
+    }
+    plan["trials"] += [
+        {**trial, "name": f"{trial['name']}@{place}", "role": "point", "seed": seed}
+        for trial in plan["trials"]
+        for place in range(num_points[trial["name"]])
+        for seed in (1000, 1001)
+    ]
+    (arms.folder / COMPARISON).write_text(json.dumps(plan))
+    return Plan.model_validate(plan)
+
+
+def a_point_more_for_one_arm(arms: Arms) -> None:
+    swept(arms, {"orpo": 3, "sft-dpo": 2})
 
 
 def another_length_limit_in_evaluation(arms: Arms) -> None:

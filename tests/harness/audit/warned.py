@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
+from harness.plan import COMPARISON
 from harness.records import Cost, Missing, read_record
 from harness.results import BATCHES
 from pipelines.outcomes import TrainOutcome
 from tests.harness.audit.arms import Arms, change_config, comparison
-from tests.harness.audit.planted import more_epochs, twice_the_tuning_points
+from tests.harness.audit.planted import more_epochs, swept, twice_the_tuning_points
 
 
 def orpo_as_it_ships(arms: Arms) -> None:
@@ -34,6 +37,28 @@ def more_epochs_as_declared(arms: Arms) -> None:
 def twice_the_tuning_points_as_declared(arms: Arms) -> None:
     change_config(arms, allow_difference={"tuning": "lambda was tried at two values"})
     twice_the_tuning_points(arms)
+
+
+def a_point_out_of_memory(arms: Arms) -> None:
+    swept(arms, {"orpo": 2, "sft-dpo": 2})
+    stage = arms.stage("orpo").model_copy(update={"id": _only_seed_of_a_point(arms, "orpo-222222222222")})
+    arms.write(stage, None, status="out_of_memory")
+
+
+def a_point_never_run(arms: Arms) -> None:
+    swept(arms, {"orpo": 2, "sft-dpo": 2})
+    _only_seed_of_a_point(arms, "orpo-222222222222")
+
+
+def _only_seed_of_a_point(arms: Arms, stage_id: str) -> str:
+    """One seed of one of ORPO's points has a training stage of its own."""
+    plan = json.loads((arms.folder / COMPARISON).read_text())
+    trial = next(trial for trial in plan["trials"] if (trial["name"], trial["seed"]) == ("orpo@1", 1001))
+    trial["training"] = [stage_id]
+    stage = arms.stage("orpo").model_copy(update={"id": stage_id})
+    plan["stages"].append(stage.model_dump(mode="json"))
+    (arms.folder / COMPARISON).write_text(json.dumps(plan))
+    return stage_id
 
 
 def every_16th_step_recorded(arms: Arms) -> None:
