@@ -43,11 +43,15 @@ def token_present() -> bool:
 
 def is_downloaded(repository: str, kind: Literal["model", "dataset"], revision: str | None) -> bool:
     """Whether some snapshot of a hub repository lies in the local cache."""
+    return snapshot(repository, kind, revision) is not None
+
+
+def snapshot(repository: str, kind: Literal["model", "dataset"], revision: str | None) -> Path | None:
+    """The folder in the local cache with what was fetched of a hub repository, which need not be all of it."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
     try:
-        snapshot_download(repository, repo_type=kind, revision=revision, local_files_only=True)
+        return Path(snapshot_download(repository, repo_type=kind, revision=revision, local_files_only=True))
     except (OSError, HFValidationError):
-        return False
-    return True
+        return None

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.concurrency import Pair, Tried, is_open, settle
 from harness.config import Comparison
 from harness.declared import declare
-from harness.disk import check_disk
+from harness.disk import DiskCheck
 from harness.errors import UserError
 from harness.events import RunLog, run_log
 from harness.forecast.before_run import forecast_before
@@ -74,10 +74,12 @@ def run_comparison(
                 stop.check()
             plan = plan_of(comparison, arms=arms, results=results, night=night)
         work = work_left(plan, folder)
-        check_disk(plan, work.todo, folder)
+        disk = DiskCheck(folder)
+        disk.require(plan, work.todo)
         with StopRequest() as stop:
             forecast_before(plan, work.todo, folder, arms=arms, force=force, say=say, warn=_warn)
             stop.check()
+        disk.require(plan, work.todo)  # the forecast may know the size of a model that is not here yet
         declare(folder, plan)
         with (
             reserve(folder),
@@ -87,7 +89,7 @@ def run_comparison(
             failed: set[str] = set()
             while True:
                 write_json(folder / COMPARISON, plan.model_dump(mode="json", by_alias=True))
-                failed |= _run_stages(plan, work, folder, log, stop, failed)
+                failed |= _run_stages(plan, work, folder, log, stop, disk, failed)
                 if is_complete(plan):
                     break
                 # What was found may call for more: a sweep's chosen points, steps that a budget turned into.
@@ -99,7 +101,7 @@ def run_comparison(
                 )  # with training stages it was looked at before the first of them
                 plan, work = known, work_left(known, folder)
                 if may_refuse:
-                    check_disk(plan, work.todo, folder)
+                    disk.require(plan, work.todo)
                 forecast_before(
                     plan,
                     work.todo,
@@ -134,7 +136,13 @@ def _trains(plan: Plan) -> bool:
 
 
 def _run_stages(
-    plan: Plan, work: Work, folder: Path, log: RunLog, stop: StopRequest, before: set[str]
+    plan: Plan,
+    work: Work,
+    folder: Path,
+    log: RunLog,
+    stop: StopRequest,
+    disk: DiskCheck,
+    before: set[str],
 ) -> set[str]:
     """Run the stages; return the ids of those that failed or lack an input.
 
@@ -144,6 +152,7 @@ def _run_stages(
         folder: The comparison's results folder.
         log: Told what happens.
         stop: Asked between stages.
+        disk: Asked before training.
         before: Ids of stages that failed already in this run: they are not tried again.
     """
     log.planned(plan, work)
@@ -154,7 +163,7 @@ def _run_stages(
     failed = before & {stage.id for stage in todo}
     launcher = make_launcher(plan.comparison.start_method, todo[0].device, folder, most=todo[0].workers)
     with contextlib.closing(launcher):
-        Workers(plan, folder, launcher, log, stop, failed=failed).run(todo)
+        Workers(plan, folder, launcher, log, stop, disk, failed=failed).run(todo)
     return failed
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.attempts import Attempts, Pause, run_stage
+from harness.disk import DiskCheck
 from harness.evaluation.loaded import model_of
 from harness.events import RunLog
 from harness.interrupts import StopRequest
@@ -18,7 +19,7 @@ from harness.records import Record
 from harness.reserve import hold
 from harness.reuse import inputs_of
 from pipelines.judge_settings import LlmJudge
-from pipelines.stages import JudgeSettings, Stage
+from pipelines.stages import JudgeSettings, Stage, TrainSettings
 
 
 @dataclass
@@ -46,6 +47,7 @@ class Workers:
         launcher: Starts their processes; as many stages run at a time as it may have of these.
         log: Told what happens.
         stop: Asked whether a person wants to stop.
+        disk: Asked before training: by then the model may be here, and its size known.
         failed: Ids of stages that are not tried; gets those that fail or lack an input.
     """
 
@@ -56,11 +58,12 @@ class Workers:
         launcher: Launcher,
         log: RunLog,
         stop: StopRequest,
+        disk: DiskCheck,
         *,
         failed: set[str],
     ) -> None:
         self._plan, self._folder, self._launcher = plan, folder, launcher
-        self._log, self._stop, self._failed = log, stop, failed
+        self._log, self._stop, self._disk, self._failed = log, stop, disk, failed
         self._under_way: dict[str, _UnderWay] = {}
 
     def run(self, todo: list[Stage]) -> None:
@@ -73,7 +76,7 @@ class Workers:
         while True:
             self._stop.check()
             while len(self._under_way) < self._launcher.most and (stage := self._next(waiting)):
-                self._start(stage)
+                self._start(stage, left=[stage, *waiting])
             if not self._under_way:
                 return
             self._wait()
@@ -93,7 +96,11 @@ class Workers:
                 return stage
         return None
 
-    def _start(self, stage: Stage) -> None:
+    def _start(self, stage: Stage, *, left: list[Stage]) -> None:
+        trains = isinstance(stage.settings, TrainSettings)
+        if trains and (lack := self._disk.lack(self._plan, left)) is not None:
+            self._skip(stage, f"the disk of the results {lack}")
+            return
         if not hold(self._folder):  # it could only fail, and fill the space that the report needs
             self._skip(stage, "no space is left on the disk of the results")
             return

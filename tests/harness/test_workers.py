@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.disk import DiskCheck
 from harness.evaluation.loaded import model_of
 from harness.events import RunLog, read_events
 from harness.interrupts import StopRequest
@@ -22,7 +24,7 @@ from harness.records import Failure, Record, Status, read_record, write_record
 from harness.reuse import Work, inputs_of
 from harness.stage import STAGE
 from harness.workers import Workers
-from pipelines.stages import Limits, Stage
+from pipelines.stages import Limits, Stage, TrainSettings
 from tests.harness.fixtures_results import Run
 
 JUDGE = {
@@ -102,7 +104,8 @@ def run(plan: Plan, launcher: FakeLauncher, folder: Path) -> set[str]:
     log = RunLog(folder, Quiet())
     log.planned(plan, Work(plan.stages, {}, 0))
     failed: set[str] = set()
-    workers = Workers(plan, folder, launcher, log, StopRequest(), failed=failed)  # type: ignore[arg-type]
+    disk = DiskCheck(folder)
+    workers = Workers(plan, folder, launcher, log, StopRequest(), disk, failed=failed)  # type: ignore[arg-type]
     workers.run(plan.stages)
     return failed
 
@@ -164,6 +167,38 @@ def test_a_stage_that_fails_stops_what_depends_on_it_and_nothing_beside_it(tmp_p
     assert {events[stage] for stage in depends - {bad.id}} == {"stage_skipped"}
 
 
+@pytest.mark.parametrize("num_rows", [10, 10**15])
+def test_the_disk_is_asked_before_training_for_a_model_that_is_fetched_during_the_run(
+    tmp_path: Path, num_rows: int
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    plan = planned(model={"name": str(model)})
+
+    class Fetching(FakeLauncher):
+        def start(self, *arguments: Any, **others: Any) -> FakeRunning:
+            head = json.dumps(
+                {"a": {"dtype": "F32", "shape": [num_rows, 3], "data_offsets": [0, 0]}}
+            ).encode()
+            (model / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head)
+            return super().start(*arguments, **others)
+
+    launcher = Fetching(1)
+    failed = run(plan, launcher, tmp_path)
+    trained = {stage.id for stage in plan.stages if isinstance(stage.settings, TrainSettings)}
+    if num_rows == 10:
+        assert not failed
+        return
+    assert trained <= failed
+    assert {stage.kind for stage in launcher.started} == {"data", "evaluate"}  # of the base
+    reasons = {event.message for event in read_events(tmp_path) if event.stage in trained}
+    (reason,) = (one for one in reasons if one != "an input failed")
+    assert reason is not None
+    assert re.fullmatch(
+        r"the disk of the results must have \S+ \w+ free for the \d+ stages .*, has \S+ \w+", reason
+    )
+
+
 def test_a_stage_that_waits_for_another_attempt_holds_up_none_beside_it(tmp_path: Path) -> None:
     plan = planned()
     bad = next(stage for stage in plan.stages if stage.kind == "orpo")
@@ -187,7 +222,8 @@ def test_a_failed_stage_of_this_run_is_not_tried_again(tmp_path: Path) -> None:
     bad = next(stage for stage in plan.stages if stage.kind == "orpo")
     log = RunLog(tmp_path, Quiet())
     log.planned(plan, Work(plan.stages, {}, 0))
-    workers = Workers(plan, tmp_path, launcher, log, StopRequest(), failed={bad.id})  # type: ignore[arg-type]
+    disk = DiskCheck(tmp_path)
+    workers = Workers(plan, tmp_path, launcher, log, StopRequest(), disk, failed={bad.id})  # type: ignore[arg-type]
     workers.run(plan.stages)
     assert bad.id not in {stage.id for stage in launcher.started}
 
