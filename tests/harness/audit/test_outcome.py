@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from harness.audit import Audit
 from harness.cli import main
+from harness.plan_so_far import plan_from
+from harness.records import read_record, write_record
 from harness.report.write import write_report
-from tests.harness.fixtures_results import Run, make_results
+from harness.results import read_results
+from harness.run import run_comparison
+from harness.summary import make_summary
+from harness.summary_schema import SUMMARY
+from tests.harness.fixtures_results import Run, add_products, make_results, write_results
 
 ORPO_ALONE = "of orpo and sft-dpo orpo alone finished its training: there is nothing to compare"
 NOTHING_TRAINED = frozenset((name, seed) for name in ("orpo", "sft-dpo", "sft") for seed in range(3))
@@ -72,3 +79,84 @@ def test_where_nothing_was_trained_nothing_is_fair_and_json_text_and_exit_code_s
     shown = capsys.readouterr()
     assert "verdict of the audit: unfair: nothing to judge, no training stage finished; " in shown.out
     assert shown.err == ""
+
+
+def on_another_machine(folder: Path) -> None:
+    """One of ORPO's stages was."""
+    stage = next(folder.glob("orpo-*"))
+    record = read_record(stage)
+    assert record is not None
+    machine = record.machine.model_copy(update={"processor": "Other CPU"})
+    write_record(stage, record.model_copy(update={"machine": machine}))
+
+
+def finished(results: Path) -> Path:
+    """A results folder in which nothing is left to do."""
+    run = Run()
+    folder = results / "made-up"
+    write_results(folder, plan_from(run.comparison(), folder), run)
+    add_products(folder)
+    return folder
+
+
+def run_again(results: Path) -> int:
+    return run_comparison(
+        Run().comparison(), arms=None, results=results, reports=results / "reports", quiet=True
+    )
+
+
+def test_audit_of_an_unfair_comparison_names_the_check_and_exits_with_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_results(tmp_path)
+    on_another_machine(folder)
+    assert main(["audit", str(folder)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    failed = [line for line in lines if line.startswith("fail")]
+    assert [line.split()[1] for line in failed] == ["same_kind_of_hardware:"]
+    assert "Other CPU" in failed[0]
+    assert lines[-1].startswith("verdict of the audit: unfair; ")
+
+
+def test_a_run_whose_arms_were_not_treated_alike_exits_with_1_and_all_that_it_writes_says_so_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = finished(tmp_path)
+    assert run_again(tmp_path) == 0
+    assert "unfair," not in capsys.readouterr().out
+    on_another_machine(folder)
+    assert run_again(tmp_path) == 1
+    said = "unfair, so no verdict on orpo against sft-dpo (same_kind_of_hardware: "
+    assert capsys.readouterr().out.startswith(f"Verdict: {said}")
+    lines = (tmp_path / "reports/made-up.md").read_text().splitlines()
+    assert next(line for line in lines if line.startswith("- ")).startswith(f"- **Verdict:** {said}")
+    verdict = json.loads((folder / SUMMARY).read_text())["verdict"]
+    assert verdict["outcome"] == "unfair"
+    assert verdict["reason"].startswith("same_kind_of_hardware: orpo seed ")
+    assert verdict["recommendation"].startswith("do not decide by these numbers")
+
+
+def test_an_unfair_outcome_keeps_its_numbers_and_tells_how_many_checks_failed(tmp_path: Path) -> None:
+    folder = make_results(tmp_path)
+    fair = make_summary(read_results(folder)).verdict
+    on_another_machine(folder)
+    stage = next(folder.glob("dpo-*"))
+    record = read_record(stage)
+    assert record is not None
+    write_record(stage, record.model_copy(update={"versions": record.versions | {"trl": "0.29.0"}}))
+    found = make_summary(read_results(folder)).verdict
+    assert (found.outcome, fair.outcome != "unfair") == ("unfair", True)
+    assert (found.difference, found.low, found.high) == (fair.difference, fair.low, fair.high)
+    assert found.reason is not None
+    assert found.reason.startswith("same_library_versions: ")
+    assert found.reason.endswith("; 1 more checks failed")
+
+
+def test_a_folder_without_results_is_one_line_and_exit_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (["audit", str(tmp_path)], ["audit", str(tmp_path / "absent"), "--json"]):
+        assert main(arguments) == 2
+        shown = capsys.readouterr()
+        assert (shown.out, shown.err.count("\n")) == ("", 1)
+        assert str(tmp_path) in shown.err
