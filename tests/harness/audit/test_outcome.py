@@ -14,7 +14,7 @@ from harness.records import read_record, write_record
 from harness.report.write import write_report
 from harness.results import read_results
 from harness.run import run_comparison
-from harness.summary import make_summary
+from harness.summary import make_summary, summarise
 from harness.summary_schema import SUMMARY
 from tests.harness.fixtures_results import Run, add_products, make_results, write_results
 
@@ -134,6 +134,24 @@ def test_a_run_whose_arms_were_not_treated_alike_exits_with_1_and_all_that_it_wr
     assert verdict["outcome"] == "unfair"
     assert verdict["reason"].startswith("same_kind_of_hardware: orpo seed ")
     assert verdict["recommendation"].startswith("do not decide by these numbers")
+
+
+def test_a_summary_of_before_the_files_changed_is_told_and_neither_audit_nor_report_writes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_results(tmp_path)
+    summarise(folder)
+    assert main(["audit", str(folder)]) == 0
+    assert capsys.readouterr().err == ""
+    written = (folder / SUMMARY).read_bytes()
+    on_another_machine(folder)
+    assert main(["audit", str(folder)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"{folder / SUMMARY} says fair: it is of the last run")
+    assert error.count("\n") == 1
+    assert main(["report", str(folder), "--reports", str(tmp_path / "reports")]) == 0
+    assert "Verdict:** unfair" in (tmp_path / "reports/made-up.md").read_text()
+    assert (folder / SUMMARY).read_bytes() == written
 
 
 def test_an_unfair_outcome_keeps_its_numbers_and_tells_how_many_checks_failed(tmp_path: Path) -> None:
