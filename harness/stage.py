@@ -56,6 +56,7 @@ def run_file(stage_file: Path, *, launched_at: float, report: Report, loaded: Lo
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     stage = Stage.model_validate_json(stage_file.read_text(encoding="utf-8"))
     outcome: Outcome | None = None
+    files: dict[str, str] = {}
     failure: Failure | None = None
     status: Status = "done"
     make_deterministic(stage)
@@ -63,7 +64,7 @@ def run_file(stage_file: Path, *, launched_at: float, report: Report, loaded: Lo
     meter = Meter(launched_at, report, instruments)
     with instruments.device:
         try:
-            outcome = _run(stage, folder, meter, loaded or Loaded())
+            outcome, files = _run_to_its_products(stage, folder, meter, loaded or Loaded())
         except Exception as error:
             status, failure = _failed(error, stage, folder)
     cost = meter.cost()
@@ -79,7 +80,7 @@ def run_file(stage_file: Path, *, launched_at: float, report: Report, loaded: Lo
         versions=versions(),
         git_commit=git_commit(),
         start_method=multiprocessing.get_start_method(allow_none=True) if parent_process() else None,
-        files={} if outcome is None else hashes_of_products(folder, outcome.kind),
+        files=files,
         started_at=started_at,
     )
     write_record(folder, record)
@@ -142,6 +143,15 @@ def log_tail(folder: Path) -> str:
     for path, name in ((Path.cwd(), "."), (Path(sys.prefix), "<python>"), (Path.home(), "~")):
         tail = tail.replace(str(path), name)
     return tail
+
+
+def _run_to_its_products(
+    stage: Stage, folder: Path, meter: Meter, loaded: Loaded
+) -> tuple[Outcome, dict[str, str]]:
+    """Run the stage and hash what it leaves for others, which takes its time where weights are big: part of saving."""
+    outcome = _run(stage, folder, meter, loaded)
+    with meter.aside("save"):
+        return outcome, hashes_of_products(folder, outcome.kind)
 
 
 def _run(stage: Stage, folder: Path, meter: Meter, loaded: Loaded) -> Outcome:
