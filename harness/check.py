@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.config import ArmStage, Comparison
+from harness.differences import TUNING, planned_differences
 from harness.errors import UserError
 from harness.hostile import terminal
 from harness.judge_budget import judge_budget
@@ -76,8 +77,21 @@ def check_lines(comparison: Comparison, *, arms: list[str] | None) -> Iterator[s
         f"{decision.metric}, {decision.compare[0]} against {decision.compare[1]}, margin {decision.margin:g}, "
         f"alpha {decision.alpha:g}",
     )
+    yield from needless_lines(comparison)
     for requirement in requirements(comparison):
         yield f"not checked here: {requirement.text}"
+
+
+def needless_lines(comparison: Comparison) -> Iterator[str]:
+    """A line for each key of `allow_difference` that is equal in every stage, at every point of a sweep too."""
+    recipes = [(name, point.recipe) for name in comparison.arms for point in points_of(comparison, name)]
+    at_points = [
+        comparison.model_copy(update={"arms": comparison.arms | {name: recipe}}) for name, recipe in recipes
+    ]
+    differing = {found.key for each in (comparison, *at_points) for found in planned_differences(each)}
+    for key in comparison.allow_difference:
+        if key not in differing and key != TUNING:  # whether arms were tuned alike is the audit's to count
+            yield terminal(f"allow_difference.{key}: nothing differs in it; it can be left out.")
 
 
 def look_at_data(comparison: Comparison) -> Inspection | None:

@@ -21,7 +21,7 @@ def budget_matched(case: Case) -> Check:
     declared = [
         f"{key} differs as declared: {reason}"
         for key, reason in comparison.allow_difference.items()
-        if key in BY_BUDGET
+        if key in BY_BUDGET and key in case.differences
     ]
     if declared and match in ("epochs", "none"):
         return warned(NAME, declared, "")

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from harness.audit.prepared import PreparedPairs
 from harness.audit.received import Received, receive
+from harness.differences import Difference, Place, argument_differences, planned_differences
 from harness.errors import UserError
 from harness.plan import Trial
 from harness.records import Record
@@ -83,6 +84,21 @@ class Case:
     def recorded(self) -> list[tuple[Trained, Received]]:
         """Those of which it is known what the model received."""
         return [(stage, stage.received) for stage in self.trained if stage.received is not None]
+
+    @cached_property
+    def differences(self) -> dict[str, Difference]:
+        """What differs between stages by what they recorded or by the config, declared or not, by its key."""
+        recorded = argument_differences(self.places, free=())
+        planned = planned_differences(self.results.plan.comparison)
+        return {found.key: found for found in (*recorded, *planned)}
+
+    @property
+    def places(self) -> dict[str, Place]:
+        """What every stage recorded of its arguments, by its label."""
+        return {
+            stage.label: Place(stage.settings.kind, stage.outcome.effective_arguments)
+            for stage in self.trained
+        }
 
     @property
     def by_sample(self) -> str:

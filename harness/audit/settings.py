@@ -7,13 +7,13 @@ from typing import Any
 
 from harness.audit.case import Case
 from harness.audit.checks import Check, judged, not_applicable, told, warned
+from harness.audit.tuning import effort_differs
 from harness.contention import other_load
 from harness.differences import (
     BY_BUDGET,
+    TUNING,
     WARM_UP,
-    Place,
     argument_differences,
-    planned_differences,
     warm_up_steps,
 )
 from harness.records import Missing, Record
@@ -27,11 +27,9 @@ def same_settings(case: Case) -> Check:
         return not_applicable(name, "no training stage finished")
     comparison = case.results.plan.comparison
     free = () if comparison.budget.match == "epochs" else BY_BUDGET
-    places = {
-        stage.label: Place(stage.settings.kind, stage.outcome.effective_arguments) for stage in case.trained
-    }
     problems = [
-        found.told() for found in argument_differences(places, free=(*free, *comparison.allow_difference))
+        found.told()
+        for found in argument_differences(case.places, free=(*free, *comparison.allow_difference))
     ]
     if WARM_UP not in comparison.allow_difference:
         problems += _warm_up(case)
@@ -50,13 +48,14 @@ def _warm_up(case: Case) -> Iterator[str]:
 
 
 def declared_differences(case: Case) -> Check:
-    """What the config allows to differ, with the reason that it gives."""
+    """What the config allows to differ and does differ, with the reason that it gives."""
     allowed = case.results.plan.comparison.allow_difference
-    found = {
-        difference.key: difference.told() for difference in planned_differences(case.results.plan.comparison)
-    }
-    problems = [f"{found.get(key, key)}: {reason}" for key, reason in allowed.items()]
-    return warned("declared_differences", problems, "none is declared")
+    found = {key: difference.told() for key, difference in case.differences.items()}
+    if effort_differs(case):
+        found[TUNING] = TUNING
+    problems = [f"{found[key]}: {reason}" for key, reason in allowed.items() if key in found]
+    passed = f"nothing differs in what is declared ({', '.join(allowed)})" if allowed else "none is declared"
+    return warned("declared_differences", problems, passed)
 
 
 def presets(case: Case) -> Check:

@@ -51,7 +51,7 @@ def equal_tuning_effort(case: Case) -> Check:
     )
     if lost := told([text for effort in efforts.values() for text in effort.lost]):
         counted += f" ({lost})"
-    if len({effort.num_planned for effort in efforts.values()}) > 1:
+    if effort_differs(case):
         reason = comparison.allow_difference.get(TUNING) or (
             comparison.sweep and comparison.sweep.unequal_effort
         )
@@ -61,6 +61,11 @@ def equal_tuning_effort(case: Case) -> Check:
     if len({effort.num_tried for effort in efforts.values()}) > 1:
         return warned(NAME, [f"{counted}: the arms were not chosen from equally many"], "")
     return judged(NAME, [], counted)
+
+
+def effort_differs(case: Case) -> bool:
+    """Whether other numbers of points were planned for the two recipes of the verdict."""
+    return len({_effort(case, arm).num_planned for arm in case.results.plan.comparison.decision.compare}) > 1
 
 
 def _effort(case: Case, arm: str) -> _Effort:

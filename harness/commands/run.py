@@ -64,7 +64,7 @@ def run(
 
     comparison = load_comparison(config, overrides=change or (), seeds=seeds)
     arms = chosen_arms(comparison, arm or ())
-    from harness.check import look_at_data, look_at_sft_data, requirements_not_met
+    from harness.check import look_at_data, look_at_sft_data, needless_lines, requirements_not_met
     from harness.judge_budget import judge_budget_lines
 
     if lacking := requirements_not_met(comparison):
@@ -75,6 +75,8 @@ def run(
     if dry_run:
         print_outlook(comparison, arms=arms, results=results, night=night)
         return DONE
+    for line in () if quiet else needless_lines(comparison):
+        typer.echo(line, err=True)
     from harness.run import run_comparison
 
     def run_at(planned: Comparison) -> int:

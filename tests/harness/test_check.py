@@ -367,3 +367,23 @@ def test_on_a_gpu_several_stages_at_a_time_are_refused(
     assert found == (
         ["workers: 2 needs `device: cpu`: on a GPU one stage runs at a time. Use 1, or auto."] * refused
     )
+
+
+def test_a_declared_difference_that_is_none_is_told_in_one_line_and_one_of_a_sweeps_points_is_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = "allow_difference.{}: nothing differs in it; it can be left out."
+    text = VALID + "allow_difference: {optim: why, weight_decay: why, max_grad_norm: why}\n"
+    text = text.replace("beta: 0.1", "beta: 0.1, max_grad_norm: 0.5")
+    assert main(["check", str(write(tmp_path, text))]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line for line in shown if "allow_difference" in line] == [
+        told.format("optim"),
+        told.format("weight_decay"),
+    ]
+    swept = (
+        text + "sweep: {arms: {orpo: {grid: {0.arguments.weight_decay: [0.0, 0.1]}}}, unequal_effort: why}\n"
+    )
+    assert main(["check", str(write(tmp_path, swept))]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line for line in shown if "allow_difference" in line] == [told.format("optim")]

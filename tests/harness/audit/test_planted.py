@@ -15,7 +15,7 @@ from harness.records import Missing, read_record
 from harness.results import BATCHES, read_results
 from pipelines.models import load_base
 from pipelines.outcomes import TrainOutcome
-from tests.harness.audit.arms import Arms, make_arms
+from tests.harness.audit.arms import Arms, change_config, make_arms
 from tests.harness.audit.cases import PLANTED, WARNED, Planted
 from tests.harness.audit.warned import metered
 
@@ -55,6 +55,17 @@ def test_sft_on_a_share_of_the_pairs_passes_where_its_settings_say_so(arms: Arms
         "same_pairs",
         "reference_is_sft_policy",
     }
+
+
+@pytest.mark.parametrize("key", ["optim", "num_train_epochs", "tuning", "sft.share"])
+def test_what_is_declared_and_does_not_differ_is_not_told_as_a_difference(
+    fair: Arms, arms: Arms, key: str
+) -> None:
+    change_config(arms, allow_difference={key: "in case"})
+    before = {check.id: check for check in audited(fair).checks}
+    after = {check.id: check for check in audited(arms).checks}
+    assert after.pop("declared_differences").status == before.pop("declared_differences").status == "pass"
+    assert after == before
 
 
 def check_of(arms: Arms, name: str) -> Check:
