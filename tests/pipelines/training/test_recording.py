@@ -69,6 +69,32 @@ def test_each_line_has_its_optimizer_step_and_its_place_within_it(root: Path) ->
         assert places == [(1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (4, 0), (4, 1), (5, 0), (5, 1), (6, 0)]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_has_the_same_sequences_however_the_effective_batch_is_cut(
+    root: Path, tmp_path: Path, kind: str
+) -> None:
+    """`root` has micro-batches of 2, and the last step of an epoch is smaller than the others."""
+    tiny.make_inputs(tmp_path, rows=tiny.pairs(10))
+    for micro_batch in (4, 1):
+        stage = made(kind, micro_batch=micro_batch, effective_batch=4, num_train_epochs=2)
+        folder = tiny.folder_of(tmp_path, stage, f"{micro_batch}")
+        train(stage, folder, tiny.Silent())
+        assert len(recorded(folder)) == {4: 6, 1: 20}[micro_batch]
+        for side in ("chosen", "rejected"):
+            assert of_steps(recorded(folder), side) == of_steps(recorded(root / kind), side)
+        assert of_steps(recorded(folder), "chosen") == of_steps(recorded(root / "sft"), "chosen")
+
+
+def of_steps(lines: list[Line], side: str) -> list[tuple[int, str, str]]:
+    """Optimizer step, pair and ids of every sequence, in the order in which the model got them."""
+    return [
+        (line["step"], found["uid"], found["ids"])
+        for line in lines
+        for found in line["sequences"]
+        if found["side"] == side
+    ]
+
+
 @pytest.mark.parametrize(
     ("kind", "nll"),
     [
