@@ -152,6 +152,7 @@ class Recorder(TrainerCallback):
         self._waiting: deque[_Batch] = deque()
         self._step, self._micro = 0, 0
         self._inputs: dict[str, Any] = {}
+        self._empty: str | None = None
 
     def __enter__(self) -> Recorder:
         self._file = self._path.open("a", encoding="utf-8")
@@ -175,6 +176,11 @@ class Recorder(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Have every line so far in the file: the checkpoint keeps a copy, from which a resumed training goes on."""
         self._write(wait=True)
+
+    def empty_reply(self) -> str | None:
+        """The first sequence so far of which the loss covers nothing; its mean over tokens is then 0/0."""
+        self._write(wait=True)
+        return self._empty
 
     def _with_inputs(self, model: torch.nn.Module, inputs: dict[str, Any], *more: Any, **named: Any) -> Any:
         self._inputs = inputs
@@ -203,7 +209,9 @@ class Recorder(TrainerCallback):
     def _write(self, *, wait: bool) -> None:
         while self._waiting and self._waiting[0].arrived(wait):
             batch = self._waiting.popleft()
-            line = {"step": batch.step, "micro": batch.micro, "sequences": self._sequences(batch.tensors)}
+            sequences = self._sequences(batch.tensors)
+            line = {"step": batch.step, "micro": batch.micro, "sequences": sequences}
+            self._empty = self._empty or _first_empty(sequences)
             self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
         self._file.flush()
 
@@ -244,6 +252,13 @@ class Recorder(TrainerCallback):
             }
             for row, loss in enumerate(_ranges(covered_bt & kept_bt))
         ]
+
+
+def _first_empty(sequences: list[dict[str, Any]]) -> str | None:
+    for sequence in sequences:
+        if sequence["loss"] == "":
+            return f"the {sequence['side']} reply of pair {sequence['uid'] or 'unknown'}"
+    return None
 
 
 def _ids_of(pairs: Dataset) -> Iterator[dict[str, Ids]]:

@@ -9,7 +9,7 @@ from transformers import set_seed
 
 from pipelines.data.prepared import read_outcome, read_split, read_tokenizer
 from pipelines.data.splitting import share_of
-from pipelines.errors import PipelineError
+from pipelines.errors import NotFinite, PipelineError
 from pipelines.models import (
     count_parameters,
     load_policy,
@@ -112,7 +112,14 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
             points = validation_points(stage, folder, trainer, counted=counted, observer=observer)
             trainer.add_callback(points)
         trainer.add_callback(_checkpoint_clock(stage, folder, counted, observer))
-        state = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
+        try:
+            state = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
+        except NotFinite as error:
+            if empty := recorder.empty_reply():
+                raise NotFinite(
+                    f"{error}. {empty} reached the model empty: nothing of it is in the loss"
+                ) from error
+            raise
     held = tensor_bytes(trainer, parts.reference_model)
     with observer.phase("save"):
         selected = points.leave_best() if points else None

@@ -20,6 +20,7 @@ from tests.harness.audit.planted import (
     a_test_prompt_in_train_but_for_its_case,
     accumulation_ignored,
     an_empty_completion,
+    an_empty_completion_in_dpo,
     an_empty_recording,
     an_extra_bos,
     another_base_revision,
@@ -46,6 +47,7 @@ from tests.harness.audit.planted import (
     seconds_by_a_wrong_calibration,
     stopped_early,
     the_base_as_reference,
+    the_base_as_reference_of_an_adapter,
     the_rejected_replies_of_one_batch_dropped,
     the_same_pairs_in_every_step,
     tokens_matched_by_pairs,
@@ -87,6 +89,12 @@ PLANTED = (
     Planted(a_second_eos, "one_end_of_turn", ("same_ids",), "has 2 after its prompt"),
     Planted(rows_dropped_in_one_arm, "same_pairs", evidence="7 rows in its trainer, 10 prepared"),
     Planted(an_empty_completion, "no_empty_completion", evidence="sft .* 2 of 20 sequences have nothing"),
+    Planted(
+        an_empty_completion_in_dpo,
+        "no_empty_completion",
+        ("same_ids", "one_end_of_turn"),
+        "dpo .* 2 of 40 sequences have nothing that the loss covers .first: step 2, chosen of pair train-0003",
+    ),
     Planted(masks_over_the_prompt, "same_masks", evidence="positions 1-.*, not"),
     Planted(another_shuffle_seed, "same_order", evidence="orpo .* another than in|another than in orpo"),
     Planted(another_shuffle_seed_within_an_epoch, "same_order", evidence="pair number 1 is another than in"),
@@ -137,6 +145,11 @@ PLANTED = (
         stopped_early, "schedule_ended", ("no_dropped_batch", "budget_matched"), "stopped at step 2 of 6"
     ),
     Planted(the_base_as_reference, "reference_is_sft_policy", evidence="its reference is not the policy of"),
+    Planted(
+        the_base_as_reference_of_an_adapter,
+        "reference_is_sft_policy",
+        evidence="its reference is not the policy of",
+    ),
     Planted(dpo_from_the_base, "reference_is_sft_policy", evidence="its policy is not the policy of"),
     Planted(more_epochs, "budget_matched", ("same_settings",), "3 epochs in orpo"),
     Planted(

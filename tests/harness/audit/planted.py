@@ -17,6 +17,7 @@ from pipelines.data.prepared import PAIRS
 from pipelines.models import load_base
 from pipelines.stages import JudgeSettings
 from pipelines.training import train as train_module
+from pipelines.training.evidence import REFERENCE_ADAPTER
 from tests.harness.audit.arms import (
     COMPARISON,
     MACHINE,
@@ -25,6 +26,7 @@ from tests.harness.audit.arms import (
     SFT_DATA,
     VERSIONS,
     Arms,
+    Rows,
     cost_of,
     items,
     matched_by,
@@ -58,6 +60,15 @@ def an_empty_completion(arms: Arms) -> None:
     arms.sft_rows(without_labels)
     arms.train(arms.stage("sft"))
     arms.train(arms.stage("dpo"))
+
+
+def an_empty_completion_in_dpo(arms: Arms) -> None:
+    arms.given(without_a_chosen_reply)
+    arms.train(arms.stage("dpo"))
+
+
+def without_a_chosen_reply(rows: Rows) -> Rows:
+    return [*rows[:3], rows[3] | {"chosen_ids": []}, *rows[4:]]
 
 
 def masks_over_the_prompt(arms: Arms) -> None:
@@ -194,6 +205,21 @@ def stopped_early(arms: Arms) -> None:
 def the_base_as_reference(arms: Arms) -> None:
     arms.patch("train", "load_reference", load_base)
     arms.train(arms.stage("dpo"))
+
+
+def the_base_as_reference_of_an_adapter(arms: Arms) -> None:
+    """Without its frozen copy of SFT's adapter TRL switches adapters off for the reference."""
+    make = train_module.make_trainer
+
+    def made(*inputs: Any) -> Any:
+        trainer = make(*inputs)
+        trainer.model.delete_adapter(REFERENCE_ADAPTER)
+        return trainer
+
+    for kind in ("orpo", "sft"):
+        arms.train(arms.stage(kind, tuning="lora"))
+    arms.patch("train", "make_trainer", made)
+    arms.train(arms.stage("dpo", tuning="lora", reference="adapter"))
 
 
 def dpo_from_the_base(arms: Arms) -> None:

@@ -13,10 +13,12 @@ from harness.audit.checks import Check
 from harness.errors import UserError
 from harness.records import Missing, read_record
 from harness.results import BATCHES, read_results
+from pipelines.errors import NotFinite
 from pipelines.models import load_base
 from pipelines.outcomes import TrainOutcome
 from tests.harness.audit.arms import Arms, change_config, make_arms
 from tests.harness.audit.cases import PLANTED, WARNED, Planted
+from tests.harness.audit.planted import without_a_chosen_reply
 from tests.harness.audit.warned import metered
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -125,6 +127,14 @@ def test_an_unfairness_is_caught_by_the_check_meant_for_it(arms: Arms, planted: 
     failed = {check.id: check.evidence for check in found.failed()}
     assert set(failed) == {planted.check, *planted.also}, failed
     assert re.search(planted.evidence, failed[planted.check])
+
+
+def test_an_empty_completion_in_orpo_ends_its_stage_with_a_line_that_names_it(arms: Arms) -> None:
+    """Its mean log-prob is 0/0, so there is nothing left to audit."""
+    arms.given(without_a_chosen_reply)
+    named = "loss is nan at step . of 6. the chosen reply of pair train-0003 reached the model empty"
+    with pytest.raises(NotFinite, match=named):
+        arms.train(arms.stage("orpo"))
 
 
 @pytest.mark.parametrize("planted", WARNED, ids=lambda planted: planted.words)

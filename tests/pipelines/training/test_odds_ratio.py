@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from pipelines.training.odds_ratio import log1mexp, log_odds, odds_ratio_losses
+from tests.stock_orpo import needs_stock_orpo
 
+ROUND_TO_ONE = [0.0, -1e-9, -1e-7]  # of which the last does in exp, and is 1 less an epsilon
 LOGPROBS = [-60.0, -8.0, -0.7, -0.6931, -0.3, -1e-2, -1e-4, -3e-6]
 
 
@@ -37,14 +39,25 @@ def test_loss_and_gradient_are_exact_in_float32(chosen: float, rejected: float) 
 
 
 def test_a_probability_that_rounds_to_one_has_finite_odds_and_gradient() -> None:
-    """Stock TRL 1.16 gives NaN here."""
-    values = torch.tensor([0.0, -1e-9, -1e-7], requires_grad=True)
+    values = torch.tensor(ROUND_TO_ONE, requires_grad=True)
     odds = log_odds(values)
     odds.sum().backward()
     assert values.grad is not None
     assert torch.isfinite(odds).all()
     assert torch.isfinite(values.grad).all()
     assert (values.grad > 0).all()
+
+
+@needs_stock_orpo
+def test_the_stock_formula_has_no_finite_gradient_where_a_probability_rounds_to_one() -> None:
+    from trl.experimental.orpo.orpo_trainer import log1mexp as stock_log1mexp
+
+    values = torch.tensor(ROUND_TO_ONE, requires_grad=True)
+    odds = values - stock_log1mexp(values)
+    odds.sum().backward()
+    assert values.grad is not None
+    assert odds[0] == torch.inf
+    assert values.grad.isnan().tolist() == [True, True, False]
 
 
 def test_log1mexp_at_both_ends() -> None:

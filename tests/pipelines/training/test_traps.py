@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from pipelines.errors import PipelineError
 from pipelines.models import load_base, load_reference
@@ -37,14 +38,36 @@ def trainer_of(root: Path, stage: Stage, tokenizer=None):
     return make_trainer(stage, folder, parts)
 
 
+class LoggedLosses(TrainerCallback):
+    def __init__(self) -> None:
+        self.found: list[float] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        self.found += [logs["loss"]] if "loss" in logs else []
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_loss_that_is_nan_is_logged_as_nan_and_the_stages_seed_orders_the_pairs(
-    root: Path, kind: str
+    root: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    given = trainer_of(root, tiny.stage(kind)).args
-    assert given.logging_nan_inf_filter is False
-    assert TrainingArguments("unused").logging_nan_inf_filter is True  # else there is nothing to hold shut
-    assert (given.seed, given.data_seed) == (11, 11)
+    default = TrainingArguments("unused").logging_nan_inf_filter  # made first: it resets what trainers share
+    stage = tiny.stage(kind, max_steps=1)
+    trainer = trainer_of(root, stage)
+    assert (trainer.args.seed, trainer.args.data_seed) == (11, 11)
+    assert math.isnan(logged_of_nan(trainer, monkeypatch))
+    unheld = trainer_of(root, stage.model_copy(update={"id": f"{kind}-unheld"}))
+    unheld.args.logging_nan_inf_filter = default
+    assert logged_of_nan(unheld, monkeypatch) == 0  # what is held shut
+
+
+def logged_of_nan(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> float:
+    """The loss that is logged of one step whose loss is not a number."""
+    compute, logged = trainer.compute_loss, LoggedLosses()
+    monkeypatch.setattr(trainer, "compute_loss", lambda *given, **named: compute(*given, **named) * math.nan)
+    trainer.add_callback(logged)
+    trainer.train()
+    (loss,) = logged.found
+    return loss
 
 
 @pytest.mark.parametrize("kind", KINDS)
