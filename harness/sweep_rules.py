@@ -7,11 +7,12 @@ from pydantic import ValidationError
 from harness.budget_rules import Broken
 from harness.config import Comparison
 from harness.config_errors import did_you_mean
+from harness.differences import undeclared
 from harness.errors import UserError
 from harness.measured import measured_by
 from harness.metrics import metric
 from harness.rules import stage_problems
-from harness.sweep import points_of, sweep_metric
+from harness.sweep import Point, points_of, sweep_metric
 from harness.trainer_fields import objections
 
 
@@ -88,4 +89,20 @@ def _points(comparison: Comparison, arm: str, key: str) -> Broken:
             ]
             for name, problem in problems:
                 yield f"{key}: {index}.{name}", f"{problem} (point {point.number})"
+                return
+    yield from _differences(comparison, points)
+
+
+def _differences(comparison: Comparison, points: list[Point]) -> Broken:
+    """Whichever point is chosen, it must not make stages differ that are alike, unless that is declared."""
+    known = {found.key for found in undeclared(comparison)}
+    for point in points:
+        chosen = comparison.model_copy(update={"arms": comparison.arms | {point.arm: point.recipe}})
+        for found in undeclared(chosen):
+            if found.key not in known:
+                yield (
+                    f"allow_difference.{found.key}",
+                    f"must be given, or sweep.arms.{point.arm} must leave it alone: at point {point.number} "
+                    f"{found.told()}.",
+                )
                 return

@@ -252,6 +252,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"arms": {"orpo": {"grid": {"0.arguments.beta": [0.1, -1]}}}}, ["sweep.arms.orpo: 0.arguments.beta must be more than 0, got -1", "point 1"],
     ),
     "a point twice": ({"arms": {"orpo": {"grid": {"0.arguments.beta": [0.1, 0.1]}}}}, ["point 1", "same as one before"]),
+    "a difference that is not declared": (
+        {"arms": {"orpo": {"grid": {"0.arguments.weight_decay": [0.0, 0.1]}}}},
+        ["allow_difference.weight_decay must be given", "sweep.arms.orpo", "at point 1 weight_decay is 0.1 in orpo (orpo), 0.0 in"],
+    ),
     "unequal effort": ({"arms": {"orpo": {"grid": {"0.arguments.beta": [0.1, 0.2]}}}}, ["orpo has 2, sft-dpo has 1", "unequal_effort"]),
     "a metric without validation": (
         {"arms": GRIDS, "metric": "benchmark_toy"}, ["sweep.metric must be one that preference or generation measures", "benchmark_toy"],
