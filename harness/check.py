@@ -14,7 +14,7 @@ from harness.judge_budget import judge_budget
 from harness.requirements import requirements, requirements_not_met
 from harness.sweep import points_of, sweep_metric
 from pipelines.data.sources import TOY
-from pipelines.data.splitting import SPLITS
+from pipelines.data.splitting import SPLITS, share_size
 from pipelines.errors import PipelineError
 from pipelines.judge_settings import LlmJudge, mode_of
 
@@ -110,7 +110,23 @@ def look_at_data(comparison: Comparison) -> Inspection | None:
                 f"{data.path}: data.{split}_share ({getattr(data, f'{split}_share'):g}) leaves no pair of {usable} "
                 f"usable rows for the {split} split. Use a larger share, or more rows."
             )
+    num_sft, batch = _num_sft_pairs(comparison, found), comparison.training.effective_batch
+    if num_sft < batch:
+        raise UserError(
+            f"{data.path}: sft.share must leave SFT at least one step of training.effective_batch ({batch}) pairs, got "
+            f"{num_sft} of {_num_train(data, found)} training pairs by {comparison.sft.share:g}. Use a larger share."
+        )
     return found
+
+
+def _num_train(data: DataSettings, found: Inspection) -> int:
+    """Training pairs, before tokens are counted."""
+    return min(found.splits["train"], data.max_train_pairs or found.num_usable)
+
+
+def _num_sft_pairs(comparison: Comparison, found: Inspection) -> int:
+    """Those of them that SFT trains on."""
+    return share_size(_num_train(comparison.data, found), comparison.sft.share)
 
 
 def look_at_sft_data(comparison: Comparison) -> Inspection | None:
@@ -143,8 +159,7 @@ def _looked_at(data: DataSettings, key: str, comparison: Comparison) -> Inspecti
             f"{found.num_dropped} of {found.num_rows}, most of them for: {worst.reason} (row "
             f"{worst.first_rows[0]} first)."
         )
-    usable = found.num_usable
-    num_train = min(found.splits["train"], data.max_train_pairs or usable)
+    usable, num_train = found.num_usable, _num_train(data, found)
     if num_train < comparison.training.effective_batch:
         raise UserError(
             f"{data.path}: training.effective_batch must be at most the number of training pairs "
@@ -182,6 +197,9 @@ def _data_lines(comparison: Comparison, found: Inspection | None) -> Iterator[st
     yield _line("", f"columns {', '.join(found.columns)}")
     sizes = ", ".join(f"{found.splits[split]} {split}" for split in SPLITS)
     yield _line("", f"splits {sizes}, before tokens are counted and data.max_*_pairs")
+    if comparison.sft.share < 1:
+        train = _num_train(data, found)
+        yield _line("sft data", f"{_num_sft_pairs(comparison, found)} of {train} training pairs (sft.share)")
     yield from _dropped_lines(found)
 
 

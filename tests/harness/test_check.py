@@ -188,6 +188,29 @@ def test_what_is_held_out_is_not_told_of_pairs_that_are_elsewhere(
 
 
 @pytest.mark.parametrize("command", ["check", "run"])
+def test_a_share_for_sft_of_less_than_a_step_is_one_line(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pairs.jsonl").write_text(GOOD)
+    share = "\nsft: {share: 0.0001}\nallow_difference: {sft.share: little}\n"
+    assert main([command, str(config(tmp_path, "pairs.jsonl", text=VALID + share))]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "pairs.jsonl: sft.share must leave SFT at least one step" in said
+    assert "got 1 of 27 training pairs by 0.0001" in said
+
+
+def test_how_many_pairs_a_share_for_sft_is_of_those_that_the_cap_leaves_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pairs.jsonl").write_text(GOOD)
+    share = "\nsft: {share: 0.5}\nallow_difference: {sft.share: half}\n"
+    path = config(tmp_path, "pairs.jsonl", more=", max_train_pairs: 20", text=VALID + share)
+    assert main(["check", str(path)]) == 0
+    assert "sft data    10 of 20 training pairs (sft.share)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
 @pytest.mark.parametrize(
     ("content", "pieces"),
     [
