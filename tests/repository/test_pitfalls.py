@@ -20,7 +20,7 @@ NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
 def test_the_page_has_the_traps() -> None:
-    assert len(TRAPS) == 16
+    assert len(TRAPS) == 18
 
 
 @pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.split("**")[1])
