@@ -150,6 +150,7 @@ def _tokens_if_every_reply_were_the_datas() -> float:
     return 3 * 5 * total
 
 
+@pytest.mark.usefixtures("has_every_trainer")
 @pytest.mark.parametrize("command", [["plan", "--no-forecast"], ["run", "--dry-run"], ["forecast", "--json"]])
 def test_what_a_judge_model_may_cost_is_said_before_anything_runs(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
