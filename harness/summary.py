@@ -140,7 +140,8 @@ def _if_fair(verdict: Verdict, audited: Audit) -> Verdict:
     if not failed:
         return verdict
     first = f"{failed[0].id}: {failed[0].evidence}"
-    more = f"; {len(failed) - 1} more checks failed" if len(failed) > 1 else ""
+    others = len(failed) - 1
+    more = f"; {others} more check{'s' if others > 1 else ''} failed" if others else ""
     return replace(verdict, outcome=UNFAIR, reason=f"{first}{more}")
 
 

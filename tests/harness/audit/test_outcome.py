@@ -167,7 +167,7 @@ def test_an_unfair_outcome_keeps_its_numbers_and_tells_how_many_checks_failed(tm
     assert (found.difference, found.low, found.high) == (fair.difference, fair.low, fair.high)
     assert found.reason is not None
     assert found.reason.startswith("same_library_versions: ")
-    assert found.reason.endswith("; 1 more checks failed")
+    assert found.reason.endswith("; 1 more check failed")
 
 
 def test_a_folder_without_results_is_one_line_and_exit_2(
