@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -11,18 +11,22 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Turns both signals into `KeyboardInterrupt` while the context is open, and remembers that one came.
+    """Turns signals into `KeyboardInterrupt` while the context is open, and remembers that one came.
 
-    Python drops an exception that a signal raises inside a finalizer (seen: a run that went on after Ctrl-C). So the
-    run asks `check` again wherever it can stop.
+    Python drops an exception that a signal raises inside a finalizer (seen: a run, and a stage, that went on after Ctrl-C).
+    So they ask `check` again wherever they can stop.
+
+    Args:
+        signals: Which.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, signals: Sequence[signal.Signals] = SIGNALS) -> None:
+        self._signals = signals
         self._came = False
         self._before: dict[signal.Signals, Callable[..., Any] | int | None] = {}
 
     def __enter__(self) -> StopRequest:
-        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self._before = {number: signal.signal(number, self._note) for number in self._signals}
         return self
 
     def __exit__(

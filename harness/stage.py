@@ -28,6 +28,7 @@ from harness.evaluation.loaded import Loaded
 from harness.failures import advice, status_of
 from harness.instruments import instruments_of
 from harness.integrity import damaged_file, hashes_of_products
+from harness.interrupts import StopRequest
 from harness.machine import git_commit, machine, versions
 from harness.meters import Instruments, Meter, activations
 from harness.nvml import Gpu
@@ -97,27 +98,29 @@ def run_stages(launcher: connection.Connection) -> None:
     end_with_parent()
 
     def tell(message: tuple[str, int, int] | None) -> None:
+        stop.check()
         with contextlib.suppress(OSError):  # the launcher's end may be closed: the stage goes on
             launcher.send(message)
 
     loaded = Loaded()
-    while True:
-        try:
-            stage_file, launched_at = launcher.recv()
-        except (EOFError, OSError, KeyboardInterrupt):
-            return
-        with output_into(Path(stage_file).parent / LOG):
-            faulthandler.register(STACKS_SIGNAL, file=2, all_threads=True)
-            record = run_file(
-                Path(stage_file),
-                launched_at=launched_at,
-                report=lambda phase, done, total: tell((phase, done, total)),
-                loaded=loaded,
-            )
-        if record.status != "done":  # what it left in this process is not known
-            return
-        give_back_memory(record.stage.device)
-        tell(None)
+    with StopRequest([signal.SIGINT]) as stop:  # the launcher ends a stage by SIGTERM, which shall not wait
+        while True:
+            try:
+                stage_file, launched_at = launcher.recv()
+            except (EOFError, OSError, KeyboardInterrupt):
+                return
+            with output_into(Path(stage_file).parent / LOG):
+                faulthandler.register(STACKS_SIGNAL, file=2, all_threads=True)
+                record = run_file(
+                    Path(stage_file),
+                    launched_at=launched_at,
+                    report=lambda phase, done, total: tell((phase, done, total)),
+                    loaded=loaded,
+                )
+            if record.status != "done":  # what it left in this process is not known
+                return
+            give_back_memory(record.stage.device)
+            tell(None)
 
 
 def give_back_memory(device: str) -> None:

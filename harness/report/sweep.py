@@ -63,7 +63,7 @@ def _signal(view: View, sweep: SweepSummary) -> list[Block]:
     return [
         Paragraph(
             f"The SFT signal: {SFT_SIGNAL} of the same points on the same items. A point that is better above and worse here "
-            "learnt to prefer at the price of what SFT teaches. It did not choose."
+            "learnt to prefer at the price of what SFT teaches. No point was chosen by it."
         ),
         *_figure(
             view,

@@ -32,6 +32,7 @@ NO_PART = {
     "harness.evaluation.loaded": "keeps a model for the next stage; in the identity of evaluations all the same",
     "harness.records": "how a record is written",
     "harness.failures": "what a failure is called",
+    "harness.interrupts": "how a person stops it",
     "harness.integrity": "whether files are still what their record says",
     "harness.machine": "what it says is in the identity by itself",
     "harness.keeping": "the name of a folder",

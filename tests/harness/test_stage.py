@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -39,3 +41,30 @@ def test_hashing_what_a_stage_leaves_is_part_of_saving(
     cost = metered.cost()
     assert {phase.name: phase.seconds for phase in cost.phases if phase.seconds} == {"save": 9}
     assert cost.total_seconds == 9
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_ctrl_c_that_a_finalizer_swallows_ends_the_stage_at_its_next_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Finalized:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    class Launcher:
+        def recv(self) -> tuple[str, float]:
+            return str(tmp_path / stage.STAGE), 0.0
+
+        def send(self, message: object) -> None:
+            raise AssertionError(message)
+
+    def swallowing(_file: Path, *, report: stage.Report, **_: Any) -> None:
+        Finalized()
+        report("train", 1, 2)
+
+    monkeypatch.setattr(stage, "end_with_parent", lambda: None)
+    monkeypatch.setattr(stage, "run_file", swallowing)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        stage.run_stages(Launcher())  # type: ignore[arg-type]
+    assert signal.getsignal(signal.SIGINT) == before
