@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.intervals import FloatArray
 
+TIE = 0.5
 # Beyond this a fitted win rate differs from 0 or 1 by less than 1e-6: the data are separated, or nearly so.
 LARGEST_COEFFICIENT = 14.0
 MOST_ILL_CONDITIONED = 1e12
@@ -38,7 +39,7 @@ def length_controlled(wins: FloatArray, differences: FloatArray) -> LengthContro
 
     References:
         Dubois et al. 2024, arXiv 2404.04475, section 3. Influence of an observation on a maximum-likelihood estimate:
-        Huber and Ronchetti, Robust Statistics, section 3.2.
+        Huber and Ronchetti, Robust Statistics, section 3.2. Separation: Albert and Anderson 1984, Biometrika 71.
     """
     spread = float(differences.std())
     if spread == 0:
@@ -47,6 +48,11 @@ def length_controlled(wins: FloatArray, differences: FloatArray) -> LengthContro
     outcome = wins.ravel()
     if outcome.min() == outcome.max():
         return "every match has the same verdict"
+    told = differences[(differences != 0) | (wins != TIE)]  # at equal length a tie is mostly one reply twice
+    if told.min() > 0 or told.max() < 0:
+        return "one side's replies are the longer in every match, so what equal length would give is not in the data"
+    if _separated(covariate, outcome):
+        return "length alone tells who wins"
     import statsmodels.api as sm
 
     design = np.column_stack([np.ones_like(covariate), covariate])
@@ -60,7 +66,13 @@ def length_controlled(wins: FloatArray, differences: FloatArray) -> LengthContro
     information = design.T @ (weights[:, None] * design) / len(outcome)
     extreme = not np.isfinite(fitted.params).all() or np.abs(fitted.params).max() > LARGEST_COEFFICIENT
     if not fitted.converged or extreme or np.linalg.cond(information) > MOST_ILL_CONDITIONED:
-        return "the logistic model does not converge: length alone tells who wins, or one side wins nearly always"
+        return "the logistic model does not converge: length nearly tells who wins, or one side wins nearly always"
     influence = ((outcome - expected)[:, None] * design) @ np.linalg.inv(information)[:, 0]
     rate = 1 / (1 + np.exp(-intercept))
     return LengthControlled((rate + rate * (1 - rate) * influence).reshape(wins.shape), effect)
+
+
+def _separated(covariate: FloatArray, outcome: FloatArray) -> bool:
+    """Whether one length divides wins from losses, ties at most on it: the model then has no finite fit."""
+    won, lost = covariate[outcome > 0], covariate[outcome < 1]  # a tie is half of each
+    return bool(won.min() >= lost.max() or won.max() <= lost.min())

@@ -45,7 +45,10 @@ def test_the_scatter_of_the_influences_is_the_robust_error_of_statsmodels() -> N
     [
         ([[1, 0, 1, 0]], [[3, 3, 3, 3]], "do not differ in length"),
         ([[1, 1, 1, 1]], [[1, 2, 3, 4]], "the same verdict"),
-        ([[0, 0, 1, 1]], [[-2, -1, 1, 2]], "does not converge"),
+        ([[0, 0, 1, 1]], [[-2, -1, 1, 2]], "length alone tells who wins"),
+        ([[1] * 91 + [0] * 4 + [0.5] * 2], [[-11] * 95 + [0] * 2], "in every match"),
+        ([[1, 0, 1, 1]], [[3, 4, 5, 6]], "in every match"),
+        ([[1, 1, 0.5, 0.5, 0, 0]] * 40, [[-2, -1, 0, 0, 1, 2]] * 40, "length alone tells who wins"),
     ],
 )
 def test_why_there_is_no_length_controlled_rate(wins: Any, differences: Any, said: str) -> None:
