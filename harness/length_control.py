@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.intervals import FloatArray
+from harness.judged import TIE
 
-TIE = 0.5
 # Beyond this a fitted win rate differs from 0 or 1 by less than 1e-6: the data are separated, or nearly so.
 LARGEST_COEFFICIENT = 14.0
 MOST_ILL_CONDITIONED = 1e12

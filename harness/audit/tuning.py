@@ -65,16 +65,23 @@ def equal_tuning_effort(case: Case) -> Check:
 
 def effort_differs(case: Case) -> bool:
     """Whether other numbers of points were planned for the two recipes of the verdict."""
-    return len({_effort(case, arm).num_planned for arm in case.results.plan.comparison.decision.compare}) > 1
+    comparison = case.results.plan.comparison
+    return len({_num_planned(comparison, arm) for arm in comparison.decision.compare}) > 1
 
 
 def _effort(case: Case, arm: str) -> _Effort:
     comparison = case.results.plan.comparison
-    if not (points := points_of(comparison, arm)):
-        return _Effort(_settings_of_recipe(comparison, arm), [])
     trials = [trial for trial in case.results.plan.trials if trial.role == "point"]
-    reasons = ((point.name, list(_unfinished(case, trials, point.name))) for point in points)
-    return _Effort(len(points), [f"{name} {found[0]}" for name, found in reasons if found])
+    reasons = (
+        (point.name, next(_unfinished(case, trials, point.name), None))
+        for point in points_of(comparison, arm)
+    )
+    return _Effort(_num_planned(comparison, arm), [f"{name} {found}" for name, found in reasons if found])
+
+
+def _num_planned(comparison: Comparison, arm: str) -> int:
+    """A sweep's points; an arm that is not swept has one for each of its settings."""
+    return len(points_of(comparison, arm)) or _settings_of_recipe(comparison, arm)
 
 
 def _settings_of_recipe(comparison: Comparison, arm: str) -> int:
