@@ -38,23 +38,25 @@ class Work:
 
 
 def work_left(plan: Plan, folder: Path) -> Work:
-    """What is left of `plan`: a stage whose weights were given up runs again only if one that has to run needs them.
+    """What is left of `plan`: stages that are not there, what depends on them, and what those need to read.
+
+    A stage whose weights were given up runs again only if one that has to run needs them; what was made from those
+    weights before stays.
 
     Args:
         plan: The plan.
         folder: The comparison's results folder; the folders beside it are searched as well.
     """
     roots = (folder, *_siblings(folder))
+    there = _there(plan, roots)
     readable = _Readable(roots)
     todo: list[Stage] = []
     elsewhere: dict[str, Path] = {}
     needed: set[str] = set()
     for stage in reversed(plan.stages):
-        if stage.id in needed:
+        found = there.get(stage.id)
+        if found is not None and stage.id in needed:
             found = readable.place(stage.id)
-        else:
-            done = (place for root in roots if standing(place := root / stage.id) != "absent")
-            found = next(done, None)
         if found is None:
             todo.append(stage)
             needed |= inputs_of(stage)
@@ -62,6 +64,21 @@ def work_left(plan: Plan, folder: Path) -> Work:
             elsewhere[stage.id] = found
     ordered = {stage.id: elsewhere[stage.id] for stage in plan.stages if stage.id in elsewhere}
     return Work(todo[::-1], ordered, len(plan.stages) - len(todo) - len(elsewhere))
+
+
+def _there(plan: Plan, roots: Sequence[Path]) -> dict[str, Path]:
+    """The finished stages that rest on finished ones alone, each with the first folder that has it.
+
+    On a GPU a stage that is remade can differ from the one that others were made from.
+    """
+    found: dict[str, Path] = {}
+    for stage in plan.stages:
+        if inputs_of(stage) <= found.keys():
+            places = (root / stage.id for root in roots)
+            done = next((place for place in places if standing(place) != "absent"), None)
+            if done is not None:
+                found[stage.id] = done
+    return found
 
 
 class _Readable:

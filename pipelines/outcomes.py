@@ -41,7 +41,9 @@ class DataOutcome(Strict):
         "system role.",
     )
     splits: dict[Split, SplitCount]
-    content_hash: str = Field(description="Hash over every id of every split, in order.")
+    content_hash: str = Field(
+        description="Hash over the line of hashes of every pair of every split, in order."
+    )
     chat_template_source: Literal["tokenizer", "config", "default"]
     adds_bos: bool
     end_of_turn_ids: list[int] = Field(description="Token ids at which a reply ends; generation stops there.")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipelines.data.forms import Pair
+from pipelines.data.tokenizers import bare
 from pipelines.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class ControlTokens:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, own: Iterable[str]) -> None:
-        self._tokenizer = tokenizer
+        self._bare = bare(tokenizer)
         added = tokenizer.added_tokens_decoder.values()
         special = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
         # A template may well mark its turns with tokens that are not special: the data must not write these either.
@@ -88,8 +89,8 @@ class ControlTokens:
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
         """Where the text, tokenized alone, has control tokens."""
-        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        pairs = zip(encoded.input_ids, encoded.offset_mapping, strict=True)
+        encoding = self._bare.encode(text, add_special_tokens=False)
+        pairs = zip(encoding.ids, encoding.offsets, strict=True)
         return [(start, end) for token, (start, end) in pairs if token in self._ids]
 
 

@@ -38,25 +38,27 @@ def pair_line(
     `chosen` and `rejected` stand for prompt and completion together; `closed` says whether each completion has exactly
     one end-of-turn token, at its end. Without `paired` there is no rejected one.
     """
-    prompt, completions = (
-        pair["prompt_ids"],
-        [pair["chosen_ids"], *([pair["rejected_ids"]] if paired else [])],
+    prompt, chosen, rejected = (
+        np.asarray(pair[f"{part}_ids"], "<i4") for part in ("prompt", "chosen", "rejected")
     )
     text = str(pair["prompt_text"])
 
-    def num_ends(ids: Ids) -> int:
-        return sum(int(np.count_nonzero(np.asarray(ids) == end)) for end in end_of_turn_ids)
+    def num_ends(ids: NDArray[np.int32]) -> int:
+        return sum(int(np.count_nonzero(ids == end)) for end in end_of_turn_ids)
 
     return {
         "uid": str(pair["uid"]),
         "split": split,
         "prompt": text_hash(text),
         "prompt_normalised": text_hash(normalised(text)),
-        "chosen": ids_hash(prompt, pair["chosen_ids"]),
-        "rejected": ids_hash(prompt, pair["rejected_ids"]),
+        "chosen": ids_hash(prompt, chosen),
+        "rejected": ids_hash(prompt, rejected),
         "prompt_tokens": len(prompt),
-        "chosen_tokens": len(pair["chosen_ids"]),
-        "rejected_tokens": len(pair["rejected_ids"]),
+        "chosen_tokens": len(chosen),
+        "rejected_tokens": len(rejected),
         "prompt_ends": num_ends(prompt),
-        "closed": all(len(ids) and ids[-1] in end_of_turn_ids and num_ends(ids) == 1 for ids in completions),
+        "closed": all(
+            len(ids) > 0 and int(ids[-1]) in end_of_turn_ids and num_ends(ids) == 1
+            for ids in (chosen, *([rejected] if paired else []))
+        ),
     }

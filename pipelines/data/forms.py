@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from pipelines.data.drops import Drop, Unusable
@@ -41,6 +44,12 @@ class Pair:
     chosen: str
     rejected: str
     category: str | None = None
+
+    @cached_property
+    def uid(self) -> int:
+        """The pair's name, the same for every model: the first 64 bits of the hash of prompt, chosen and rejected."""
+        content = json.dumps([self.prompt, self.chosen, self.rejected], sort_keys=True)
+        return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8])
 
 
 def readable(prompt: Sequence[Message]) -> str:

@@ -7,8 +7,6 @@ from array import array
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.data.fingerprints import ids_hash
-from pipelines.data.render import TokenizedPair
 from pipelines.data.splitting import SPLITS
 
 _TEST = SPLITS.index("test")
@@ -20,9 +18,9 @@ class Sequences:
     def __init__(self) -> None:
         self._hashes = array("Q")
 
-    def add(self, pair: TokenizedPair) -> None:
-        """The next pair's."""
-        self._hashes.extend(int(text, 16) for text in hashes_of(pair))
+    def add(self, chosen: str, rejected: str) -> None:
+        """The next pair's, of the prompt with either reply (`ids_hash`)."""
+        self._hashes.extend((int(chosen, 16), int(rejected, 16)))
 
     def also_in_test(self, splits: bytearray) -> NDArray[np.int64]:
         """Places of the pairs outside the test split of which a sequence is a test pair's, too, whatever is capped later.
@@ -37,11 +35,6 @@ class Sequences:
             return np.empty(0, np.int64)
         also = ~of_test & (_among(tested, sides[:, 0]) | _among(tested, sides[:, 1]))
         return np.flatnonzero(also)
-
-
-def hashes_of(pair: TokenizedPair) -> tuple[str, str]:
-    """Of prompt and chosen reply, and of prompt and rejected reply."""
-    return ids_hash(pair.prompt_ids, pair.chosen_ids), ids_hash(pair.prompt_ids, pair.rejected_ids)
 
 
 def _among(sorted_keys: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.bool_]:

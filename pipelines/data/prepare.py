@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
-import json
 from array import array
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
-from itertools import islice
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice, starmap
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
+from pydantic_core import to_json
 
 from pipelines.data.demonstrations import KEY as DEMONSTRATIONS
 from pipelines.data.drops import Drop, Tally
 from pipelines.data.fingerprints import pair_line
 from pipelines.data.forms import Pair, readable
 from pipelines.data.held_out import HeldOut
-from pipelines.data.overlap import Sequences, hashes_of
+from pipelines.data.overlap import Sequences
 from pipelines.data.prepared import OUTCOME, PAIRS, SPLITS_FOLDER, TOKENIZER_FOLDER
-from pipelines.data.reading import Reading, read_demonstrations, read_pairs, uid_of
+from pipelines.data.reading import Reading, read_demonstrations, read_pairs
 from pipelines.data.render import Renderer, TokenizedPair
 from pipelines.data.splitting import LEFT_OUT, SPLITS, rows_of_splits, split_of
 from pipelines.data.tokenizers import load_tokenizer, template_source
@@ -33,14 +37,18 @@ from pipelines.evaluations import Split
 from pipelines.outcomes import DataOutcome, SplitCount
 from pipelines.stages import Observer, PrepareSettings, Stage
 
-BATCH = 256
+BATCH = 512
+_BATCHES_AHEAD = 2  # the tokenizer lets other threads go on: it uses all processors, and Python's part one
 IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
 TEXTS = ("prompt_text", "chosen_text", "rejected_text")
+_LINE = "line"  # a pair's line of `pairs.jsonl`, until its split is known
 SCHEMA = pa.schema(
     [("uid", pa.string()), ("source_row", pa.int64())]
     + [(name, pa.list_(pa.int32())) for name in IDS]
     + [(name, pa.string()) for name in (*TEXTS, "category")]
 )
+_Batch = list[tuple[int, Pair, TokenizedPair | Drop]]  # each pair with its row's number
+_SCRATCH = SCHEMA.append(pa.field(_LINE, pa.string()))
 
 
 def prepare(stage: Stage, folder: Path, observer: Observer) -> DataOutcome:
@@ -59,16 +67,14 @@ def prepare(stage: Stage, folder: Path, observer: Observer) -> DataOutcome:
     with observer.phase("load"):
         tokenizer = load_tokenizer(settings.model)
         renderer = Renderer(tokenizer)
-    with observer.phase("data"), TemporaryDirectory(dir=folder) as scratch:
+    with observer.phase("data"), TemporaryDirectory(dir=folder) as scratch, _imports_kept():
         reading = (read_demonstrations if settings.demonstrations else read_pairs)(settings.data)
         writer = _Writer(Path(scratch) / "rows.arrow", settings, renderer, _held_out(stage, folder))
         writer.write(reading)
         writer.leave_out_test_tokens()
         _refuse_too_many_drops(writer.tally, settings)
         positions = rows_of_splits(writer.uids, writer.splits, data=settings.data)
-        counts, content_hash = _save_splits(
-            writer.path, positions, folder, settings, end_of_turn_ids=renderer.end_of_turn_ids
-        )
+        counts, content_hash = _save_splits(writer.path, positions, folder, settings)
     with observer.phase("save"):
         tokenizer.save_pretrained(folder / TOKENIZER_FOLDER)
         outcome = DataOutcome(
@@ -86,6 +92,20 @@ def prepare(stage: Stage, folder: Path, observer: Observer) -> DataOutcome:
         )
         (folder / OUTCOME).write_text(outcome.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return outcome
+
+
+def _finished(batch: list[tuple[int, Pair]], made: Future[list[TokenizedPair | Drop]]) -> _Batch:
+    return [(number, pair, found) for (number, pair), found in zip(batch, made.result(), strict=True)]
+
+
+@contextmanager
+def _imports_kept() -> Iterator[None]:
+    """Rows make the collector look through everything again and again; what is imported lives on in any case."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 class _Writer:
@@ -108,16 +128,22 @@ class _Writer:
 
     def write(self, reading: Reading) -> None:
         """Read `reading` to its end."""
-        with pa.OSFile(str(self.path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as stream:
-            pairs = self._usable(reading)
+        with pa.OSFile(str(self.path), "wb") as file, pa.ipc.new_stream(file, _SCRATCH) as stream:
+            for batch in self._tokenized(self._usable(reading)):
+                rows = [row for of_row in batch if (row := self._row(*of_row)) is not None]
+                stream.write_batch(pa.RecordBatch.from_pylist(rows, schema=_SCRATCH))
+
+    def _tokenized(self, pairs: Iterator[tuple[int, Pair]]) -> Iterator[_Batch]:
+        """The pairs in batches, in their order, with their ids: some are tokenized while others are read and used."""
+        with ThreadPoolExecutor(_BATCHES_AHEAD) as threads:
+            ahead: deque[tuple[list[tuple[int, Pair]], Future[list[TokenizedPair | Drop]]]] = deque()
             while batch := list(islice(pairs, BATCH)):
-                tokenized = self._renderer.tokenize([pair for _, pair in batch])
-                rows = [
-                    row
-                    for (number, pair), made in zip(batch, tokenized, strict=True)
-                    if (row := self._row(number, pair, made)) is not None
-                ]
-                stream.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
+                of_batch = [pair for _, pair in batch]
+                texts = list(map(self._renderer.texts, of_batch))
+                ahead.append((batch, threads.submit(self._renderer.tokenize_texts, of_batch, texts)))
+                if len(ahead) > _BATCHES_AHEAD:
+                    yield _finished(*ahead.popleft())
+            yield from starmap(_finished, ahead)
 
     def leave_out_test_tokens(self) -> None:
         """Put in no split the pairs that are a test pair's to the model, which the split by text cannot know."""
@@ -144,31 +170,33 @@ class _Writer:
             fitted = fit(
                 made, settings.max_length, truncation=settings.data.truncation, renderer=self._renderer
             )
-        if isinstance(fitted, TokenizedPair) and self._is_tested(fitted):
-            fitted = Drop.TEST_TOKENS
         if isinstance(fitted, Drop):
             self.tally.drop(number, fitted)
             return None
-        self.num_truncated += fitted is not made
-        self.num_system_merged += fitted.system_merged
-        uid = uid_of(pair)
-        self.uids.append(int(uid, 16))
         split: Split = "train" if settings.demonstrations else split_of(pair.prompt, settings.data)
-        self.splits.append(SPLITS.index(split))
-        self._sequences.add(fitted)
-        if settings.demonstrations:
-            fitted, pair = replace(fitted, rejected_ids=[]), replace(pair, rejected="")
-        return {
-            "uid": uid,
+        paired = not settings.demonstrations
+        row: dict[str, Any] = {
+            "uid": f"{pair.uid:016x}",
             "source_row": number,
-            **{name: getattr(fitted, name) for name in IDS},
-            **dict(zip(TEXTS, (readable(pair.prompt), pair.chosen, pair.rejected), strict=True)),
+            "prompt_ids": np.asarray(fitted.prompt_ids, np.int32),
+            "chosen_ids": np.asarray(fitted.chosen_ids, np.int32),
+            "rejected_ids": np.asarray(fitted.rejected_ids if paired else [], np.int32),
+            "prompt_text": readable(pair.prompt),
+            "chosen_text": pair.chosen,
+            "rejected_text": pair.rejected if paired else "",
             "category": pair.category,
         }
-
-    def _is_tested(self, pair: TokenizedPair) -> bool:
-        """Whether one of SFT's own rows is a test pair's sequence."""
-        return self._held_out is not None and not self._held_out.sequences.isdisjoint(hashes_of(pair))
+        line = pair_line(row, split, self._renderer.end_of_turn_ids, paired=paired)
+        if self._held_out is not None and line["chosen"] in self._held_out.sequences:
+            self.tally.drop(number, Drop.TEST_TOKENS)
+            return None
+        self.num_truncated += fitted is not made
+        self.num_system_merged += fitted.system_merged
+        self.uids.append(pair.uid)
+        self.splits.append(SPLITS.index(split))
+        self._sequences.add(line["chosen"], line["rejected"])
+        row[_LINE] = to_json(line).decode()
+        return row
 
 
 def _held_out(stage: Stage, folder: Path) -> HeldOut | None:
@@ -190,10 +218,8 @@ def _save_splits(
     positions: dict[Split, array[int]],
     folder: Path,
     settings: PrepareSettings,
-    *,
-    end_of_turn_ids: list[int],
 ) -> tuple[dict[Split, SplitCount], str]:
-    """Save every split and a line of hashes for each pair; returns the splits' sizes and the hash over all their ids."""
+    """Save every split and the line of hashes of each pair; returns the splits' sizes and the hash over all these lines."""
     needed: tuple[Split, ...] = ("train",) if settings.demonstrations else ("train", "test")
     for split in needed:
         if not positions[split]:
@@ -203,20 +229,20 @@ def _save_splits(
     pairs = Dataset.from_file(str(path))
     digest = hashlib.sha256()
     counts: dict[Split, SplitCount] = {}
-    with (folder / PAIRS).open("w", encoding="utf-8") as file:
+    with (folder / PAIRS).open("wb") as file:
         for split in SPLITS:
             chosen = pairs.select(np.asarray(positions[split], dtype=np.int64))
             # datasets 5.2 writes no file for an empty dataset unless told to, and then cannot load it.
-            chosen.save_to_disk(folder / SPLITS_FOLDER / split, num_shards=None if len(chosen) else 1)
-            digest.update(split.encode())
+            chosen.remove_columns(_LINE).save_to_disk(
+                folder / SPLITS_FOLDER / split, num_shards=None if len(chosen) else 1
+            )
             num_tokens = dict.fromkeys(IDS, 0)
-            for pair in _named_rows(chosen):
+            for batch in chosen.select_columns([_LINE, *IDS]).with_format("arrow").iter(BATCH):
+                lines = "".join(f"{line}\n" for line in batch[_LINE].to_pylist()).encode()
+                digest.update(lines)
+                file.write(lines)
                 for name in IDS:
-                    num_tokens[name] += len(pair[name])
-                    digest.update(np.asarray([len(pair[name])], dtype="<i4").tobytes())
-                    digest.update(np.asarray(pair[name], dtype="<i4").tobytes())
-                line = pair_line(pair, split, end_of_turn_ids, paired=not settings.demonstrations)
-                file.write(json.dumps(line, separators=(",", ":")) + "\n")
+                    num_tokens[name] += pc.sum(pc.list_value_length(batch[name])).as_py()
             prompt, won, lost = num_tokens.values()
             counts[split] = SplitCount(
                 num_pairs=len(chosen),
@@ -225,10 +251,3 @@ def _save_splits(
                 num_rejected_tokens=lost,
             )
     return counts, digest.hexdigest()
-
-
-def _named_rows(pairs: Dataset) -> Iterator[dict[str, Any]]:
-    columns = ["uid", "prompt_text", *IDS]
-    for batch in pairs.select_columns(columns).with_format("numpy").iter(BATCH):
-        for row in zip(*(batch[name] for name in columns), strict=True):
-            yield dict(zip(columns, row, strict=True))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -65,12 +63,6 @@ def read_demonstrations(data: DataSettings) -> Reading:
     return Reading(form, columns, _pairs(rows, read, data))
 
 
-def uid_of(pair: Pair) -> str:
-    """A pair's name, the same for every model: 16 hex digits of the hash of prompt, chosen and rejected."""
-    content = json.dumps([pair.prompt, pair.chosen, pair.rejected], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
 def _opened(data: DataSettings, *, key: str) -> tuple[list[Row], list[str], Iterator[tuple[int, Row]]]:
     """The first rows, the columns that they have, and all rows with their numbers."""
     rows = open_rows(data, key=key)
@@ -86,7 +78,7 @@ def _pairs(
     seen = _Seen()
     for number, row in rows:
         found = read(renamed(row, data.columns))
-        is_new = not isinstance(found, Pair) or seen.add(int(uid_of(found), 16))
+        is_new = not isinstance(found, Pair) or seen.add(found.uid)
         yield number, found if is_new else Drop.DUPLICATE
 
 

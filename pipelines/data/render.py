@@ -12,7 +12,7 @@ from pipelines.data.control import ControlTokens
 from pipelines.data.drops import Drop
 from pipelines.data.forms import Message, Pair
 from pipelines.data.template import ChatTemplate
-from pipelines.data.tokenizers import adds_bos
+from pipelines.data.tokenizers import adds_bos, bare
 from pipelines.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -53,10 +53,12 @@ class Renderer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
+        self._bare = bare(tokenizer)
         self._template = ChatTemplate(tokenizer)
         self._control = ControlTokens(tokenizer, self._template.own_tokens)
-        start = self._template.prompt_text([{"role": "user", "content": "a"}])
-        writes_bos = tokenizer.bos_token is not None and start.startswith(tokenizer.bos_token)
+        writes_bos = tokenizer.bos_token is not None and self._template.prompt_head.startswith(
+            tokenizer.bos_token
+        )
         self._extra_ids = [tokenizer.bos_token_id] if adds_bos(tokenizer) and not writes_bos else []
         self.adds_bos = writes_bos or bool(self._extra_ids)
         self._appended_ids, self.end_of_turn_ids = self._ends()
@@ -68,9 +70,13 @@ class Renderer:
 
     def tokenize(self, pairs: Sequence[Pair]) -> list[TokenizedPair | Drop]:
         """The ids of each pair, or why it has none: the template does not render it, or it cannot be kept apart from it."""
-        texts = [self.texts(pair) for pair in pairs]
-        rendered = [text for text in texts if text is not None]
-        ids = iter(self._tokenized(rendered))
+        return self.tokenize_texts(pairs, [self.texts(pair) for pair in pairs])
+
+    def tokenize_texts(
+        self, pairs: Sequence[Pair], texts: Sequence[RenderedPair | None]
+    ) -> list[TokenizedPair | Drop]:
+        """The same of pairs with their `texts`; several threads may do so, and render, at once."""
+        ids = iter(self._tokenized([text for text in texts if text is not None]))
         return [
             Drop.REFUSED if text is None else self._undisguised(pair, text, next(ids))
             for pair, text in zip(pairs, texts, strict=True)
@@ -120,12 +126,12 @@ class Renderer:
         """
         breakers = [text.breaker for text in texts]
         prompts = self._ids([text.prompt for text in texts], breakers)
-        replies = [
-            self._after(
-                prompts, [text.prompt for text in texts], [getattr(text, side) for text in texts], breakers
-            )
-            for side in ("chosen", "rejected")
-        ]
+        replies = self._after(
+            prompts * 2,
+            [text.prompt for text in texts] * 2,
+            [text.chosen for text in texts] + [text.rejected for text in texts],
+            breakers * 2,
+        )
         return [
             TokenizedPair(
                 prompt_ids=self._extra_ids + prompt,
@@ -133,7 +139,9 @@ class Renderer:
                 rejected_ids=rejected + self._appended_ids,
                 system_merged=text.system_merged,
             )
-            for text, prompt, chosen, rejected in zip(texts, prompts, *replies, strict=True)
+            for text, prompt, chosen, rejected in zip(
+                texts, prompts, replies[: len(texts)], replies[len(texts) :], strict=True
+            )
         ]
 
     def _after(
@@ -157,21 +165,16 @@ class Renderer:
     def _ids(self, texts: list[str], breakers: Sequence[str | None] = ()) -> list[list[int]]:
         if not texts:
             return []
-        found: list[list[int]] = self._tokenizer(
-            texts,
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        ).input_ids
+        encodings = self._bare.encode_batch_fast(texts, add_special_tokens=False)
+        found: list[list[int]] = [encoding.ids for encoding in encodings]
         for position, breaker in enumerate(breakers):
             if breaker is not None:
                 found[position] = self._ids_without(breaker, texts[position])
         return found
 
     def _ids_without(self, breaker: str, text: str) -> list[int]:
-        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        spans = zip(encoded.input_ids, encoded.offset_mapping, strict=True)
+        encoding = self._bare.encode(text, add_special_tokens=False)
+        spans = zip(encoding.ids, encoding.offsets, strict=True)
         return [token for token, (start, end) in spans if text[start:end] != breaker]
 
     def _merged(self, prompt: list[Message]) -> tuple[list[Message], bool]:

@@ -6,6 +6,7 @@ import hashlib
 import unicodedata
 from array import array
 from collections.abc import Sequence
+from functools import lru_cache
 from heapq import nsmallest
 
 from pipelines.data.forms import Message, readable
@@ -26,6 +27,7 @@ def split_of(prompt: Sequence[Message], data: DataSettings) -> Split:
     return "validation" if position < data.test_share + data.validation_share else "train"
 
 
+@lru_cache(maxsize=1)  # the loader asks for its split and for its hash, one after the other
 def normalised(text: str) -> str:
     """The text by which near-duplicates are known: compatible characters, case, spacing and a closing mark made equal.
 

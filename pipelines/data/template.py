@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from jinja2 import TemplateError
+from jinja2 import Template, TemplateError
+from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from pipelines.data.forms import Message
 from pipelines.errors import PipelineError
@@ -43,7 +44,11 @@ class ChatTemplate:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         own = tokenizer.get_chat_template()
-        self._text = (_FIXED_CLOCK if "strftime_now" in own else "") + own
+        # What apply_chat_template compiles and renders, without the half of its time that goes into copying messages.
+        self._compiled: Template = _compile_jinja_template(
+            (_FIXED_CLOCK if "strftime_now" in own else "") + own
+        )
+        self._special = tokenizer.special_tokens_map
         self._header = ""
         asked: list[Message] = [{"role": "user", "content": _QUESTION}]
         answered = [*asked, {"role": "assistant", "content": _ANSWER}]
@@ -97,17 +102,17 @@ class ChatTemplate:
 
     def _render(self, messages: Sequence[Message], generation: bool) -> str:
         try:
-            text = self._tokenizer.apply_chat_template(
-                list(messages),
-                chat_template=self._text,
-                tokenize=False,
+            return self._compiled.render(
+                messages=messages,
+                tools=None,
+                documents=None,
                 add_generation_prompt=generation,
                 date_string=_DATE,
+                **self._special,
             )
         except (TypeError, ValueError) as error:
             # A template is a program: it can fail in more ways than by refusing.
             raise TemplateError(str(error)) from error
-        return str(text)
 
     def _end(self) -> tuple[str | None, str]:
         found = self._added_tokens().search(self.reply_tail)

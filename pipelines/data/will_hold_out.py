@@ -8,7 +8,7 @@ from pipelines.data.drops import Drop
 from pipelines.data.fingerprints import text_hash
 from pipelines.data.forms import readable
 from pipelines.data.held_out import HeldOut
-from pipelines.data.reading import read_pairs, uid_of
+from pipelines.data.reading import read_pairs
 from pipelines.data.splitting import SPLITS, normalised, rows_of_splits, split_of
 from pipelines.stages import DataSettings
 
@@ -31,7 +31,7 @@ class WillHoldOut(HeldOut):
             split = split_of(found.prompt, data)
             if split != "train":
                 prompts[len(uids)] = text_hash(normalised(readable(found.prompt)))
-            uids.append(int(uid_of(found), 16))
+            uids.append(found.uid)
             splits.append(SPLITS.index(split))
         kept = rows_of_splits(uids, splits, data=data)
         self.sequences = set()  # known once there are tokens

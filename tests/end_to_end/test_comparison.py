@@ -85,26 +85,39 @@ def test_a_second_run_runs_nothing_and_gives_the_same_summary_and_report(done: P
     assert (started(done), summary(done), (done / "reports/small.md").read_bytes()) == before
 
 
+def made_from(done: Path, stage_id: str) -> set[str]:
+    """The stage and all that depends on it, by the inputs in the records."""
+    found, before = {stage_id}, set[str]()
+    while found != before:
+        before = set(found)
+        found |= {
+            name for name, record in records(done).items() if found & set(record["stage"]["inputs"].values())
+        }
+    return found
+
+
 def test_a_deleted_stage_is_remade_with_what_it_says_to_the_bit(done: Path) -> None:
     orpo = next(path for path in (done / "results/small").glob("orpo-*"))
     before = json.loads((orpo / "record.json").read_text())
-    others = started(done)
+    others, depending = started(done), made_from(done, orpo.name)
+    means = {name: records(done)[name]["outcome"].get("means") for name in depending}
     losses = (orpo / "losses.jsonl").read_bytes()
     shutil.rmtree(orpo)
     assert prefduel("run", "small.yaml", cwd=done).returncode == 0
     after = json.loads((orpo / "record.json").read_text())
     assert after["outcome"] == before["outcome"]
     assert (orpo / "losses.jsonl").read_bytes() == losses
-    assert {name for name, at in started(done).items() if at != others[name]} <= {orpo.name}
+    assert {name: records(done)[name]["outcome"].get("means") for name in depending} == means
+    assert {name for name, at in started(done).items() if at != others[name]} == depending
 
 
 def test_a_record_without_its_weights_is_a_stage_to_run_again(done: Path) -> None:
     sft = next(path for path in (done / "results/small").glob("sft-*"))
-    before = started(done)
+    before, depending = started(done), made_from(done, sft.name)
     shutil.rmtree(sft / "model")
     assert prefduel("run", "small.yaml", cwd=done).returncode == 0
     assert (sft / "model").is_dir()
-    assert {name for name, at in started(done).items() if at != before[name]} <= {sft.name}
+    assert {name for name, at in started(done).items() if at != before[name]} == depending
 
 
 def test_another_comparison_of_the_same_results_folder_trains_nothing_twice(done: Path) -> None:

@@ -66,9 +66,9 @@ def test_what_is_done_and_what_failed_is_told_apart(tmp_path: Path) -> None:
     shutil.rmtree(folder / sft.id)
     outlook = look_ahead(plan, folder)
     left = Counter(stage.kind for stage in outlook.stages if stage.state == "todo")
-    assert left == {"sft": 1, "orpo": 1, "evaluate": 3}
+    assert left == {"sft": 1, "dpo": 1, "orpo": 1, "evaluate": 9}  # three of each of these models
     lines = list(outlook_lines("made-up", outlook))
-    assert "5 to do" in lines[0]
+    assert "12 to do" in lines[0]
 
 
 @pytest.mark.usefixtures("has_every_trainer")

@@ -11,7 +11,7 @@ import pytest
 from harness.integrity import GIVEN_UP, standing
 from harness.plan import Plan, read_plan
 from harness.records import ITEMS, read_record, write_record
-from harness.reuse import ADOPTED, adopt, work_left
+from harness.reuse import ADOPTED, adopt, inputs_of, work_left
 from tests.harness.fixtures_results import Run, make_results
 
 
@@ -33,6 +33,15 @@ def give_up_weights(folder: Path, kind: str) -> None:
 
 def left(plan: Plan, folder: Path) -> Counter[str]:
     return Counter(stage.kind for stage in work_left(plan, folder).todo)
+
+
+def with_dependents(plan: Plan, stage_id: str) -> list[str]:
+    """The stage and all that is made from it, in the order of the plan."""
+    found = [stage_id]
+    for stage in plan.stages:
+        if inputs_of(stage) & set(found):
+            found.append(stage.id)
+    return found
 
 
 def test_another_comparison_finds_everything_and_takes_it_over(finished: Path) -> None:
@@ -64,7 +73,30 @@ def test_half_of_a_stage_is_never_taken_over(finished: Path) -> None:
     plan = read_plan(finished)
     sft = next(stage for stage in plan.stages if stage.kind == "sft")
     (finished / sft.id).rename(finished / f".partial-{sft.id}")
-    assert [stage.id for stage in work_left(plan, finished.parent / "other").todo] == [sft.id]
+    work = work_left(plan, finished.parent / "other")
+    assert [stage.id for stage in work.todo] == with_dependents(plan, sft.id)
+    assert set(work.elsewhere) == {stage.id for stage in plan.stages} - {stage.id for stage in work.todo}
+
+
+@pytest.mark.parametrize("kind", ["data", "pretrain", "sft", "dpo", "orpo", "evaluate"])
+def test_a_deleted_stage_and_what_depends_on_it_run_again_and_nothing_else(finished: Path, kind: str) -> None:
+    plan = read_plan(finished)
+    deleted = next(stage for stage in plan.stages if stage.kind == kind)
+    shutil.rmtree(finished / deleted.id)
+    assert [stage.id for stage in work_left(plan, finished).todo] == with_dependents(plan, deleted.id)
+
+
+def test_a_deleted_stage_that_another_comparison_has_is_taken_over_and_nothing_runs_again(
+    finished: Path,
+) -> None:
+    plan = read_plan(finished)
+    other = finished.parent / "other"
+    shutil.copytree(finished, other)
+    sft = next(stage.id for stage in plan.stages if stage.kind == "sft")
+    shutil.rmtree(finished / sft)
+    work = work_left(plan, finished)
+    assert not work.todo
+    assert work.elsewhere == {sft: other / sft}
 
 
 def test_weights_that_were_given_up_make_nothing_run_again_by_themselves(finished: Path) -> None:
@@ -87,8 +119,9 @@ def test_a_stage_that_needs_weights_that_were_given_up_calls_for_them(finished: 
 
 def test_weights_that_are_missing_without_a_word_are_made_again(finished: Path) -> None:
     plan = read_plan(finished)
-    shutil.rmtree(next(finished.glob("orpo-*")) / "model")
-    assert left(plan, finished) == {"orpo": 1}
+    orpo = next(finished.glob("orpo-*"))
+    shutil.rmtree(orpo / "model")
+    assert [stage.id for stage in work_left(plan, finished).todo] == with_dependents(plan, orpo.name)
 
 
 def stored_reference(parent: Path, *, weights_hash: str | None) -> Path:

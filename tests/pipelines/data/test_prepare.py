@@ -65,6 +65,31 @@ def prepared(tmp_path: Path, tokenizer_folder: str) -> Prepared:
     return Prepared(tmp_path, tokenizer_folder)
 
 
+def test_what_is_written_does_not_depend_on_how_many_pairs_are_tokenized_at_once(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # More batches than are tokenized at a time; a row that cannot serve and one with a control token among them.
+    rows = rows_of(40)
+    rows[7]["chosen"], rows[11]["prompt"] = " ", f"say {tiny.END} twice"
+    written = []
+    for size in (1, 3, 512):
+        monkeypatch.setattr("pipelines.data.prepare.BATCH", size)
+        outcome = prepared(rows)
+        written.append((outcome, (prepared.folder / PAIRS).read_bytes(), prepared.all_rows()))
+    assert written[0] == written[1] == written[2]
+    assert [row["source_row"] for row in prepared.all_rows() if row["source_row"] in (7, 11)] == [11]
+
+
+def test_an_error_while_later_rows_are_read_ends_the_stage(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("pipelines.data.prepare.BATCH", 50)
+    path = tmp_path / "damaged.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows_of(400)) + "{", encoding="utf-8")
+    with pytest.raises(PipelineError, match="401"):
+        prepared(str(path))
+
+
 def test_the_folder_holds_splits_tokenizer_and_outcome_and_nothing_else(prepared: Prepared) -> None:
     outcome = prepared(rows_of(40))
     assert sorted(path.name for path in prepared.folder.iterdir()) == [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from tokenizers import AddedToken, Regex, normalizers
@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerFast
 from pipelines.data.drops import Drop
 from pipelines.data.forms import Pair
 from pipelines.data.render import Renderer, TokenizedPair
-from pipelines.data.tokenizers import DEFAULT_CHAT_TEMPLATE
+from pipelines.data.template import ChatTemplate
+from pipelines.data.tokenizers import DEFAULT_CHAT_TEMPLATE, bare
 from pipelines.errors import PipelineError
 from tests.pipelines.data import tiny_tokenizers as tiny
 
@@ -52,6 +53,37 @@ PAIRS = [
     Pair([user("hello"), assistant("hello world"), user("  what is it? \n")], " yes,\n\nyes", "lazy dog."),
     Pair([user("héllo 🦊 世界")], "naïve 🦊", "12345"),
 ]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("pair", PAIRS)
+def test_the_compiled_template_writes_what_apply_chat_template_does(name: str, pair: Pair) -> None:
+    # ChatTemplate compiles with a function that transformers keeps private: this says so when it moves.
+    tokenizer = tiny.make(template=TEMPLATES[name])
+    template = ChatTemplate(tokenizer)
+    written = template.prompt_text(pair.prompt)
+    public = tokenizer.apply_chat_template(pair.prompt, tokenize=False, add_generation_prompt=True)
+    assert written.startswith(public)
+    whole = tokenizer.apply_chat_template([*pair.prompt, assistant(pair.chosen)], tokenize=False)
+    reply = template.reply_text(pair.prompt, pair.chosen, prompt_text=written)
+    assert reply is not None
+    assert whole.startswith(written + reply)
+    assert whole == written + reply + template.reply_tail.removeprefix(template.kept_tail)
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "prefix_space"])
+@pytest.mark.parametrize("splits", [False, True])
+def test_the_bare_tokenizer_gives_the_ids_of_a_call_whatever_was_saved_with_it(
+    kind: Literal["byte_level", "prefix_space"], splits: bool
+) -> None:
+    tokenizer = tiny.make(kind, post="bos_eos", split_special_tokens=splits)
+    texts = [*tiny.TEXT, "", " ", f"a {tiny.END} b", "héllo 🦊 世界", "long " * 300]
+    wanted = tokenizer(texts, add_special_tokens=False).input_ids
+    tokenizer.backend_tokenizer.enable_truncation(3)
+    tokenizer.backend_tokenizer.enable_padding(length=7)
+    tokenizer.backend_tokenizer.encode_special_tokens = not splits
+    found = bare(tokenizer).encode_batch_fast(texts, add_special_tokens=False)
+    assert [encoding.ids for encoding in found] == wanted
 
 
 @pytest.mark.parametrize("kind", ["byte_level", "prefix_space"])
