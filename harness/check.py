@@ -36,7 +36,7 @@ def check_lines(comparison: Comparison, *, arms: list[str] | None) -> Iterator[s
         arms: Only these arms; all if None.
 
     Raises:
-        UserError: local data that cannot serve: names file, row and column.
+        UserError: local data that cannot serve: names file, row and column; or a benchmark that there is nowhere.
     """
     shape = comparison.training
     for name in arms or comparison.arms:
@@ -79,6 +79,8 @@ def check_lines(comparison: Comparison, *, arms: list[str] | None) -> Iterator[s
     )
     yield from needless_lines(comparison)
     for requirement in requirements(comparison):
+        if requirement.of == "config":
+            raise UserError(requirement.text)
         yield f"not checked here: {requirement.text}"
 
 

@@ -20,6 +20,7 @@ from harness.hub import endpoint, is_downloaded, why_unreachable
 from harness.judge_plugins import GROUP, find_plugin, plugin_names
 from harness.machine import choose_device, machine
 from harness.nvml import first_visible
+from harness.task_names import unknown_task
 from pipelines.data.sources import TOY, is_local
 from pipelines.judge_settings import CommandJudge, LlmJudge, PluginJudge, RewardModelJudge
 from pipelines.locations import PACKAGE_PREFIX
@@ -43,12 +44,12 @@ class Requirement(NamedTuple):
 
     Attributes:
         text: `KEY: what is missing. What to do.`
-        of: `machine`: the run cannot go on without it. `hub`: a run downloads it if the hub answers. `later`: only
+        of: `config`: it will be found on no machine. `machine`: the run cannot go on without it. `hub`: a run downloads it if the hub answers. `later`: only
             the run itself can tell.
     """
 
     text: str
-    of: Literal["machine", "hub", "later"] = "machine"
+    of: Literal["config", "machine", "hub", "later"] = "machine"
 
 
 def requirements(comparison: Comparison) -> list[Requirement]:
@@ -67,7 +68,7 @@ def requirements(comparison: Comparison) -> list[Requirement]:
 def requirements_not_met(comparison: Comparison) -> list[str]:
     """Why the comparison cannot run here, a sentence each; empty if it can. Asks whether the hub answers if need be."""
     found = requirements(comparison)
-    lacking = [requirement.text for requirement in found if requirement.of == "machine"]
+    lacking = [requirement.text for requirement in found if requirement.of in ("config", "machine")]
     from_hub = [requirement.text for requirement in found if requirement.of == "hub"]
     if from_hub and (reason := why_unreachable()):
         lacking += [f"{text} And {endpoint()} cannot be reached: {reason}." for text in from_hub]
@@ -147,6 +148,9 @@ def _of_benchmarks(comparison: Comparison) -> Iterator[Requirement]:
     for task in benchmarks.tasks if benchmarks else ():
         key = "evaluations.benchmarks.tasks"
         if not is_local_task(task):
+            if problem := unknown_task(task):
+                yield Requirement(f"{key}: {task} {problem}", "config")
+                continue
             lacking = [name for name in _IFEVAL_PACKAGES if "ifeval" in task and not _installed(name)]
             if lacking:
                 yield Requirement(

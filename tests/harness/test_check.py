@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Callable
@@ -14,9 +15,11 @@ from typing import Any
 import pytest
 
 from harness import requirements
+from harness.check import check_lines
 from harness.cli import main
+from harness.errors import UserError
 from harness.load_config import load_comparison
-from harness.requirements import has_stock_orpo
+from harness.requirements import has_stock_orpo, requirements_not_met
 from pipelines.data.splitting import split_of
 from pipelines.stages import DataSettings
 from tests.harness.configs import VALID, write
@@ -289,6 +292,14 @@ def test_a_task_of_lm_evals_own_is_for_the_run_to_find(tmp_path: Path) -> None:
     comparison = load_comparison(write(tmp_path), overrides=["evaluations.benchmarks.tasks=[arc_easy]"])
     assert [found.of for found in requirements.requirements(comparison)] == ["later"]
     assert requirements.requirements_not_met(comparison) == []
+
+
+def test_a_benchmark_that_lm_eval_does_not_have_is_refused_by_check_and_by_run(tmp_path: Path) -> None:
+    comparison = load_comparison(write(tmp_path), overrides=["evaluations.benchmarks.tasks=[gsm8q]"])
+    message = "evaluations.benchmarks.tasks: gsm8q is none of lm-eval's tasks. Did you mean 'gsm8k'?"
+    with pytest.raises(UserError, match=re.escape(message)):
+        list(check_lines(comparison, arms=None))
+    assert message in requirements_not_met(comparison)
 
 
 def test_a_task_whose_packages_are_not_installed_stops_a_run_before_it_trains(
