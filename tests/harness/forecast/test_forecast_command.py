@@ -172,6 +172,7 @@ def test_a_sweep_s_later_trials_are_forecast_at_the_dearest_points(
     sweep = (
         "seeds: 3\nsweep: {seeds: 1, arms: {orpo: {points: "
         "[{0.arguments.beta: 1}, {0.arguments.num_train_epochs: 5}, {0.arguments.beta: 2}]}}, unequal_effort: a test}\n"
+        "allow_difference: {num_train_epochs: a test}\n"
     )
     config = write(tmp_path, LOCAL + sweep)
     assert main(["forecast", str(config), "--json", "--pairs", "80"]) == 0
