@@ -51,6 +51,11 @@ class Pair:
         content = json.dumps([self.prompt, self.chosen, self.rejected], sort_keys=True)
         return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8])
 
+    @property
+    def num_characters(self) -> int:
+        """Of all its texts together."""
+        return sum(len(turn["content"]) for turn in self.prompt) + len(self.chosen) + len(self.rejected)
+
 
 def readable(prompt: Sequence[Message]) -> str:
     """A prompt for people and judges: a single user turn exactly as it is, else every turn with its role."""

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice, starmap
+from itertools import starmap
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,6 +38,7 @@ from pipelines.outcomes import DataOutcome, SplitCount
 from pipelines.stages import Observer, PrepareSettings, Stage
 
 BATCH = 512
+MOST_CHARACTERS = 2_000_000  # of a batch, one pair more or less
 _BATCHES_AHEAD = 2  # the tokenizer lets other threads go on: it uses all processors, and Python's part one
 IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
 TEXTS = ("prompt_text", "chosen_text", "rejected_text")
@@ -94,6 +95,20 @@ def prepare(stage: Stage, folder: Path, observer: Observer) -> DataOutcome:
     return outcome
 
 
+def _batches(pairs: Iterator[tuple[int, Pair]]) -> Iterator[list[tuple[int, Pair]]]:
+    """As many pairs as go together, or fewer long ones: what is in memory at a time does not grow with their length."""
+    batch: list[tuple[int, Pair]] = []
+    num_characters = 0
+    for number, pair in pairs:
+        batch.append((number, pair))
+        num_characters += pair.num_characters
+        if len(batch) >= BATCH or num_characters >= MOST_CHARACTERS:
+            yield batch
+            batch, num_characters = [], 0
+    if batch:
+        yield batch
+
+
 def _finished(batch: list[tuple[int, Pair]], made: Future[list[TokenizedPair | Drop]]) -> _Batch:
     return [(number, pair, found) for (number, pair), found in zip(batch, made.result(), strict=True)]
 
@@ -137,7 +152,7 @@ class _Writer:
         """The pairs in batches, in their order, with their ids: some are tokenized while others are read and used."""
         with ThreadPoolExecutor(_BATCHES_AHEAD) as threads:
             ahead: deque[tuple[list[tuple[int, Pair]], Future[list[TokenizedPair | Drop]]]] = deque()
-            while batch := list(islice(pairs, BATCH)):
+            for batch in _batches(pairs):
                 of_batch = [pair for _, pair in batch]
                 texts = list(map(self._renderer.texts, of_batch))
                 ahead.append((batch, threads.submit(self._renderer.tokenize_texts, of_batch, texts)))

@@ -12,6 +12,7 @@ from datasets import Dataset
 from pipelines.data.fingerprints import ids_hash, pair_line
 from pipelines.data.prepare import prepare
 from pipelines.data.prepared import PAIRS, read_outcome, read_split, read_tokenizer
+from pipelines.data.render import Renderer
 from pipelines.errors import PipelineError
 from pipelines.evaluations import Split
 from pipelines.outcomes import DataOutcome
@@ -72,12 +73,31 @@ def test_what_is_written_does_not_depend_on_how_many_pairs_are_tokenized_at_once
     rows = rows_of(40)
     rows[7]["chosen"], rows[11]["prompt"] = " ", f"say {tiny.END} twice"
     written = []
-    for size in (1, 3, 512):
+    for size, most_characters in ((1, 10**6), (3, 10**6), (512, 10**6), (512, 100)):
         monkeypatch.setattr("pipelines.data.prepare.BATCH", size)
+        monkeypatch.setattr("pipelines.data.prepare.MOST_CHARACTERS", most_characters)
         outcome = prepared(rows)
         written.append((outcome, (prepared.folder / PAIRS).read_bytes(), prepared.all_rows()))
-    assert written[0] == written[1] == written[2]
+    assert all(one == written[0] for one in written[1:])
     assert [row["source_row"] for row in prepared.all_rows() if row["source_row"] in (7, 11)] == [11]
+
+
+def test_long_pairs_go_to_the_tokenizer_a_few_at_a_time(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    tokenize = Renderer.tokenize_texts
+
+    def counted(renderer: Renderer, pairs: Any, texts: Any) -> Any:
+        sizes.append(len(pairs))
+        return tokenize(renderer, pairs, texts)
+
+    monkeypatch.setattr(Renderer, "tokenize_texts", counted)
+    monkeypatch.setattr("pipelines.data.prepare.MOST_CHARACTERS", 1000)
+    rows = [row | {"rejected": f"no {number} " + "a" * 400} for number, row in enumerate(rows_of(40))]
+    prepared(rows, max_length=4096)
+    assert sum(sizes) == 40
+    assert max(sizes) == 3
 
 
 def test_an_error_while_later_rows_are_read_ends_the_stage(
