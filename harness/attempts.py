@@ -16,7 +16,7 @@ from harness.integrity import is_intact, standing
 from harness.interrupts import StopRequest
 from harness.launch import Ending, Launcher, Running
 from harness.machine import git_commit, machine, versions
-from harness.records import CHECKPOINTS, Failure, Record, Status, read_record, write_json, write_record
+from harness.records import CHECKPOINTS, RECORD, Failure, Record, Status, read_record, write_json, write_record
 from harness.reserve import RESERVE_BYTES, with_room
 from harness.reuse import PARTIAL
 from harness.stage import STAGE, log_tail, make_room
@@ -110,6 +110,7 @@ def _clear(partial: Path, final: Path) -> None:
     elif final.is_dir():
         final.rename(partial)
     partial.mkdir(exist_ok=True)
+    (partial / RECORD).unlink(missing_ok=True)  # first: what is left of it must not be taken for finished
     for leftover in partial.iterdir():
         if leftover.name == CHECKPOINTS:
             continue

@@ -44,7 +44,8 @@ class Event(Strict):
     label: str | None = Field(None, description="What the stage does, and for which trial first.")
     status: str | None = Field(None, description="How a stage, or the run, ended.")
     seconds: float | None = Field(
-        None, description="What a finished stage took, from its launch to its record."
+        None,
+        description="What a stage took that has ended: its record's `total_seconds`; without these, since `stage_started`.",
     )
     message: str | None = None
     num_stages: int | None = Field(None, description="planned: distinct stages of the plan.")
@@ -136,11 +137,13 @@ class RunLog:
     def finished(self, stage: Stage, record: Record) -> None:
         """A stage has left a record."""
         self._any_failed |= record.status != "done"
+        # The first stage of a run that goes on is waited for until the fork server is there: no time of its own.
+        since_started = time.monotonic() - self._started_at.pop(stage.id)
         self._write(
             "stage_finished" if record.status == "done" else "stage_failed",
             stage,
             status=record.status,
-            seconds=time.monotonic() - self._started_at.pop(stage.id),
+            seconds=since_started if record.cost is None else record.cost.total_seconds,
             message=record.failure.message if record.failure else None,
         )
         self._moves.pop(stage.id, None)

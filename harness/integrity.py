@@ -26,6 +26,7 @@ PRODUCTS = {
     "evaluate": (),
 }
 GIVEN_UP = "given_up.json"  # beside a record whose weights were removed on purpose
+OUTDATED = "outdated.json"  # beside a record of what a run has set out to make again, its input being made again
 TOLERANCE = 1e-9  # means are sums of floats in one order; JSON keeps every bit of them
 
 
@@ -35,13 +36,15 @@ def standing(folder: Path) -> Standing:
     Returns:
         `whole`: it has left the record of a success, and its files are there and agree with it. `light`: the same, but
         its weights were given up on purpose (`keep_weights`, `prefduel gc`), so nothing can start from it. `absent`:
-        anything else; also a record without weights as a repository keeps it.
+        anything else; also a record without weights as a repository keeps it, and what is outdated.
     """
     try:
         record = read_record(folder)
     except ValidationError:
         return "absent"
-    if record is None or record.status != "done" or record.outcome is None or damage(folder, record):
+    if record is None or record.status != "done" or record.outcome is None or (folder / OUTDATED).is_file():
+        return "absent"
+    if damage(folder, record):
         return "absent"
     if all((folder / name).is_dir() for name in PRODUCTS[record.outcome.kind]):
         return "whole"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.integrity import is_intact, standing
+from harness.integrity import OUTDATED, is_intact, standing
 from harness.plan import COMPARISON, Plan
 from harness.records import read_record, write_json
 from pipelines.outcomes import PretrainOutcome, ReferenceOutcome, TrainOutcome
@@ -30,11 +30,13 @@ class Work:
         todo: Stages to run, inputs first.
         elsewhere: Stage id to the finished stage's folder in another comparison.
         num_done: Stages that are done in the comparison's own folder.
+        outdated: Ids of stages to run that are done in that folder, but rest on one that is not there.
     """
 
     todo: list[Stage]
     elsewhere: dict[str, Path]
     num_done: int
+    outdated: frozenset[str] = frozenset()
 
 
 def work_left(plan: Plan, folder: Path) -> Work:
@@ -63,7 +65,20 @@ def work_left(plan: Plan, folder: Path) -> Work:
         elif found.parent != folder:
             elsewhere[stage.id] = found
     ordered = {stage.id: elsewhere[stage.id] for stage in plan.stages if stage.id in elsewhere}
-    return Work(todo[::-1], ordered, len(plan.stages) - len(todo) - len(elsewhere))
+    return Work(
+        todo[::-1],
+        ordered,
+        num_done=len(plan.stages) - len(todo) - len(elsewhere),
+        outdated=frozenset(
+            stage.id for stage in todo if stage.id not in there and standing(folder / stage.id) != "absent"
+        ),
+    )
+
+
+def mark_outdated(work: Work, folder: Path) -> None:
+    """Keep it in mind, also if the run is killed, that what rested on a stage that is made again is made again too."""
+    for stage_id in work.outdated:
+        write_json(folder / stage_id / OUTDATED, {})
 
 
 def _there(plan: Plan, roots: Sequence[Path]) -> dict[str, Path]:

@@ -24,7 +24,7 @@ from harness.plan_so_far import is_complete
 from harness.progress import make_progress
 from harness.records import write_json
 from harness.reserve import reserve
-from harness.reuse import Work, adopt, work_left
+from harness.reuse import Work, adopt, mark_outdated, work_left
 from harness.start_method import make_launcher
 from harness.workers import Workers
 from pipelines.stages import Stage, TrainSettings
@@ -156,6 +156,7 @@ def _run_stages(
         before: Ids of stages that failed already in this run: they are not tried again.
     """
     log.planned(plan, work)
+    mark_outdated(work, folder)
     todo = _take_over(plan, work, folder, log)
     give_up_weights(plan, folder)
     if not todo:

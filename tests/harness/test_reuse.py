@@ -11,7 +11,7 @@ import pytest
 from harness.integrity import GIVEN_UP, standing
 from harness.plan import Plan, read_plan
 from harness.records import ITEMS, read_record, write_record
-from harness.reuse import ADOPTED, adopt, inputs_of, work_left
+from harness.reuse import ADOPTED, adopt, inputs_of, mark_outdated, work_left
 from tests.harness.fixtures_results import Run, make_results
 
 
@@ -84,6 +84,27 @@ def test_a_deleted_stage_and_what_depends_on_it_run_again_and_nothing_else(finis
     deleted = next(stage for stage in plan.stages if stage.kind == kind)
     shutil.rmtree(finished / deleted.id)
     assert [stage.id for stage in work_left(plan, finished).todo] == with_dependents(plan, deleted.id)
+
+
+def test_what_rests_on_a_deleted_stage_stays_to_be_made_when_only_that_one_came_back_before_a_kill(
+    finished: Path,
+) -> None:
+    plan = read_plan(finished)
+    data = next(stage for stage in plan.stages if stage.kind == "data")
+    shutil.copytree(finished / data.id, finished.parent / "kept")
+    shutil.rmtree(finished / data.id)
+    work = work_left(plan, finished)
+    assert work.outdated == set(with_dependents(plan, data.id)) - {data.id}
+    mark_outdated(work, finished)
+    (finished.parent / "kept").rename(finished / data.id)
+    assert [stage.id for stage in work_left(plan, finished).todo] == with_dependents(plan, data.id)[1:]
+
+
+def test_weights_that_are_made_again_for_another_stage_outdate_nothing(finished: Path) -> None:
+    plan = read_plan(finished)
+    give_up_weights(finished, "sft")
+    shutil.rmtree(next(finished.glob("dpo-*")))
+    assert not {stage for stage in work_left(plan, finished).outdated if not stage.startswith("evaluate")}
 
 
 def test_a_deleted_stage_that_another_comparison_has_is_taken_over_and_nothing_runs_again(
