@@ -16,7 +16,16 @@ from harness.integrity import is_intact, standing
 from harness.interrupts import StopRequest
 from harness.launch import Ending, Launcher, Running
 from harness.machine import git_commit, machine, versions
-from harness.records import CHECKPOINTS, RECORD, Failure, Record, Status, read_record, write_json, write_record
+from harness.records import (
+    CHECKPOINTS,
+    RECORD,
+    Failure,
+    Record,
+    Status,
+    read_record,
+    write_json,
+    write_record,
+)
 from harness.reserve import RESERVE_BYTES, with_room
 from harness.reuse import PARTIAL
 from harness.stage import STAGE, log_tail, make_room

@@ -26,7 +26,9 @@ PRODUCTS = {
     "evaluate": (),
 }
 GIVEN_UP = "given_up.json"  # beside a record whose weights were removed on purpose
-OUTDATED = "outdated.json"  # beside a record of what a run has set out to make again, its input being made again
+OUTDATED = (
+    "outdated.json"  # beside a record of what a run has set out to make again, its input being made again
+)
 TOLERANCE = 1e-9  # means are sums of floats in one order; JSON keeps every bit of them
 
 

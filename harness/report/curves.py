@@ -10,7 +10,6 @@ from harness.diagnostics_schema import ReliabilityBin
 from harness.metrics import Direction
 from harness.report.figures import (
     Curve,
-    Drawn,
     Point,
     best_for_their_price,
     in_thousands,
@@ -19,6 +18,7 @@ from harness.report.figures import (
     saved,
     shortened,
 )
+from harness.report.page import Drawn
 from harness.report.palette import INK, PAPER, Look, drawing
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from harness.diagnostics import REWARDS, pooled_bins
 from harness.diagnostics_schema import PreferenceDiagnostics, ReliabilityBin
@@ -70,7 +71,7 @@ def _figure(view: View, found: dict[str, list[PreferenceDiagnostics]]) -> Iterat
             panels.append((reward, curves))
     if not panels:
         return
-    svg, png = draw_reliability(panels)
+    draw = partial(draw_reliability, panels)
     caption = (
         "How often chosen is preferred against the confidence with which either reply is; all seeds' pairs together (n = "
         f"{span(map(len, found.values()))} seeds, {span(seeds[0].num_pairs for seeds in found.values())} pairs each), a mark for each bin of "
@@ -85,8 +86,7 @@ def _figure(view: View, found: dict[str, list[PreferenceDiagnostics]]) -> Iterat
         "reliability",
         f"Reliability curves, accuracy at the lowest and the highest confidence, in brackets the pairs there. {told}",
         caption,
-        svg,
-        png,
+        draw,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from harness.metrics import metric
 from harness.numbers import interval, number, p_text, with_interval
@@ -42,26 +43,26 @@ def _figures(view: View, contrasts: list[Contrast]) -> Iterator[Figure]:
     shown = rows[:MOST_ROWS]
     more = first_of(MOST_ROWS, len(rows), "pairs")
     if rows:
-        svg, png = draw_forest([(verdict.metric, _label(verdict.metric), shown)], margin=verdict.margin)
+        draw = partial(draw_forest, [(verdict.metric, _label(verdict.metric), shown)], margin=verdict.margin)
         caption = (
             f"Differences on {verdict.metric}, the primary metric, each with its {level} interval ({verdict.num_seeds} seeds, "
             f"{verdict.num_items} items); right of 0 the first is better. Shaded: the declared margin, "
             f"{verdict.margin:g}.{more}"
         )
         alt = f"Differences on {verdict.metric}: {'; '.join(_told(row) for row in shown)}"
-        yield Figure("differences", alt, caption, svg, png)
+        yield Figure("differences", alt, caption, draw)
     others = [each for each in contrasts if each.pair == verdict.compare and each.metric != verdict.metric]
     if others:
         drawn = others[:MOST_PANELS]
         groups = [(each.metric, _label(each.metric), [_difference(each, name="")]) for each in drawn]
-        svg, png = draw_forest(groups, margin=None)
+        draw = partial(draw_forest, groups, margin=None)
         more = first_of(MOST_PANELS, len(others), "metrics")
         caption = (
             f"{' minus '.join(verdict.compare)} on every other metric (n = {span(each.num_seeds for each in drawn)} seeds, "
             f"{span(each.num_items for each in drawn)} items), with {level} intervals that are not corrected for their number; right of 0 the first is better, where either is.{more}"
         )
         told = "; ".join(f"{each.metric} {_told(_difference(each, name=''))}" for each in drawn)
-        yield Figure("differences-other-metrics", f"Differences by metric: {told}", caption, svg, png)
+        yield Figure("differences-other-metrics", f"Differences by metric: {told}", caption, draw)
 
 
 def _primary_rows(verdict: VerdictSummary, contrasts: list[Contrast]) -> Iterator[Difference]:

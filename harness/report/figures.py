@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from harness.metrics import Direction
+from harness.report.page import Drawn
 from harness.report.palette import INK, PAPER, Look, drawing
 from harness.summary_schema import MetricSummary
 
@@ -28,7 +29,6 @@ THOUSANDS = 10_000  # an axis that reaches this far is labelled in thousands
 
 ABOVE, BENEATH = 3, 1  # order of drawing: over every mark, under every mark
 
-Drawn = tuple[bytes, bytes]  # SVG, PNG
 Bounds = tuple[float, float] | None
 
 
@@ -273,7 +273,7 @@ def saved(figure: Figure) -> Drawn:
     # Without these the time of drawing and the library's version would be in the files.
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None}, facecolor=PAPER)
     figure.savefig(png, format="png", metadata={"Software": None}, dpi=PNG_DPI, facecolor=PAPER)
-    return svg.getvalue(), png.getvalue()
+    return Drawn(svg.getvalue(), png.getvalue())
 
 
 def span(values: Iterable[int]) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from harness.hostile import block, terminal
-from harness.report.page import Code, Figure, Inline, Link, Listing, Page, Text
+from harness.report.page import Code, Drawn, Figure, Inline, Link, Listing, Page, Text
 from harness.report.palette import COLOURS, INK, PAPER
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -24,8 +25,13 @@ _IDS = re.compile(r'(\bid="|url\(#|xlink:href="#)')
 _INLINE_LIMIT = 2000
 
 
-def render_html(page: Page) -> str:
-    """The page as one HTML document."""
+def render_html(page: Page, drawn: Mapping[str, Drawn] | None = None) -> str:
+    """The page as one HTML document.
+
+    Args:
+        page: What it says.
+        drawn: The drawing of each of its figures, by stem.
+    """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
@@ -38,7 +44,7 @@ def render_html(page: Page) -> str:
     environment.filters |= {
         "inline": _inline,
         "listing": _listing,
-        "svg": _svg,
+        "svg": lambda figure: _svg(figure, (drawn or {})[figure.stem].svg),
         "kind": _kind,
         "anchor": anchor,
     }
@@ -84,9 +90,9 @@ def _listing(listing: Listing) -> str:
     return block(listing.text, limit=listing.limit, max_lines=listing.max_lines)
 
 
-def _svg(figure: Figure) -> Markup:
+def _svg(figure: Figure, svg: bytes) -> Markup:
     """The drawing as an element of the page: ids of its own, colours that follow light and dark."""
-    text = figure.svg.decode("utf-8")
+    text = svg.decode("utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", text, flags=re.S)
     text = _IDS.sub(rf"\g<1>{figure.stem}-", text)

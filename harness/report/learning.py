@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from harness.plan import Trial
 from harness.records import LOSSES
@@ -32,7 +33,7 @@ def learning_section(view: View) -> Section:
         return Section(
             TITLE, [Paragraph("Not measured: no training stage left a loss."), *price_blocks(view)]
         )
-    svg, png = draw_panels(panels, columns=2)
+    draw = partial(draw_panels, panels, columns=2)
     seeds = max(len(panel.curves) for panel in panels)
     cut = first_of(MOST_STAGES, len(stages), "stages")
     caption = (
@@ -43,7 +44,7 @@ def learning_section(view: View) -> Section:
     )
     titles = ", ".join(dict.fromkeys(panel.title for panel in panels))
     alt = f"Training loss against policy tokens and against seconds for {titles}"
-    return Section(TITLE, [Figure("learning", alt, caption, svg, png), *price_blocks(view)])
+    return Section(TITLE, [Figure("learning", alt, caption, draw), *price_blocks(view)])
 
 
 def _panels(view: View, arm: str, place: int) -> Iterator[Panel]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from harness.cost_schema import CostQuantity
 from harness.costs import cost_with_bounds
@@ -85,7 +86,8 @@ def quality_cost_section(view: View) -> Section:
     if quantity == "money":
         label = f"money ({view.results.plan.comparison.currency})"
     tried = list(_tried(view, quantity))
-    svg, png = draw_quality_cost(
+    draw = partial(
+        draw_quality_cost,
         points[:MOST_MODELS],
         tried,
         x_label=f"{label}; less is better",
@@ -106,7 +108,7 @@ def quality_cost_section(view: View) -> Section:
     )
     return Section(
         "Quality against cost",
-        [Figure("quality-cost", f"{decision.metric} against {label}. {alt}", caption, svg, png)],
+        [Figure("quality-cost", f"{decision.metric} against {label}. {alt}", caption, draw)],
     )
 
 

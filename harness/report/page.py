@@ -6,8 +6,9 @@ Every text, also our own, is made safe by the formatter: nothing here is markup.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 MOST_ROWS = 200  # of a table; beyond, it is cut
 
@@ -75,15 +76,26 @@ class Table:
         return self.align or "l" + "r" * (len(self.head) - 1)
 
 
+class Drawn(NamedTuple):
+    """A drawing in both formats."""
+
+    svg: bytes
+    png: bytes
+
+
 @dataclass(frozen=True)
 class Figure:
-    """A drawing, its caption and what it shows in words for those who cannot see it."""
+    """A drawing, its caption and what it shows in words for those who cannot see it.
+
+    Attributes:
+        stem: Of its files.
+        draw: Draws it, in whichever process: it can be pickled.
+    """
 
     stem: str
     alt: str
     caption: str
-    svg: bytes = field(repr=False)
-    png: bytes = field(repr=False)
+    draw: Callable[[], Drawn] = field(repr=False)
 
 
 @dataclass(frozen=True)

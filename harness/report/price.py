@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from harness.learning import Moment, moments_of
 from harness.learning_schema import Displacement, OverSeeds, TargetReached, TargetSummary
@@ -64,7 +65,7 @@ def _figure(view: View, seen: dict[str, list[list[Moment]]]) -> Figure:
             ("train_seconds", "training seconds so far"),
         )
     ]
-    svg, png = draw_lines(panels, columns=2)
+    draw = partial(draw_lines, panels, columns=2)
     pairs = {
         look.num_pairs.get("validation", 0)
         for by_seed in seen.values()
@@ -83,9 +84,7 @@ def _figure(view: View, seen: dict[str, list[list[Moment]]]) -> Figure:
         for arm in seen
         if (points := view.summary.arms[arm].learning)
     )
-    return Figure(
-        "validation", f"{name} against policy tokens and against seconds: {told}", caption, svg, png
-    )
+    return Figure("validation", f"{name} against policy tokens and against seconds: {told}", caption, draw)
 
 
 def _curve(looks: list[Moment], axis: str, name: str, split: Split) -> Curve:
@@ -237,7 +236,7 @@ def _likelihood_figure(
             and all(curve.x for curve in curves)
         ]
         panels.append(LinesPanel(arm, "policy tokens so far", "log p, nats per token", lines))
-    svg, png = draw_lines(panels, columns=2)
+    draw = partial(draw_lines, panels, columns=2)
     caption = (
         "Length-averaged log-prob of chosen (coloured) and rejected (grey) replies over the training, on validation pairs (solid) and on "
         "pairs that are trained on (dashed); thin lines are seeds, thick ones their means (n = "
@@ -245,7 +244,7 @@ def _likelihood_figure(
         f"{first_of(MOST_PANELS, len(view.arms), 'arms')}"
     )
     alt = f"Log-probs of chosen and rejected over policy tokens for {', '.join(panel.title for panel in panels)}; the table below has the changes"
-    return Figure("likelihood", alt, caption, svg, png)
+    return Figure("likelihood", alt, caption, draw)
 
 
 def _change(one: Displacement) -> list[Text]:

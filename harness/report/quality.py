@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from harness.metrics import BENCHMARK_PREFIX, TRAIN_PREFIX, metric
 from harness.numbers import interval, number, with_interval
 from harness.report.components import gold_part_blocks, layer_blocks
@@ -83,7 +85,7 @@ def _figure(view: View, names: list[str]) -> Figure:
     ]
     drawn = [(name, found) for name, found in drawn if found][:MOST_METRICS]
     looks = {model: view.looks[model] for model in models}
-    svg, png = draw_quality(drawn, looks, view.summary.verdict.metric)
+    draw = partial(draw_quality, drawn, looks, view.summary.verdict.metric)
     found = [about for _, by_model in drawn for about in by_model.values()]
     seeds, items = max(len(about.by_seed) for about in found), {about.num_items for about in found}
     cuts = [
@@ -101,7 +103,7 @@ def _figure(view: View, names: list[str]) -> Figure:
         + (f" Drawn: {', '.join(cuts)}." if cuts else "")
     )
     alt = f"Means of {', '.join(name for name, _ in drawn)} for {', '.join(models)}, with intervals; the table below has the numbers"
-    return Figure("quality", alt, caption, svg, png)
+    return Figure("quality", alt, caption, draw)
 
 
 def _table(view: View, names: list[str]) -> list[Block]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from harness.metrics import metric
 from harness.numbers import GIB, bytes_text, interval, number, with_interval
@@ -90,7 +91,7 @@ def _figure(view: View, sweep: SweepSummary, name: str) -> list[Block]:
     if not panels:
         return []
     label = f"{sweep.metric} ({sweep.unit});\n{BETTER[sweep.direction]}"
-    svg, png = draw_sweep(panels[:MOST_PANELS], y_label=label)
+    draw = partial(draw_sweep, panels[:MOST_PANELS], y_label=label)
     caption = (
         f"Means over seeds and validation items ({_sizes(sweep)}) with their 95 % interval, cut where it leaves the panel; small marks are seeds, the ring is the chosen point. A line joins "
         "points that differ in the panel's key alone; a point that has no such partner is in the table only. Where no two points "
@@ -99,7 +100,7 @@ def _figure(view: View, sweep: SweepSummary, name: str) -> list[Block]:
         f"{first_of(MOST_PANELS, len(panels), 'panels')}"
     )
     alt = f"{sweep.metric} against {', '.join(panel.title for panel in panels)}; the table below has the numbers"
-    return [Figure(name, alt, caption, svg, png)]
+    return [Figure(name, alt, caption, draw)]
 
 
 def _fronts(view: View, sweep: SweepSummary) -> list[Block]:
@@ -121,8 +122,8 @@ def _fronts(view: View, sweep: SweepSummary) -> list[Block]:
     panels = [panel for panel in panels if len(panel[1]) > 1]
     if not panels:
         return []
-    svg, png = draw_fronts(
-        panels, y_label=f"{sweep.metric}; {BETTER[sweep.direction]}", direction=sweep.direction
+    draw = partial(
+        draw_fronts, panels, y_label=f"{sweep.metric}; {BETTER[sweep.direction]}", direction=sweep.direction
     )
     caption = (
         f"Every point of the sweep against what it cost: means over seeds ({_sizes(sweep)}), all stages of an arm; of memory the highest "
@@ -130,7 +131,7 @@ def _fronts(view: View, sweep: SweepSummary) -> list[Block]:
         "line joins the points that are better than every cheaper one, by their means: the noise of many points is in it."
     )
     alt = f"{sweep.metric} of {len(panels[0][1])} points against training time and peak memory; the table below has the numbers"
-    return [Figure("sweep-cost", alt, caption, svg, png)]
+    return [Figure("sweep-cost", alt, caption, draw)]
 
 
 def _sizes(sweep: SweepSummary) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.report.curves import legend_below, with_legend
-from harness.report.figures import COLUMNS, Bounds, Drawn, panel_axes, saved, shortened
+from harness.report.figures import COLUMNS, Bounds, panel_axes, saved, shortened
+from harness.report.page import Drawn
 from harness.report.palette import DASHES, INK, MARKERS, Look, drawing
 
 if TYPE_CHECKING:

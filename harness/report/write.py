@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness.recommendation import verdict_lines
@@ -11,13 +12,14 @@ from harness.report.bill import bill_section
 from harness.report.claims import claims_section
 from harness.report.data import data_section, failures_section
 from harness.report.differences import differences_section
+from harness.report.drawing import drawing_processes, drawn
 from harness.report.environment import environment_section, files_section, reproduce_section, words_section
 from harness.report.html import render_html
 from harness.report.index import index_page, write_entry
 from harness.report.learning import learning_section
 from harness.report.markdown import render_markdown
 from harness.report.opening import quality_cost_section, verdict_section
-from harness.report.page import Page, Section
+from harness.report.page import Drawn, Page, Section
 from harness.report.quality import lost_section, quality_section
 from harness.report.replies import replies_section
 from harness.report.settings import settings_section
@@ -43,31 +45,37 @@ def write_report(folder: Path, reports: Path, *, with_host: bool = False) -> Pat
     Raises:
         UserError: `folder` is not a results folder, or a file in it is damaged.
     """
-    gc.disable()  # what is read lives until the end: no need to look through it again at each collection
-    try:
-        results = read_results(folder)
-        view = View(results, make_summary(results), with_host=with_host)
-    finally:
-        gc.freeze()
-        gc.enable()
-    page = make_page(view)
+    with drawing_processes(folder) as pool:
+        view = _read(folder, with_host=with_host)
+        page = make_page(view)
+        drawings = drawn(page.figures(), pool)
     figures = reports / page.name
     figures.mkdir(parents=True, exist_ok=True)
     for pattern in FIGURE_FILES:
         for old in figures.glob(pattern):
             old.unlink()
-    for figure in page.figures():
-        (figures / f"{figure.stem}.svg").write_bytes(figure.svg)
-        (figures / f"{figure.stem}.png").write_bytes(figure.png)
-    write_page(page, reports)
+    for stem, drawing in drawings.items():
+        (figures / f"{stem}.svg").write_bytes(drawing.svg)
+        (figures / f"{stem}.png").write_bytes(drawing.png)
+    write_page(page, reports, drawings)
     write_entry(view, figures)
     write_page(index_page(reports), reports)
     return reports / f"{page.name}.md"
 
 
-def write_page(page: Page, folder: Path) -> None:
-    """Write a page in both formats."""
-    for suffix, text in ((".md", render_markdown(page)), (".html", render_html(page))):
+def _read(folder: Path, *, with_host: bool) -> View:
+    gc.disable()  # what is read lives until the end: no need to look through it again at each collection
+    try:
+        results = read_results(folder)
+        return View(results, make_summary(results), with_host=with_host)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def write_page(page: Page, folder: Path, drawings: Mapping[str, Drawn] | None = None) -> None:
+    """Write a page in both formats, with the drawings of its figures by their stems."""
+    for suffix, text in ((".md", render_markdown(page)), (".html", render_html(page, drawings))):
         (folder / f"{page.name}{suffix}").write_text(text, encoding="utf-8", newline="\n")
 
 

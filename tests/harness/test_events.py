@@ -52,7 +52,9 @@ def test_every_event_is_a_line_with_its_time_and_its_stage(tmp_path: Path) -> No
     assert lines[2]["message"] == "from elsewhere"
     cost = next(record.cost for stage in plan.stages if (record := read_record(folder / stage.id)))
     assert cost is not None
-    assert lines[4]["seconds"] == cost.total_seconds  # as on the bill: not what the fork server took to be there
+    assert (
+        lines[4]["seconds"] == cost.total_seconds
+    )  # as on the bill: not what the fork server took to be there
     assert lines[-1]["status"] == "failed"
     assert not (folder / ".progress.json").exists()
 

@@ -16,7 +16,7 @@ import pytest
 from harness.report.html import render_html
 from harness.report.page import Page, Section, Table
 from tests.harness.hostile_texts import PAYLOADS
-from tests.harness.report.test_html_page import page_with
+from tests.harness.report.test_html_page import DRAWINGS, page_with
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
@@ -89,7 +89,7 @@ def test_no_request_leaves_and_no_script_runs(tmp_path: Path, trap: Trap) -> Non
         for place, text in enumerate(attacks(trap.address))
     ]
     page = tmp_path / "page.html"
-    page.write_text(render_html(Page("page", "Hostile", [], sections)))
+    page.write_text(render_html(Page("page", "Hostile", [], sections), DRAWINGS))
     shown = opened(page, tmp_path / "profile")
     assert shown.count("<h2 ") == len(sections) == shown.count("</h2>")
     assert '<html lang="en">' in shown

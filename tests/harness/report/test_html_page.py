@@ -17,6 +17,7 @@ from harness.report.markdown import render_markdown
 from harness.report.page import (
     Bullets,
     Code,
+    Drawn,
     Figure,
     Heading,
     Listing,
@@ -31,7 +32,11 @@ from tests.harness.fixtures_results import Run, make_results
 from tests.harness.hostile_texts import PAYLOADS
 from tests.harness.report.html_pages import Document
 
-DRAWING = b'<svg width="1"><g id="a"><path style="fill: #1a1a1b"/><use xlink:href="#a"/></g></svg>'
+DRAWN = Drawn(
+    b'<svg width="1"><g id="a"><path style="fill: #1a1a1b"/><use xlink:href="#a"/></g></svg>',
+    png=b"",
+)
+DRAWINGS = {"drawing": DRAWN}
 
 
 def page_with(text: str) -> Page:
@@ -42,7 +47,7 @@ def page_with(text: str) -> Page:
         Heading(ours),
         Bullets([ours, Code(text)]),
         Table([ours, "b"], [[text, Code(text)]], caption=ours, sortable=True),
-        Figure("drawing", ours, ours, DRAWING, b""),
+        Figure("drawing", ours, ours, lambda: DRAWN),
         listing,
         SideBySide([Reply(ours, listing)]),
     ]
@@ -98,7 +103,7 @@ def test_drawings_take_the_colours_of_the_page(written: tuple[str, str]) -> None
 
 
 def test_only_the_one_script_may_run() -> None:
-    text = render_html(page_with("x"))
+    text = render_html(page_with("x"), DRAWINGS)
     (script,) = Document(text).scripts
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src &#39;sha256-{digest}&#39;" in text or f"script-src 'sha256-{digest}'" in text
@@ -107,9 +112,9 @@ def test_only_the_one_script_may_run() -> None:
 
 @pytest.mark.parametrize("payload", PAYLOADS, ids=range(len(PAYLOADS)))
 def test_a_page_keeps_its_elements_whatever_is_in_its_texts(payload: str) -> None:
-    text = render_html(page_with(payload))
+    text = render_html(page_with(payload), DRAWINGS)
     document = Document(text)
-    assert document.shape == Document(render_html(page_with("x"))).shape
+    assert document.shape == Document(render_html(page_with("x"), DRAWINGS)).shape
     assert document.loads() == []
     assert document.comments == []
     assert all(character.isprintable() or character == "\n" for character in text)
