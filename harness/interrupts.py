@@ -1,9 +1,12 @@
-"""Ctrl-C and a request to terminate, remembered until the run has heard them."""
+"""Ctrl-C and a request to terminate, remembered until the run has heard them; and the end of the process that asked."""
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
+from multiprocessing import connection, parent_process
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -47,3 +50,16 @@ class StopRequest:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._came = True
         raise KeyboardInterrupt
+
+
+def end_with_parent() -> None:
+    """End this process when the one that asked for it is gone, so that a killed run leaves no orphan."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, name="parent-watch", daemon=True).start()

@@ -15,7 +15,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
 
 from harness.quantiles import t_above
 
@@ -23,6 +22,7 @@ FloatArray = NDArray[np.float64]
 Form = Literal["welch", "paired"]
 
 _SMALLEST_LOG_P = math.log(1e-100)
+_LOG_P_PRECISION = 1e-12
 
 
 class MeanSquares(NamedTuple):
@@ -137,17 +137,21 @@ def item_interval(scores: FloatArray, alpha: float) -> tuple[float, float]:
 
 
 def p_value(estimate: Estimate) -> float:
-    """The alpha at which the interval just reaches 0, found by a bracketed search."""
+    """The alpha at which the interval just reaches 0, found by bisection: importing scipy's search takes longer than all of them."""
     distance = abs(float(estimate.difference))
     if distance == 0:
         return 1.0
 
-    def excess(log_alpha: float) -> float:
-        return float(estimate.half_width(math.exp(log_alpha))) - distance
-
-    if excess(_SMALLEST_LOG_P) <= 0:
-        return math.exp(_SMALLEST_LOG_P)
-    return math.exp(float(optimize.brentq(excess, _SMALLEST_LOG_P, 0.0, xtol=1e-12)))
+    low, high = _SMALLEST_LOG_P, 0.0
+    if estimate.half_width(math.exp(low)) <= distance:
+        return math.exp(low)
+    while high - low > _LOG_P_PRECISION:
+        middle = (low + high) / 2
+        if estimate.half_width(math.exp(middle)) > distance:
+            low = middle
+        else:
+            high = middle
+    return math.exp(high)
 
 
 def half_width(

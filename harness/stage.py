@@ -15,7 +15,6 @@ import os
 import shutil
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ from harness.evaluation.loaded import Loaded
 from harness.failures import advice, status_of
 from harness.instruments import instruments_of
 from harness.integrity import damaged_file, hashes_of_products
-from harness.interrupts import StopRequest
+from harness.interrupts import StopRequest, end_with_parent
 from harness.machine import git_commit, machine, versions
 from harness.meters import Instruments, Meter, activations
 from harness.nvml import Gpu
@@ -228,19 +227,6 @@ def output_into(log: Path) -> Iterator[None]:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-
-
-def end_with_parent() -> None:
-    """End this process when the one that asked for it is gone, so that a killed run leaves no orphan."""
-    parent = parent_process()
-    if parent is None:
-        return
-
-    def wait() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=wait, name="parent-watch", daemon=True).start()
 
 
 def main(arguments: list[str]) -> int:

@@ -7,7 +7,8 @@ import traceback
 from multiprocessing import connection
 from pathlib import Path
 
-from harness.stage import end_with_parent, output_into
+from harness.interrupts import end_with_parent
+from harness.stage import output_into
 
 USERS_MISTAKE, FAILED = 2, 1
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness.interrupts import end_with_parent
 from harness.report.page import Drawn, Figure
 
 MANY_STAGES = 500  # reading fewer takes less time than a process to start and import what it draws with
@@ -20,18 +23,17 @@ MOST_PROCESSES = 4
 def drawing_processes(folder: Path) -> Iterator[Executor | None]:
     """Processes that get ready to draw while the results in `folder` are read; None where they would not save time."""
     number = min(os.cpu_count() or 1, MOST_PROCESSES)
-    if number < 2 or sum(1 for _ in folder.iterdir()) < MANY_STAGES:
+    many = number > 1 and sum(1 for _ in folder.iterdir()) >= MANY_STAGES
+    # Forks have what this process has imported, which takes longer than to draw; a process with threads must not fork.
+    if not many or sys.platform != "linux" or threading.active_count() > 1:
         yield None
         return
-    # Not forked: a run that ends with a report may have threads.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(number, mp_context=context, initializer=_leave_stopping_to_parent)
+    pool = ProcessPoolExecutor(number, mp_context=multiprocessing.get_context("fork"), initializer=_get_ready)
     try:
-        for _ in range(number):  # it starts one for each task that finds none idle
-            pool.submit(_get_ready)
+        pool.submit(int)  # forks all of them
         yield pool
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
 
 
 def drawn(figures: Sequence[Figure], pool: Executor | None) -> dict[str, Drawn]:
@@ -50,17 +52,10 @@ def drawn(figures: Sequence[Figure], pool: Executor | None) -> dict[str, Drawn]:
     return {figure.stem: figure.draw() for figure in figures}
 
 
-def _leave_stopping_to_parent() -> None:
-    from harness.stage import end_with_parent
-
+def _get_ready() -> None:
+    """Leave stopping to the process that forked this one, and import what figures are drawn with."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
-
-
-def _get_ready() -> None:
-    """Import what figures are drawn with."""
     import matplotlib.backends.backend_agg
     import matplotlib.backends.backend_svg
     import matplotlib.figure  # noqa: F401
-
-    import harness.report.write  # noqa: F401

@@ -26,6 +26,7 @@ SETTINGS: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 9,
+    "axes.titley": 1.0,  # where it would be put anyway: else it is searched for anew in each drawing
     "axes.labelsize": 9,
     "legend.fontsize": 8,
     "legend.frameon": False,
