@@ -30,12 +30,13 @@ BY_THE_CLOCK: tuple[CostQuantity, ...] = ("train_seconds", "total_seconds", "mon
 
 def cost_of(results: Results, trials: list[Trial]) -> CostSummary:
     """The cost of one model's training; of the base, which is not trained, nothing."""
-    by_seed = [cost for trial in trials if (cost := cost_of_trial(results, trial)) is not None]
+    costs = [(trial, cost) for trial in trials if (cost := cost_of_trial(results, trial)) is not None]
+    finished, by_seed = [trial for trial, _ in costs], [cost for _, cost in costs]
     untrained = not any(trial.training for trial in trials)
     price = results.plan.comparison.price_per_hour
     seconds = _mean([cost.total_seconds for cost in by_seed], untrained=untrained)
-    shared = _mean(_shared(results, trials, _seconds), untrained=untrained)
-    records = _billed(results, trials)
+    shared = _mean(_shared(results, finished, _seconds), untrained=untrained)
+    records = _billed(results, finished)
     done = operations(records)
     return CostSummary(
         train_seconds=_mean([cost.train_seconds for cost in by_seed], untrained=untrained),
@@ -50,7 +51,7 @@ def cost_of(results: Results, trials: list[Trial]) -> CostSummary:
         steady_train_seconds=_mean([cost.steady_train_seconds for cost in by_seed]),
         waiting_seconds=_mean([cost.waiting_seconds for cost in by_seed]),
         energy_joules=_mean_energy([record.cost for record in records if record.cost], len(by_seed)),
-        shared_energy_joules=_mean(_shared(results, trials, _joules)),
+        shared_energy_joules=_mean(_shared(results, finished, _joules)),
         tokens_per_second=tokens_per_second(records),
         operations=done / len(by_seed) if isinstance(done, float) and by_seed else done,
         peak_share=peak_share(records),
@@ -188,11 +189,9 @@ def training_costs(results: Results) -> list[Cost]:
 def _shared(
     results: Results, trials: list[Trial], amount: Callable[[Cost], float | None]
 ) -> list[float | None]:
-    """For each trial that finished, its stages' amounts, each split evenly between the trials that it serves."""
+    """For each of these trials, which finished, its stages' amounts, each split evenly between the trials that it serves."""
     found = []
     for trial in trials:
-        if cost_of_trial(results, trial) is None:
-            continue
         shares = [
             None if (value := amount(record.cost)) is None else value / results.served[stage_id]
             for stage_id in trial.billed()
@@ -211,11 +210,10 @@ def _joules(cost: Cost) -> float | None:
 
 
 def _billed(results: Results, trials: list[Trial]) -> list[Record]:
-    """The records of every trial that finished; a stage that serves two of them comes twice."""
+    """The records of these trials, which finished; a stage that serves two of them comes twice."""
     return [
         record
         for trial in trials
-        if cost_of_trial(results, trial) is not None
         for stage_id in trial.billed()
         if (record := results.done(stage_id)) is not None
     ]

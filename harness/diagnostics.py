@@ -107,11 +107,12 @@ def calibration(margins: FloatArray, reward: Reward) -> Calibration:
     bins = [
         ReliabilityBin(
             low=0.5 + place / (2 * NUM_BINS),
-            num_pairs=int((places == place).sum()),
-            confidence=float(confidence[places == place].mean()),
-            accuracy=float(right[places == place].mean()),
+            num_pairs=len(found),
+            confidence=float(confidence[found].mean()),
+            accuracy=float(right[found].mean()),
         )
-        for place in sorted(set(places.tolist()))
+        for place in range(NUM_BINS)
+        if len(found := np.flatnonzero(places == place))
     ]
     error = sum(one.num_pairs * abs(one.confidence - one.accuracy) for one in bins) / len(margins)
     return Calibration(reward=reward, expected_error=error, bins=bins)
@@ -136,6 +137,8 @@ def pooled_bins(found: Sequence[Calibration]) -> list[ReliabilityBin]:
 
 def _on(column: Column, items: tuple[str, ...]) -> FloatArray:
     """The column's values of some of its items, in their order."""
+    if column.items == items:
+        return column.values
     values = dict(zip(column.items, column.values, strict=True))
     return np.array([values[item] for item in items])
 

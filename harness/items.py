@@ -76,7 +76,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = from_json(
             b"[" + content.replace(b"\n", b",") + b"]", cache_strings="all"
         )
-        if {dict}.issuperset(map(type, rows)) and all("item" in row for row in rows):
+        if {dict}.issuperset(map(type, rows)) and all(
+            "item" in names for names, _ in groupby(rows, key=tuple)
+        ):
             return rows
     except ValueError:
         pass

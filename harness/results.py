@@ -107,15 +107,17 @@ class Results:
         if not path.is_file():
             return
         number, keys = 0, KEYS.get(name, ())
+        needed = frozenset(keys)
         with path.open(encoding="utf-8", errors="replace") as file:  # a damaged line is told below
             while lines := list(islice(file, LINES_AT_ONCE)):
-                for row in _parsed(lines):
-                    number += 1
-                    if problem := _problem(row, keys):
+                rows = _parsed(lines)
+                for place, row in enumerate(rows, start=1):
+                    if not isinstance(row, dict) or not needed <= row.keys():
                         raise UserError(
-                            f"{path}: line {number} {problem}. Delete the folder {stage_id} and run again."
+                            f"{path}: line {number + place} {_problem(row, keys)}. Delete the folder {stage_id} and run again."
                         )
-                    yield row
+                yield from rows
+                number += len(rows)
 
     def evaluations(self, trial: Trial, group: str) -> list[str]:
         """Ids of the finished evaluations of a group on the trial's model."""
@@ -163,12 +165,13 @@ def _parsed_line(line: str) -> Any:
         return _NotJson()
 
 
-def _problem(row: Any, keys: tuple[str, ...]) -> str | None:
+def _problem(row: Any, keys: tuple[str, ...]) -> str:
+    """What is wrong with a row that is no object with these keys."""
     if isinstance(row, _NotJson):
         return "is not JSON"
     if not isinstance(row, dict):
         return "is no JSON object"
-    return next((f"has no {key!r}" for key in keys if key not in row), None)
+    return f"has no {next(key for key in keys if key not in row)!r}"
 
 
 def read_results(folder: Path) -> Results:

@@ -91,8 +91,10 @@ def equal_evaluation_inputs(case: Case) -> Check:
             continue
         other, of_other = first[group]
         where = f"{record.stage.id} and {other.stage.id} ({group})"
-        if keys := _different_keys(
-            settings.model_dump(mode="json"), other.stage.settings.model_dump(mode="json")
+        if settings != other.stage.settings and (
+            keys := _different_keys(
+                settings.model_dump(mode="json"), other.stage.settings.model_dump(mode="json")
+            )
         ):
             problems.append(f"{where}: {', '.join(keys)} differ")
         elif record.stage.inputs.data != other.stage.inputs.data:
@@ -168,7 +170,10 @@ def _records(case: Case) -> list[Record]:
 
 
 def _items(case: Case, record: Record) -> set[str]:
-    return {item for column in case.results.items.get(record.stage.id, {}).values() for item in column.items}
+    columns = case.results.items.get(record.stage.id, {}).values()
+    return set().union(
+        *{id(column.items): column.items for column in columns}.values()
+    )  # most have the same ones
 
 
 def _different_keys(first: dict[str, Any], second: dict[str, Any], before: str = "") -> list[str]:
