@@ -141,9 +141,10 @@ def displacements(results: Results, models: dict[str, list[Trial]]) -> list[Disp
         found
         for name, trials in models.items()
         if trials[0].role == "arm"
+        for by_seed in [[moments_of(results, trial) for trial in trials]]
         for place, stage_id in enumerate(trials[0].training, start=1)
         for split in ("validation", "train")
-        for found in _displacement(results, name, trials, place, stage_id, split)
+        for found in _displacement(results, name, by_seed, place, stage_id, split)
     ]
 
 
@@ -238,14 +239,14 @@ def _means(looks: list[Moment], split: Split) -> dict[str, float]:
 
 
 def _displacement(
-    results: Results, name: str, trials: list[Trial], place: int, stage_id: str, split: Split
+    results: Results, name: str, by_seed: list[list[Moment]], place: int, stage_id: str, split: Split
 ) -> Iterator[Displacement]:
     settings = results.stage(stage_id).settings
     assert isinstance(settings, TrainSettings)
     changes: dict[str, list[float]] = {key: [] for key in DISPLACED}
     num_pairs = 0
-    for trial in trials:
-        looks = [look for look in moments_of(results, trial) if look.stage == place]
+    for moments in by_seed:
+        looks = [look for look in moments if look.stage == place]
         ends = (
             [{key: look.value(key, split) for key in DISPLACED} for look in (looks[0], looks[-1])]
             if looks

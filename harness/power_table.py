@@ -22,7 +22,7 @@ from harness.power import (
 )
 from harness.results import read_results
 from harness.scores import score_tables, shared_items
-from harness.verdict import MIN_SEEDS, Rule
+from harness.verdict import MIN_SEEDS, Rule, places
 
 
 def assumed(seed_sd: float, item_sd: float, residual_sd: float, correlation: float) -> tuple[Spread, str]:
@@ -64,9 +64,7 @@ def measured(comparison: Comparison, folder: Path) -> tuple[Spread, str]:
         )
     seeds = [seed for seed in first.seeds if seed in second.seeds]
     items = shared_items(first, second)
-    one, other = (
-        table.units(items)[[table.seeds.index(seed) for seed in seeds]] for table in (first, second)
-    )
+    one, other = (table.units(items)[places(table.seeds, seeds)] for table in (first, second))
     num_units = one.shape[1]  # as the verdict counts items: those from one prompt are one
     if len(seeds) < 2 or num_units < 2:
         raise UserError(

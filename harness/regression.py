@@ -11,6 +11,7 @@ from harness.intervals import FloatArray, estimate_mean, paired
 from harness.metrics import TRAIN_PREFIX, metric
 from harness.plan import Trial
 from harness.scores import Table, shared_items
+from harness.verdict import places
 
 ALPHA = 0.05  # intervals are shown at 95 %, as those of single means
 CHOSEN, REJECTED = "chosen_logprob_shift", "rejected_logprob_shift"
@@ -102,8 +103,8 @@ def _change(before: str, after: str, name: str, earlier: Table, later: Table) ->
 
 def _rows(table: Table, seeds: list[int | None], items: tuple[str, ...]) -> FloatArray:
     """Scores of `seeds`, (seeds, independent units); a model that all seeds share stands for each of them."""
-    places = [0 if table.shared else table.seeds.index(seed) for seed in seeds]
-    return table.units(items)[places]
+    rows = [0] * len(seeds) if table.shared else places(table.seeds, seeds)
+    return table.units(items)[rows]
 
 
 def _consecutive(trials: dict[str, list[Trial]]) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ The interval is that of harness/intervals.py; docs/decisions/verdict.md says how
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -159,7 +160,13 @@ def _differences(first: Scores, second: Scores) -> FloatArray | None:
 
 
 def _in_order_of(first: Scores, second: Scores) -> FloatArray:
-    return second.values[[second.seeds.index(seed) for seed in first.seeds]]
+    return second.values[places(second.seeds, first.seeds)]
+
+
+def places(seeds: Sequence[int | None], wanted: Sequence[int | None]) -> list[int]:
+    """The rows of the seeds that are wanted, in a table that has these seeds."""
+    place = {seed: row for row, seed in enumerate(seeds)}
+    return [place[seed] for seed in wanted]
 
 
 def varies(estimate: Estimate, *tables: FloatArray) -> bool:

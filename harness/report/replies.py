@@ -17,6 +17,7 @@ from harness.report.figures import first_of
 from harness.report.page import Block, Heading, Listing, Paragraph, Reply, Section, SideBySide, Text
 from harness.report.view import View
 from harness.scores import score_tables
+from harness.verdict import places
 
 TITLE = "Replies"
 NUM_PROMPTS = 3
@@ -106,9 +107,7 @@ def _by_gain(view: View, answered: Set[str]) -> list[Choice]:
     if not items or not seeds:
         return []
     sign = -1.0 if metric(name).direction == "lower" else 1.0
-    rows = [
-        table.on(items)[[table.seeds.index(seed) for seed in seeds]] for table in (first, second)
-    ]  # (seeds, items)
+    rows = [table.on(items)[places(table.seeds, seeds)] for table in (first, second)]  # (seeds, items)
     gains: FloatArray = sign * (rows[0] - rows[1])
     means = gains.mean(0)
     best, worst = int(means.argmax()), int(means.argmin())  # the first of several: of the smallest hash
