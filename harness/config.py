@@ -78,6 +78,11 @@ class TrainingShape(Strict):
         ge=1,
         description="Pairs at each look: so many of the validation split, and as many that are trained on.",
     )
+    eval_test: bool = Field(
+        False,
+        description="Look at as many test pairs, too: shown over the steps and used for nothing else; `select`, `target` and a sweep "
+        "go by validation pairs.",
+    )
     select: Select = Field(
         "last",
         description="Which weights every stage leaves: those after its last step, or those of the look, after the start, that was "

@@ -136,14 +136,14 @@ def learning_points(results: Results, trials: Sequence[Trial]) -> list[LearningP
 
 
 def displacements(results: Results, models: dict[str, list[Trial]]) -> list[Displacement]:
-    """For each stage of each arm, both splits: the change from its first look to its last, over seeds."""
+    """For each stage of each arm, each split that was looked at: the change from its first look to its last, over seeds."""
     return [
         found
         for name, trials in models.items()
         if trials[0].role == "arm"
         for by_seed in [[moments_of(results, trial) for trial in trials]]
         for place, stage_id in enumerate(trials[0].training, start=1)
-        for split in ("validation", "train")
+        for split in ("validation", "train", "test")
         for found in _displacement(results, name, by_seed, place, stage_id, split)
     ]
 

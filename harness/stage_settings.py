@@ -52,6 +52,7 @@ def train_settings(comparison: Comparison, stage: ArmStage, allotment: Allotment
         mean_over=None if stage.trainer == "sft" else "step" if fair else "micro_batch",
         eval_every=shape.eval_every,
         eval_pairs=shape.eval_pairs,
+        eval_test=shape.eval_test,
         select=shape.select,
         select_by=shape.select_by,
         share=comparison.sft.share if stage.trainer == "sft" and comparison.sft.share < 1 else None,

@@ -141,6 +141,7 @@ class TrainSettings(Strict):
         None, description="Share of the steps between two looks at validation pairs; none where empty."
     )
     eval_pairs: int = Field(64, description="Pairs of the validation and of the train split at each look.")
+    eval_test: bool = Field(False, description="Whether looks see as many pairs of the test split, too.")
     select: Select = Field("last", description="Which weights the stage leaves.")
     select_by: ValidationMetric = Field("preference_accuracy", description="What the best is the best by.")
     share: float | None = Field(

@@ -71,7 +71,7 @@ def evaluation_seconds(
     for stage in plan.stages:
         settings = stage.settings
         if isinstance(settings, TrainSettings) and settings.eval_every is not None:
-            splits = (size.num_pairs, round(num_rows * data.validation_share))
+            splits = [size.num_pairs, round(num_rows * data.validation_share), num_test * settings.eval_test]
             num_pairs = sum(min(settings.eval_pairs, there) for there in splits)
             found.append(_looks(settings.eval_every, num_pairs, size))
         if not isinstance(settings, EvaluateSettings | JudgeSettings):

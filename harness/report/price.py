@@ -20,7 +20,7 @@ from pipelines.stages import TrainSettings
 
 MOST_SEEDS, MOST_PANELS = 20, 6
 DEFAULT_METRIC = "preference_accuracy"
-SPLITS: tuple[tuple[Split, str], ...] = (("validation", "-"), ("train", "--"))
+SPLITS: tuple[tuple[Split, str], ...] = (("validation", "-"), ("train", "--"), ("test", ":"))
 SHOWN = ("preference_accuracy", "preference_margin", "chosen_nll")
 
 
@@ -203,14 +203,17 @@ def _displacement(view: View, seen: dict[str, list[list[Moment]]]) -> Iterator[B
     found = view.summary.displacements
     if not found:
         return
+    looked = (
+        "Looks see validation pairs, pairs that are trained on, and test pairs, by which nothing was chosen"
+        if any(one.split == "test" for one in found)
+        else "Looks see validation pairs and pairs that are trained on, never the test split; there, final models are compared under What was lost"
+    )
     yield Heading("Likelihood of both replies")
     yield _likelihood_figure(view, seen, found)
     yield Paragraph(
-        "Change from a stage's first look to its last, nats per token, with a 95 % interval for other seeds (the same pairs). Looks "
-        "see validation pairs and pairs that are trained on, never the test split; there, final models are compared under What was "
-        "lost. The "
-        "likelihood was displaced where chosen fell while the margin grew, both by their whole intervals: the model then prefers "
-        "chosen more, yet says it less often."
+        "Change from a stage's first look to its last, nats per token, with a 95 % interval for other seeds (the same pairs). "
+        f"{looked}. The likelihood was displaced where chosen fell while the margin grew, both by their whole intervals: the model then "
+        "prefers chosen more, yet says it less often."
     )
     rows = [_change(one) for one in found]
     head = ["arm and stage", "pairs", "seeds", "log p of chosen", "of rejected", "margin", "displaced"]
@@ -237,9 +240,10 @@ def _likelihood_figure(
         ]
         panels.append(LinesPanel(arm, "policy tokens so far", "log p, nats per token", lines))
     draw = partial(draw_lines, panels, columns=2)
+    tested = ", and on test pairs (dotted)" if any(one.split == "test" for one in changes) else ""
     caption = (
         "Length-averaged log-prob of chosen (coloured) and rejected (grey) replies over the training, on validation pairs (solid) and on "
-        "pairs that are trained on (dashed); thin lines are seeds, thick ones their means (n = "
+        f"pairs that are trained on (dashed){tested}; thin lines are seeds, thick ones their means (n = "
         f"{span(map(len, drawn.values()))} seeds, {span(one.num_pairs for one in changes)} pairs of each kind)."
         f"{first_of(MOST_PANELS, len(view.arms), 'arms')}"
     )

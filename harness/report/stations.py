@@ -53,12 +53,13 @@ def likelihood_blocks(view: View) -> Iterator[Block]:
     if not found or preference is None:
         return
     yield Heading("Likelihood of both replies, station by station")
-    unseen = ", which no look during training saw" if preference.split == "test" else ""
+    looked_at = view.results.plan.comparison.training.eval_test
+    unseen = ", which no look during training saw" if preference.split == "test" and not looked_at else ""
     yield Paragraph(
         f"On the {preference.split} pairs{unseen}: how far each model's length-averaged log-prob of chosen and of rejected lies from "
         "the base's, nats per token, with a 95 % interval for other seeds and other items. The likelihood was displaced where chosen "
         "fell while the margin grew, both by their whole intervals. Over the steps of training it is under Learning, on validation "
-        "pairs and on pairs that are trained on."
+        f"pairs{', test pairs' if looked_at else ''} and on pairs that are trained on."
     )
     head = ["model", "log p of chosen", "of rejected", "margin", "displaced", "seeds x items"]
     rows: list[list[Text]] = [[BASE, "0", "0", "0", "by definition", ""]]

@@ -1,7 +1,7 @@
 """How well a policy prefers while it trains: `validation.jsonl`. Looks at the policy and changes nothing of its training.
 
-At the start, after each share of the steps and at the end, some pairs of the validation split and as many that are trained on are
-scored, in the same way by every trainer. No random number is drawn, the weights are only read, and the models' counting hooks are
+At the start, after each share of the steps and at the end, some pairs of the validation split and as many that are trained on (and of
+the test split, where asked) are scored, in the same way by every trainer. No random number is drawn, the weights are only read, and the models' counting hooks are
 passed by: the training's numbers are the same bits with and without.
 
 Shapes: b sequences, t tokens, n reply tokens.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -49,17 +49,18 @@ Pair = dict[str, Any]
 Samples = dict["Split", list[Pair]]
 
 
-def samples(data: Path, num_pairs: int) -> Samples:
-    """The first `num_pairs` pairs of both splits in order of their uid: the same ones in every stage of every arm.
+def samples(data: Path, num_pairs: int, splits: Sequence[Split]) -> Samples:
+    """The first `num_pairs` pairs of each split in order of their uid: the same ones in every stage of every arm.
 
     Args:
         data: Folder of the stage that prepared the data.
-        num_pairs: The most of each split; a split without pairs is left out.
+        num_pairs: The most of each split.
+        splits: Which; one without pairs is left out.
     """
     counts = read_outcome(data).splits
     return {
         split: sorted(read_split(data, split).to_list(), key=lambda pair: str(pair["uid"]))[:num_pairs]
-        for split in SPLITS
+        for split in splits
         if counts[split].num_pairs
     }
 
@@ -143,7 +144,8 @@ def validation_points(
     assert settings.eval_every is not None
     assert stage.inputs.data is not None
     with observer.aside(NOT_TRAINING):
-        scored = samples(folder.parent / stage.inputs.data, settings.eval_pairs)
+        splits: tuple[Split, ...] = (*SPLITS, "test") if settings.eval_test else SPLITS
+        scored = samples(folder.parent / stage.inputs.data, settings.eval_pairs, splits)
         selection = None
         if settings.select == "best_validation":
             if "validation" not in scored:

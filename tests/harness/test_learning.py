@@ -301,6 +301,26 @@ def test_the_report_shows_curves_prices_and_likelihood(tmp_path: Path) -> None:
     assert "reached in all 3 seeds after" in html
 
 
+def test_looks_at_test_pairs_have_a_line_and_rows_of_their_own(tmp_path: Path) -> None:
+    folder = looked(tmp_path, Run(seeds=3, changes={"training": {"eval_test": True}}), slip=0.001)
+    before = write_report(folder, tmp_path / "reports").read_text().replace("\\", "")
+    for path in folder.glob(f"*/{VALIDATION}"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        tested = [row | {"split": "test", "num_pairs": 30} for row in rows if row["split"] == "validation"]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows + tested))
+    found = summary_of(folder).displacements
+    by_split = {
+        split: [(one.model, one.stage, one.chosen) for one in found if one.split == split]
+        for split in ("validation", "test")
+    }
+    assert by_split["test"] == by_split["validation"] != []
+    after = write_report(folder, tmp_path / "reports").read_text().replace("\\", "")
+    for words in ("| 30 test ", "test pairs, by which nothing was chosen", "on test pairs (dotted)"):
+        assert words in after
+        assert words not in before
+    assert "no look during training saw" not in after
+
+
 def test_a_report_without_looks_says_so(tmp_path: Path) -> None:
     text = (
         write_report(make_results(tmp_path, Run(seeds=2)), tmp_path / "reports").read_text().replace("\\", "")

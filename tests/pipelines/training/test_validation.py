@@ -81,6 +81,29 @@ def test_looking_leaves_every_number_of_the_training_as_it_is(root: Path, kind: 
     assert len(read_rows(looked / VALIDATION)) == 2 * 5
 
 
+def test_test_pairs_are_looked_at_where_asked_and_change_nothing(root: Path) -> None:
+    swapped = [
+        pair
+        | {"uid": f"t{pair['uid']}", "chosen_ids": pair["rejected_ids"], "rejected_ids": pair["chosen_ids"]}
+        for pair in tiny.pairs()
+    ]
+    shutil.rmtree(root / tiny.DATA / "splits" / "test")
+    Dataset.from_list(swapped).save_to_disk(root / tiny.DATA / "splits" / "test")
+    made = tiny.stage("orpo")
+    asked = {"select": "best_validation", "select_by": "preference_margin"}
+    without, first = trained(root, with_looks(made, **asked), "without")
+    looked, second = trained(root, with_looks(made, **asked, eval_test=True), "with")
+    assert second == first  # the weights of the same look among them
+    held = read_rows(looked / VALIDATION)
+    assert [row for row in held if row["split"] != "test"] == read_rows(without / VALIDATION)
+    tested = [row for row in held if row["split"] == "test"]
+    assert [row["step"] for row in tested] == [row["step"] for row in held if row["split"] == "validation"]
+    # The same pairs with the replies in each other's place.
+    assert [-row["preference_margin"] for row in tested] == pytest.approx(
+        [row["preference_margin"] for row in held if row["split"] == "validation"], abs=1e-5
+    )
+
+
 def test_random_state_is_as_before_a_look(root: Path) -> None:
     """With an adapter that is initialised by chance after each look, a drawn number would show."""
     made = with_looks(tiny.stage("sft", num_train_epochs=1))
