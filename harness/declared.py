@@ -54,7 +54,7 @@ def declare(folder: Path, plan: Plan) -> None:
 
 
 def read_declarations(folder: Path) -> list[Declaration]:
-    """The lines of `decisions.jsonl`, oldest first; none where there is no such file.
+    """The lines of `decisions.jsonl`, oldest first, each with the hash of the rule in it; none where there is no such file.
 
     Raises:
         UserError: a line is damaged.
@@ -65,7 +65,10 @@ def read_declarations(folder: Path) -> list[Declaration]:
     found = []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         try:
-            found.append(Declaration.model_validate_json(line))
+            declaration = Declaration.model_validate_json(line)
+            found.append(
+                declaration.model_copy(update={"decision_hash": decision_hash(declaration.decision)})
+            )
         except ValidationError as error:
             raise UserError(
                 f"{path}: line {number} is damaged. Remove that line; keep the others, they say when the rule was "

@@ -13,7 +13,7 @@ _MARKDOWN = re.compile(r"[\\`*\[\]<>|~&$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 # A slash that begins a path: not inside a URL, a relative path or a fraction; also behind a compiler's -I or -L.
 _PATH_CHARACTER = r"[^\s/\\:'\"`,;()\[\]{}]"
 _ABSOLUTE = re.compile(
-    r"(?:(?<![\w./~<>-])|(?<=\s-[IL]))(?!(?<=:)//)(?:file://)?(?:~|[A-Za-z]:)?"
+    r"(?:(?<![\w./~<>\]-])|(?<=\s-[IL]))(?!(?<=:)//)(?:file://)?(?:~|[A-Za-z]:)?"
     rf"[/\\]?(?:[/\\]{_PATH_CHARACTER}+)+[/\\]?"
 )
 _QUOTED_PATH = re.compile(r"(['\"])((?:file://)?(?:~|[A-Za-z]:)?[/\\][^'\"\n]*)\1")  # may have spaces

@@ -20,6 +20,7 @@ from harness.sentences import (
 from harness.summary_schema import Contrast, Summary
 from harness.verdict import EQUIVALENT, INCOMPLETE, MIN_SEEDS, UNDECIDED, UNFAIR, Verdict
 
+ADVICE = {"sft": "train SFT alone", "base": "keep the base"}  # where neither arm beats this control alone
 NO_DOUBT = "none of the rules of docs/reading-a-report.md applies"
 # Judging the seeds that are there again, with more added, would be a look that the rule does not have.
 FRESH_SEEDS = "seeds that were not seen yet, in a comparison of their own (first_seed)"
@@ -44,13 +45,18 @@ def _first_line(summary: Summary) -> str:
     unproven = unproven_against(summary.baselines, verdict.compare)
     if not unproven or verdict.outcome in (INCOMPLETE, UNFAIR):
         return judged
-    words = MODEL_WORDS[unproven[0].pair[1]]
-    shown = "; ".join(contrast_text(each) for each in unproven)
-    if is_below(unproven, verdict.margin):
-        claim = f"neither arm beats {words} on {verdict.metric} by the margin of {verdict.margin:g}"
-    else:
-        claim = f"neither arm was shown to beat {words} on {verdict.metric}"
-    return f"{claim} ({shown}). Between the arms: {judged}"
+    claims = "; ".join(
+        _claim(verdict.metric, verdict.margin, control, both) for control, both in unproven.items()
+    )
+    return f"{claims}. Between the arms: {judged}"
+
+
+def _claim(metric: str, margin: float, control: str, both: list[Contrast]) -> str:
+    shown = "; ".join(contrast_text(each) for each in both)
+    words = MODEL_WORDS[control]
+    if is_below(both, margin):
+        return f"neither arm beats {words} on {metric} by the margin of {margin:g} ({shown})"
+    return f"neither arm was shown to beat {words} on {metric} ({shown})"
 
 
 def recommendation(
@@ -72,7 +78,7 @@ def recommendation(
             "what failed or is missing."
         )
     if verdict.outcome == UNFAIR:
-        return f"do not decide by these numbers: the arms were not treated alike ({verdict.reason})."
+        return f"do not decide by these numbers: the audit did not find the arms treated alike ({verdict.reason})."
     unproven = unproven_against(baselines, decision.compare)
     if unproven:
         return _neither(verdict, decision, unproven)
@@ -89,13 +95,14 @@ def recommendation(
     return f"train {winner}: better on {decision.metric}{limited}, {cost}{_not_shown(winner, baselines)}."
 
 
-def unproven_against(baselines: list[Contrast], compare: tuple[str, str]) -> list[Contrast]:
-    """Both compared arms against SFT alone, or else the base, if neither was shown to be better; else nothing."""
+def unproven_against(baselines: list[Contrast], compare: tuple[str, str]) -> dict[str, list[Contrast]]:
+    """Controls that neither compared arm was shown to beat, each with both arms against it."""
+    unproven = {}
     for control in MODEL_WORDS:
         found = [each for each in baselines if each.pair[1] == control and each.pair[0] in compare]
-        if len(found) == len(compare):
-            return [] if any(is_better(each) for each in found) else found
-    return []
+        if len(found) == len(compare) and not any(is_better(each) for each in found):
+            unproven[control] = found
+    return unproven
 
 
 def is_better(contrast: Contrast) -> bool:
@@ -108,15 +115,15 @@ def is_below(contrasts: list[Contrast], margin: float) -> bool:
     return all(each.high is not None and each.reason is None and each.high < margin for each in contrasts)
 
 
-def _neither(verdict: Verdict, decision: Decision, unproven: list[Contrast]) -> str:
-    control = unproven[0].pair[1]
-    words = MODEL_WORDS[control]
+def _neither(verdict: Verdict, decision: Decision, unproven: dict[str, list[Contrast]]) -> str:
+    words = " or ".join(MODEL_WORDS[control] for control in unproven)
     between = (
         "" if verdict.outcome in (UNDECIDED, EQUIVALENT) else f"; {verdict.outcome} is the better of them"
     )
-    if is_below(unproven, decision.margin):
-        advice = "keep the base" if control == "base" else f"train {words}"
-        return f"{advice}: neither arm beats it by the margin of {decision.margin:g} on {decision.metric}{between}."
+    if all(is_below(both, decision.margin) for both in unproven.values()):
+        # With both, SFT alone may be worse than the base: nothing here says which of them to take.
+        advice = "train neither arm" if len(unproven) > 1 else ADVICE[next(iter(unproven))]
+        return f"{advice}: neither arm beats {words} by the margin of {decision.margin:g} on {decision.metric}{between}."
     more = (
         f"; {_seeds_clause(verdict, decision)}"
         if verdict.outcome == UNDECIDED and verdict.seeds_needed
@@ -150,7 +157,9 @@ def _equivalent(decision: Decision, ratio: CostRatio | None, baselines: list[Con
 def _not_shown(arm: str, baselines: list[Contrast]) -> str:
     """A clause for each control that the arm was not shown to beat."""
     clauses = (
-        f"; that it beats {MODEL_WORDS[each.pair[1]]} was not shown ({contrast_text(each)})"
+        f"; it is worse than {MODEL_WORDS[each.pair[1]]} ({contrast_text(each)})"
+        if each.detected
+        else f"; that it beats {MODEL_WORDS[each.pair[1]]} was not shown ({contrast_text(each)})"
         for each in baselines
         if each.pair[0] == arm and not is_better(each)
     )
@@ -166,7 +175,7 @@ def _seeds_clause(verdict: Verdict, decision: Decision) -> str:
     assert verdict.seeds_needed is not None
     low, high = verdict.seeds_needed
     span = f"{low} to {high}" if high > low else f"{low}"
-    shown = "would show a difference of the margin between the arms"
+    shown = "would show a difference of the margin between the arms four times of five"
     if decision.looks == 1:
         return f"about {span} {FRESH_SEEDS}, {shown}"
     if verdict.num_seeds > MIN_SEEDS:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from harness.errors import UserError
+from harness.identity import decision_hash
 from harness.integrity import checked_items
 from harness.items import Column
 from harness.plan import COMPARISON, Plan, Trial, read_plan
@@ -209,4 +210,8 @@ def read_results(folder: Path) -> Results:
                 items[stage.id] = checked_items(folder / stage.id, record)
             except ValueError as error:
                 raise UserError(f"{error}. Delete the folder {stage.id} and run again.") from error
-    return Results(folder, plan, records, items, plan.decision_hash)
+    # The rule that is there, not the one that its hash says is there: somebody may have edited it.
+    present = decision_hash(plan.comparison.decision)
+    return Results(
+        folder, plan.model_copy(update={"decision_hash": present}), records, items, plan.decision_hash
+    )

@@ -78,8 +78,8 @@ def replies_section(view: View) -> Section:
             continue
         blocks += [
             Heading(f"Prompt: {choice.why}"),
-            Listing(samples[0].prompt),
-            SideBySide([Reply(_about(sample), Listing(sample.reply)) for sample in samples]),
+            Listing(view.shown(samples[0].prompt)),
+            SideBySide([Reply(_about(sample), Listing(view.shown(sample.reply))) for sample in samples]),
         ]
     return Section(TITLE, blocks)
 

@@ -10,7 +10,7 @@ import yaml
 from harness.config import Comparison
 from harness.numbers import count
 from harness.report.page import Bullets, Code, Inline, Paragraph, Section, Table, Text
-from harness.report.view import View
+from harness.report.view import View, public, without_secrets
 from harness.results import Results
 from pipelines.data.splitting import share_size
 from pipelines.outcomes import TrainOutcome
@@ -148,7 +148,7 @@ def _nll_differences(results: Results) -> list[str]:
 
 
 def config_text(view: View) -> str:
-    """The comparison as a config file, defaults left out and absolute paths cut to their last part."""
+    """The comparison as a config file, defaults left out, absolute paths cut to their last part, keys and hosts cut out."""
     content = view.results.plan.comparison.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return yaml.safe_dump(
         content if view.with_host else _portable(content), sort_keys=False, allow_unicode=False, width=100
@@ -232,9 +232,11 @@ def _portable(value: Any) -> Any:
         return {key: _portable(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_portable(inner) for inner in value]
-    if isinstance(value, str) and "\n" not in value and _is_absolute(value):
-        return PureWindowsPath(value).name
-    return value
+    if not isinstance(value, str):
+        return value
+    if "\n" in value or "{{" in value or "{%" in value:  # a chat template, whose slashes begin no path
+        return without_secrets(value)
+    return PureWindowsPath(value).name if _is_absolute(value) else public(value)
 
 
 def _is_absolute(text: str) -> bool:

@@ -65,6 +65,23 @@ def test_a_rule_declared_before_the_data_is_called_so(folder: Path) -> None:
     assert "decided after" not in verdict_lines(summarise(folder))[0]
 
 
+def test_a_rule_that_was_edited_in_the_results_is_no_declared_one(folder: Path) -> None:
+    path = folder / COMPARISON
+    content = json.loads(path.read_text())
+    content["comparison"]["decision"]["margin"] = 0.05
+    path.write_text(json.dumps(content))
+    summary = summarise(folder)
+    assert summary.rule is not None
+    assert summary.rule.status == "after_data"
+    assert summary.verdict.decision_hash == decision_hash(Decision(metric="gold_score", margin=0.05))
+    content["decision_hash"] = summary.verdict.decision_hash  # also by somebody who knows of the hash
+    path.write_text(json.dumps(content))
+    assert status(folder) == "after_data"
+    lines = (folder / DECISIONS).read_text().replace('"margin":0.02', '"margin":0.05')
+    (folder / DECISIONS).write_text(lines)
+    assert status(folder) == "after_data"
+
+
 def test_the_same_declaration_is_written_once_and_a_new_one_is_added(folder: Path) -> None:
     first = (folder / DECISIONS).read_text()
     run_again(folder, plan_of(RULE))

@@ -106,7 +106,7 @@ def both(low: float, high: float, control: str = "sft") -> list[Contrast]:
             verdict("unfair", reason="budgets differ"),
             CHEAP,
             [],
-            "do not decide by these numbers: the arms were not tr",
+            "do not decide by these numbers: the audit did not find the arms treated alike (budgets differ).",
         ),
         (
             verdict("incomplete", num_seeds=2),
@@ -124,7 +124,7 @@ def both(low: float, high: float, control: str = "sft") -> list[Contrast]:
             verdict("orpo"),
             CHEAP,
             both(-0.03, 0.01),
-            "train SFT alone: neither arm beats it by the margin of 0.02",
+            "train SFT alone: neither arm beats SFT alone by the margin of 0.02",
         ),
         (
             verdict("orpo"),
@@ -137,7 +137,25 @@ def both(low: float, high: float, control: str = "sft") -> list[Contrast]:
             verdict("orpo"),
             CHEAP,
             both(-0.09, -0.05, "base"),
-            "keep the base: neither arm beats it by the margin",
+            "keep the base: neither arm beats the untouched base by the margin",
+        ),
+        (
+            verdict("equivalent"),
+            CHEAP,
+            both(0.01, 0.05) + both(-0.09, -0.05, "base"),
+            "keep the base: neither arm beats the untouched base by the margin",
+        ),
+        (
+            verdict("equivalent"),
+            CHEAP,
+            both(-0.03, 0.01) + both(-0.09, -0.05, "base"),
+            "train neither arm: neither arm beats SFT alone or the untouched base by the margin of 0.02",
+        ),
+        (
+            verdict("equivalent"),
+            CHEAP,
+            both(-0.03, 0.01) + both(-0.09, 0.05, "base"),
+            "do not train either arm by these numbers: neither was shown to beat SFT alone or the untouched base",
         ),
     ],
     ids=lambda value: value.outcome if isinstance(value, Verdict) else None,
@@ -164,12 +182,23 @@ def test_a_winner_that_was_not_shown_to_beat_sft_says_so() -> None:
     )
 
 
-def test_neither_beats_sft_needs_both_arms_and_looks_at_sft_before_the_base() -> None:
+def test_a_control_is_unproven_where_neither_arm_was_shown_to_beat_it() -> None:
     compare = DECISION.compare
-    assert unproven_against([against("orpo", "sft", -0.1, 0.1)], compare) == []
-    assert unproven_against(both(0.01, 0.1) + both(-0.1, 0.1, "base"), compare) == []
-    assert unproven_against(both(-0.1, 0.1) + both(0.1, 0.2, "base"), compare) == both(-0.1, 0.1)
-    assert unproven_against(both(-0.1, 0.1, "base"), compare) == both(-0.1, 0.1, "base")
+    assert unproven_against([against("orpo", "sft", -0.1, 0.1)], compare) == {}
+    by_base, by_sft = both(-0.1, 0.1, "base"), both(-0.1, 0.1)
+    assert unproven_against(both(0.01, 0.1) + by_base, compare) == {"base": by_base}
+    assert unproven_against(by_sft + both(0.1, 0.2, "base"), compare) == {"sft": by_sft}
+    assert unproven_against(by_base + by_sft, compare) == {"sft": by_sft, "base": by_base}
+    assert unproven_against([against("orpo", "base", 0.1, 0.2), by_base[1]], compare) == {}
+
+
+def test_a_winner_that_is_worse_than_the_base_says_so() -> None:
+    controls = [against("orpo", "base", -0.05, -0.01), against("sft-dpo", "base", 0.01, 0.03)]
+    advice = recommendation(verdict("orpo"), DECISION, CHEAP, controls)
+    assert (
+        "; it is worse than the untouched base (orpo minus base -0.030, interval -0.050 to -0.010)" in advice
+    )
+    assert "was not shown" not in advice
 
 
 def test_a_wide_interval_never_says_that_sft_is_as_good() -> None:
