@@ -45,6 +45,7 @@ def doubts(results: Results, summary: Summary) -> list[str]:
         *_data(summary),
         *_code(results),
         *_shared_machine(results),
+        *_resident(summary),
     ]
 
 
@@ -55,7 +56,7 @@ def _failures(summary: Summary) -> Iterator[str]:
         more = f", and {not_run} that need them were not run" if not_run else ""
         yield f"{_many(failed, 'stage')} failed{more} (see Failures)"
     elif not_run:
-        yield f"{_many(not_run, 'stage')} have not been run"
+        yield f"{_many(not_run, 'stage')} {'has' if not_run == 1 else 'have'} not been run"
 
 
 def _other_measure(summary: Summary) -> Iterator[str]:
@@ -80,8 +81,10 @@ def _few(summary: Summary) -> Iterator[str]:
     verdict = summary.verdict
     if verdict.num_seeds == 0:
         return
-    if verdict.num_seeds < PAIRED_FROM:
-        yield f"only {_many(verdict.num_seeds, 'seed')} behind the interval; {PAIRED_FROM} are the advised minimum"
+    if verdict.num_seeds == 1:
+        yield f"a single seed, so no interval for other seeds; {PAIRED_FROM} are the advised minimum"
+    elif verdict.num_seeds < PAIRED_FROM:
+        yield f"only {verdict.num_seeds} seeds behind the interval; {PAIRED_FROM} are the advised minimum"
     if verdict.num_items < FEW_ITEMS:
         yield f"only {_many(verdict.num_items, 'item')} behind the primary metric; 500 are advised"
 
@@ -93,6 +96,15 @@ def _controls(summary: Summary) -> Iterator[str]:
             continue
         found = "is worse than" if each.detected else "was not shown to be better than"
         yield f"{arm} {found} {MODEL_WORDS[control]} on {each.metric} ({contrast_text(each)})"
+
+
+def _resident(summary: Summary) -> Iterator[str]:
+    """Where memory is the declared cost and was a process's own."""
+    ratio = summary.verdict.cost_ratio
+    if ratio is None or ratio.quantity != "peak_memory_bytes":
+        return
+    if any(model.cost.peak_memory_kind == "resident" for _, model in _compared(summary)):
+        yield "the peak memory is the processes' resident memory on a CPU, libraries included, which says nothing of a GPU's"
 
 
 def _rule(results: Results, summary: Summary) -> Iterator[str]:

@@ -10,6 +10,7 @@ import re
 
 _BACKTICKS = re.compile(r"`+")
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|~&$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+_BLOCK = re.compile(r"^(\d{0,9})([-+=.)])(?=\s|$|[-=])")  # of a list, a line, a heading
 # A slash that begins a path: not inside a URL, a relative path or a fraction; also behind a compiler's -I or -L.
 _PATH_CHARACTER = r"[^\s/\\:'\"`,;()\[\]{}]"
 _ABSOLUTE = re.compile(
@@ -70,6 +71,11 @@ def fenced(text: str, *, language: str = "text", limit: int = 600, max_lines: in
 def escaped(text: str, *, limit: int = 2000) -> str:
     """A sentence of our own, with the names in it, as Markdown that reads as it stands."""
     return _MARKDOWN.sub(r"\\\g<0>", terminal(text, limit=limit))
+
+
+def at_start(line: str) -> str:
+    """A line of Markdown where a block begins, so that it begins no list, heading or code."""
+    return _BLOCK.sub(r"\g<1>\\\g<2>", line.lstrip())
 
 
 def without_paths(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,31 +18,51 @@ from harness.identity import decision_hash
 from harness.integrity import checked_items
 from harness.items import Column
 from harness.plan import COMPARISON, Plan, Trial, read_plan
-from harness.records import LOSSES, RECORD, REPLIES, Record, read_record
+from harness.records import LOSSES, RECORD, REPLIES, VALIDATION, Record, read_record
 from harness.sweep import points_of
 from pipelines.outcomes import DataOutcome
 from pipelines.stages import EvaluateSettings, PrepareSettings, Stage
 
 BATCHES, PAIRS = "batches.jsonl", "pairs.jsonl"  # what a model received, and what was prepared for it
 LINES_AT_ONCE = 1000
-# Of files that no hash in a record covers: what each row has.
-KEYS = {
-    LOSSES: ("step",),
-    BATCHES: ("step", "sequences"),
-    PAIRS: (
-        "uid",
-        "split",
-        "chosen",
-        "rejected",
-        "prompt",
-        "prompt_normalised",
-        "closed",
-        "prompt_tokens",
-        "chosen_tokens",
-        "rejected_tokens",
-        "prompt_ends",
+NUMBER, ANY = (int, float), (object,)
+MAYBE = (*NUMBER, type(None))
+# Of files that no hash in a record covers: what each row has, and of which types it is.
+NEEDED: dict[str, dict[str, tuple[type, ...]]] = {
+    LOSSES: {"step": (int,)},
+    VALIDATION: dict.fromkeys(("step", "num_pairs", "num_policy_tokens", "num_reference_tokens"), (int,))
+    | {"split": (str,), "train_seconds": NUMBER, "total_seconds": NUMBER},
+    BATCHES: {"step": (int,), "sequences": (list,)},
+    PAIRS: dict.fromkeys(
+        (
+            "uid",
+            "split",
+            "chosen",
+            "rejected",
+            "prompt",
+            "prompt_normalised",
+            "closed",
+            "prompt_tokens",
+            "chosen_tokens",
+            "rejected_tokens",
+            "prompt_ends",
+        ),
+        ANY,
     ),
-    REPLIES: ("item", "temperature", "prompt", "reply", "num_tokens", "stopped", "gold"),
+    REPLIES: {
+        "item": ANY,
+        "temperature": NUMBER,
+        "prompt": (str,),
+        "reply": (str,),
+        "num_tokens": (int,),
+        "stopped": ANY,
+    }
+    | {"gold": (dict, type(None))},
+}
+# What a row may have.
+OPTIONAL: dict[str, dict[str, tuple[type, ...]]] = {
+    LOSSES: {"loss": MAYBE, "learning_rate": MAYBE},
+    VALIDATION: {"energy_joules": MAYBE},
 }
 
 
@@ -107,15 +126,14 @@ class Results:
         path = self.folder / stage_id / name
         if not path.is_file():
             return
-        number, keys = 0, KEYS.get(name, ())
-        needed = frozenset(keys)
+        number, needed, optional = 0, NEEDED.get(name, {}), OPTIONAL.get(name, {})
         with path.open(encoding="utf-8", errors="replace") as file:  # a damaged line is told below
             while lines := list(islice(file, LINES_AT_ONCE)):
                 rows = _parsed(lines)
                 for place, row in enumerate(rows, start=1):
-                    if not isinstance(row, dict) or not needed <= row.keys():
+                    if problem := _problem(row, needed, optional):
                         raise UserError(
-                            f"{path}: line {number + place} {_problem(row, keys)}. Delete the folder {stage_id} and run again."
+                            f"{path}: line {number + place} {problem}. Delete the folder {stage_id} and run again."
                         )
                 yield from rows
                 number += len(rows)
@@ -153,7 +171,7 @@ class _NotJson:
 def _parsed(lines: list[str]) -> list[Any]:
     """All lines as one array, several times faster than one by one; one by one where a line is damaged."""
     try:
-        rows: list[Any] = from_json("[" + ",".join(lines) + "]")
+        rows: list[Any] = from_json("[" + ",".join(lines) + "]", allow_inf_nan=False)
     except ValueError:
         rows = []
     return rows if len(rows) == len(lines) else [_parsed_line(line) for line in lines]
@@ -161,18 +179,33 @@ def _parsed(lines: list[str]) -> list[Any]:
 
 def _parsed_line(line: str) -> Any:
     try:
-        return json.loads(line)
-    except json.JSONDecodeError:
+        return from_json(line, allow_inf_nan=False)
+    except ValueError:
         return _NotJson()
 
 
-def _problem(row: Any, keys: tuple[str, ...]) -> str:
-    """What is wrong with a row that is no object with these keys."""
+def _problem(
+    row: Any, needed: dict[str, tuple[type, ...]], optional: dict[str, tuple[type, ...]]
+) -> str | None:
+    """What is wrong with a row; None if nothing is."""
     if isinstance(row, _NotJson):
         return "is not JSON"
     if not isinstance(row, dict):
         return "is no JSON object"
-    return f"has no {next(key for key in keys if key not in row)!r}"
+    for key, types in needed.items():
+        if key not in row:
+            return f"has no {key!r}"
+        value = row[key]
+        if not isinstance(value, types) or (type(value) is dict and not _holds_numbers(value)):
+            return f"has a {key!r} that it cannot have"
+    for key, types in optional.items():
+        if not isinstance(row.get(key), types):
+            return f"has a {key!r} that it cannot have"
+    return None
+
+
+def _holds_numbers(value: dict[str, Any]) -> bool:
+    return all(isinstance(each, NUMBER) for each in value.values())
 
 
 def read_results(folder: Path) -> Results:
@@ -192,6 +225,12 @@ def read_results(folder: Path) -> Results:
             f"{folder / COMPARISON}: does not have the form of this version ({error.error_count()} problems). "
             "Read it with the version that wrote it, or run again."
         ) from error
+    known = {stage.id for stage in plan.stages}
+    for trial in plan.trials:
+        if unknown := {*trial.stages(), *trial.billed()} - known:
+            raise UserError(
+                f"{folder / COMPARISON}: is damaged, {trial.name} has a stage that the plan does not have ({min(unknown)}). Run again."
+            )
     records: dict[str, Record] = {}
     items: dict[str, dict[str, Column]] = {}
     for stage in plan.stages:

@@ -45,8 +45,8 @@ def _figures(view: View, contrasts: list[Contrast]) -> Iterator[Figure]:
     if rows:
         draw = partial(draw_forest, [(verdict.metric, _label(verdict.metric), shown)], margin=verdict.margin)
         caption = (
-            f"Differences on {verdict.metric}, the primary metric, each with its {level} interval ({verdict.num_seeds} seeds, "
-            f"{verdict.num_items} items); right of 0 the first is better. Shaded: the declared margin, "
+            f"Differences on {verdict.metric}, the primary metric, each with its {level} interval where it has one (n = {verdict.num_seeds} "
+            f"seeds, {verdict.num_items} items); right of 0 the first is better. Shaded: the declared margin, "
             f"{verdict.margin:g}.{more}"
         )
         alt = f"Differences on {verdict.metric}: {'; '.join(_told(row) for row in shown)}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from harness.numbers import number
 from harness.plan import Trial
 from harness.records import LOSSES
-from harness.report.figures import Curve, Panel, draw_panels, first_of, shortened
+from harness.report.figures import Curve, Panel, draw_panels, first_of, mean_curve, shortened
 from harness.report.page import Figure, Paragraph, Section
 from harness.report.price import price_blocks
 from harness.report.view import View
@@ -42,8 +43,9 @@ def learning_section(view: View) -> Section:
         "the stage's sums. Each trainer has a loss of its own: heights compare within a stage only."
         f"{cut}"
     )
-    titles = ", ".join(dict.fromkeys(panel.title for panel in panels))
-    alt = f"Training loss against policy tokens and against seconds for {titles}"
+    told = {panel.title: mean_curve(panel.curves).y for panel in panels}
+    means = "; ".join(f"{title} from {number(y[0])} to {number(y[-1])}" for title, y in told.items())
+    alt = f"Training loss against policy tokens and against seconds, the seeds' mean: {means}"
     return Section(TITLE, [Figure("learning", alt, caption, draw), *price_blocks(view)])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Sequence
 
-from harness.hostile import cell, code_span, escaped, fenced
+from harness.hostile import at_start, cell, code_span, escaped, fenced
 from harness.report.page import (
     Block,
     Bullets,
@@ -38,17 +38,17 @@ def render_markdown(page: Page) -> str:
 def _block(page: Page, block: Block) -> str:
     match block:
         case Paragraph(text):
-            return _inline(text)
+            return at_start(_inline(text))
         case Heading(text):
             return f"### {escaped(text)}"
         case Bullets(lines):
-            return "\n".join(f"- {_inline(line)}" for line in lines)
+            return "\n".join(f"- {at_start(_inline(line))}" for line in lines)
         case Table():
-            caption = f"{escaped(block.caption)}\n\n" if block.caption else ""
+            caption = f"{at_start(escaped(block.caption))}\n\n" if block.caption else ""
             return caption + _table(block)
         case Figure():
             image = f"![{escaped(block.alt)}]({page.name}/{block.stem}.svg)"
-            return f"{image}\n\n{escaped(block.caption)}"
+            return f"{image}\n\n{at_start(escaped(block.caption))}"
         case Listing():
             return _listing(block)
         case SideBySide(replies):

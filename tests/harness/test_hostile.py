@@ -6,7 +6,7 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from harness.hostile import cell, code_span, escaped, fenced, terminal, visible, without_paths
+from harness.hostile import at_start, cell, code_span, escaped, fenced, terminal, visible, without_paths
 from tests.harness.hostile_texts import PAYLOADS
 
 EACH = pytest.mark.parametrize("payload", PAYLOADS, ids=range(len(PAYLOADS)))
@@ -78,6 +78,15 @@ def test_ordinary_text_is_shown_as_it_is() -> None:
     assert escaped("gold_score of sft-dpo, 95 % interval -0.1 to +0.2") == (
         "gold_score of sft-dpo, 95 % interval -0.1 to +0.2"
     )
+
+
+@pytest.mark.parametrize(
+    "text", ["- a", "+ a", "-", "1. a", "12) a", "---", "===", "    a", "# a", "> a", "1."]
+)
+def test_a_paragraph_begins_no_other_block(text: str) -> None:
+    tokens = MarkdownIt("commonmark").parse(f"before\n\n{at_start(escaped(text))}\n")
+    assert [token.type for token in tokens] == ["paragraph_open", "inline", "paragraph_close"] * 2
+    assert at_start("-0.5 to 1.5 and - a") == "-0.5 to 1.5 and - a"
 
 
 def test_a_cut_is_said() -> None:
