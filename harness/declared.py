@@ -13,7 +13,7 @@ from harness.config import Decision
 from harness.errors import UserError
 from harness.identity import decision_hash
 from harness.plan import Plan
-from harness.records import RECORD, read_record
+from harness.records import RECORD, append_line, is_torn, read_record
 from harness.results import Results
 from harness.summary_schema import RuleStatus, RuleSummary
 from pipelines.stages import Strict
@@ -49,8 +49,7 @@ def declare(folder: Path, plan: Plan) -> None:
         num_measured=_num_measured(folder),
         decision=plan.comparison.decision,
     )
-    with (folder / DECISIONS).open("a", encoding="utf-8") as file:
-        file.write(declaration.model_dump_json() + "\n")
+    append_line(folder / DECISIONS, declaration.model_dump_json())
 
 
 def read_declarations(folder: Path) -> list[Declaration]:
@@ -63,7 +62,10 @@ def read_declarations(folder: Path) -> list[Declaration]:
     if not path.is_file():
         return []
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line or is_torn(line):  # the power went while it was written: its run had not begun
+            continue
         try:
             declaration = Declaration.model_validate_json(line)
             found.append(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from harness.lock import Holder
 from harness.outlook import stage_label
 from harness.plan import Plan
 from harness.progress import Progress
-from harness.records import Record
+from harness.records import Record, append_line
 from harness.reserve import with_room
 from harness.reuse import Work
 from pipelines.stages import Stage, Strict
@@ -179,8 +178,8 @@ class RunLog:
             more |= {"stage": stage.id, "label": self._labels.get(stage.id)}
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         content = Event(time=now, event=event, **more).model_dump(exclude_none=True)
-        line = json.dumps(content, ensure_ascii=False).encode() + b"\n"
-        with_room(self._folder, lambda: _append(self._folder / EVENTS, line))
+        line = json.dumps(content, ensure_ascii=False)
+        with_room(self._folder, lambda: append_line(self._folder / EVENTS, line))
 
 
 @contextmanager
@@ -207,18 +206,6 @@ def run_log(folder: Path, display: Progress, died: Holder | None) -> Iterator[Ru
         raise
     finally:
         log.run_ended(status)
-
-
-def _append(path: Path, line: bytes) -> None:
-    """Add a line, synced. A kill or a full disk may have left half of one before it, which must not be glued to it."""
-    with path.open("a+b") as file:
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                line = b"\n" + line
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def read_moves(folder: Path) -> dict[str, Move]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.errors import UserError
 from harness.hostile import terminal
 from harness.identity import IDENTITY, Identity
 from harness.plan import COMPARISON, Plan, Trial, read_plan
-from harness.records import read_record
+from harness.records import RECORD, read_record
 
+Kept = TypeVar("Kept")
 NOTHING = "nothing"
 
 
@@ -42,7 +43,7 @@ def explanation(results: Path, name: str) -> Iterator[str]:
     """
     for folder in _folders(results, name):
         made = _read(folder)
-        record = read_record(folder)
+        record = _undamaged(read_record, folder, RECORD)
         yield terminal(f"{folder.name} ({record.status if record else 'not finished'}) in {folder.parent}")
         for field, value in _flat(made.identity):
             yield terminal(f"  {field}: {value}")
@@ -89,7 +90,11 @@ def _folders(results: Path, name: str) -> list[Path]:
     stages = [folder / name for folder in comparisons if name and (folder / name / IDENTITY).is_file()]
     if stages:
         return stages[:1]  # in another comparison it is the same
-    trials = [(folder, trial) for folder in comparisons if (trial := _trial(read_plan(folder), name))]
+    trials = [
+        (folder, trial)
+        for folder in comparisons
+        if (trial := _trial(_undamaged(read_plan, folder, COMPARISON), name))
+    ]
     if len(trials) > 1:
         where = ", ".join(str(folder) for folder, _ in trials)
         raise UserError(f"{name}: must be in one comparison, it is in {where}. Name one with --results.")
@@ -107,6 +112,14 @@ def _folders(results: Path, name: str) -> list[Path]:
 
 def _trial(plan: Plan, name: str) -> Trial | None:
     return next((trial for trial in plan.trials if trial.label() == name), None)
+
+
+def _undamaged(read: Callable[[Path], Kept], folder: Path, file: str) -> Kept:
+    """What `read` reads from the file of that name in `folder`."""
+    try:
+        return read(folder)
+    except ValueError as error:  # pydantic's is one
+        raise UserError(f"{folder / file}: is damaged. Delete it and run again.") from error
 
 
 def _read(folder: Path) -> Made:

@@ -156,6 +156,15 @@ def canonical_hash(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
+def read_identity(folder: Path) -> Identity:
+    """What the id of the stage in `folder` is a hash of; empty where it left none, or a damaged one."""
+    try:
+        found = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def decision_hash(decision: Decision) -> str:
     """The hash of a decision rule, as plans and records carry it; a rule from before `looks` keeps its hash."""
     described = decision.model_dump(mode="json")
@@ -173,6 +182,8 @@ def _without_names(settings: StageSettings) -> dict[str, Any]:
     if "tasks" in dumped.get("evaluation", {}):
         dumped["evaluation"]["tasks"] = [benchmark_name(task) for task in dumped["evaluation"]["tasks"]]
     judge = dumped.get("judge", {})
+    if "command" in judge:
+        judge["command"] = [Path(part).name if Path(part).is_file() else part for part in judge["command"]]
     for name in (*_IRRELEVANT_TO_JUDGE, *["model"] * (judge.get("kind") == "reward_model")):
         judge.pop(name, None)
     return dumped

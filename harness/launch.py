@@ -14,13 +14,14 @@ from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from harness.stage import STACKS_SIGNAL, run_stages
 from pipelines.stages import Limits
 
 PRELOADED = "harness.preload"
 SERVER_LOG = ".forkserver.log"
+START_ATTEMPTS = 3
 STOP_SECONDS = 5.0
 LEAVE_SECONDS = 60.0  # a driver takes its time to give back a GPU's memory
 STACKS_SECONDS = 1.0  # what a process that hangs is given to write where it hangs
@@ -166,8 +167,7 @@ class Launcher:
         try:
             for question in questions:
                 here, there = self._context.Pipe(duplex=False)
-                process = self._context.Process(target=target, args=(question, str(self._log), there))
-                process.start()
+                process = self._started(target, (question, str(self._log), there))
                 there.close()
                 asked.append((process, here))
             answers = []
@@ -261,10 +261,26 @@ class Launcher:
 
     def _new(self, holds: str | None, name: str) -> _Child:
         here, there = self._context.Pipe()
-        process = self._context.Process(target=run_stages, args=(there,), name=name)
-        process.start()
+        process = self._started(run_stages, (there,), name=name)
         there.close()
         return _Child(process, here, holds)
+
+    def _started(
+        self, target: Callable[..., None], arguments: tuple[Any, ...], *, name: str | None = None
+    ) -> BaseProcess:
+        """A process that runs `target`; from another fork server where this one is gone, as when it was killed."""
+        for _ in range(START_ATTEMPTS - 1):
+            process = self._context.Process(target=target, args=arguments, name=name)
+            try:
+                process.start()
+            except (EOFError, ConnectionError):
+                with _output_into(self._log):
+                    forkserver.ensure_running()
+            else:
+                return process
+        process = self._context.Process(target=target, args=arguments, name=name)
+        process.start()
+        return process
 
     def _ended(self, child: _Child, *, reusable: bool) -> int:
         """Let the process of a stage that has ended wait for another one, or end; its exit code, 0 where it waits."""

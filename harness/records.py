@@ -252,6 +252,23 @@ def read_record(folder: Path) -> Record | None:
     return Record.model_validate_json(path.read_text(encoding="utf-8"))
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line, synced. A kill or a full disk may have left half of one before it, which must not be glued to it."""
+    with path.open("a+b") as file:
+        torn = False
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            torn = file.read(1) != b"\n"
+        file.write(b"\n" * torn + line.encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def is_torn(line: str) -> bool:
+    """Whether a line of JSON objects was cut off while it was written: it begins as one and does not end."""
+    return line.startswith("{") and not line.rstrip().endswith("}")
+
+
 def write_json(path: Path, content: object) -> None:
     """Write `content` as JSON so that a reader, or a crash, sees the old file or the new one, never half of it."""
     partial = path.with_name(f".{path.name}.partial")

@@ -88,7 +88,8 @@ def _there(plan: Plan, roots: Sequence[Path]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for stage in plan.stages:
-        if inputs_of(stage) <= found.keys():
+        # What a run has set out to make again is of weights that are gone, and so may be what others have of it.
+        if inputs_of(stage) <= found.keys() and not (roots[0] / stage.id / OUTDATED).is_file():
             places = (root / stage.id for root in roots)
             done = next((place for place in places if standing(place) != "absent"), None)
             if done is not None:

@@ -89,9 +89,12 @@ def status_lines(folder: Path) -> Iterator[str]:
         UserError: no run has left events there.
     """
     now = datetime.now(UTC)
-    found = read_situation(folder)
     running = is_held(folder)
+    found = Situation() if running and not (folder / EVENTS).is_file() else read_situation(folder)
     yield terminal(f"{folder}: {_state(folder, found, running=running)}")
+    if running and (found.num_stages == 0 or (found.last is not None and found.last.event == "run_ended")):
+        yield "preparing: what there is to do is not planned yet"
+        return
     failed = [event for event in found.ended.values() if event.event != "stage_finished"]
     finished = found.num_done + len(found.ended) - len(failed)
     yield f"{finished} of {found.num_stages} stages done" + (

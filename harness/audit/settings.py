@@ -16,6 +16,7 @@ from harness.differences import (
     argument_differences,
     warm_up_steps,
 )
+from harness.identity import read_identity
 from harness.records import Missing, Record
 from pipelines.stages import EvaluateSettings, JudgeSettings
 
@@ -91,11 +92,7 @@ def equal_evaluation_inputs(case: Case) -> Check:
             continue
         other, of_other = first[group]
         where = f"{record.stage.id} and {other.stage.id} ({group})"
-        if settings != other.stage.settings and (
-            keys := _different_keys(
-                settings.model_dump(mode="json"), other.stage.settings.model_dump(mode="json")
-            )
-        ):
+        if (keys := _different_settings(record, other)) and not _same_by_content(case, record, other):
             problems.append(f"{where}: {', '.join(keys)} differ")
         elif record.stage.inputs.data != other.stage.inputs.data:
             problems.append(f"{where}: measured on other data")
@@ -174,6 +171,17 @@ def _items(case: Case, record: Record) -> set[str]:
     return set().union(
         *{id(column.items): column.items for column in columns}.values()
     )  # most have the same ones
+
+
+def _same_by_content(case: Case, first: Record, second: Record) -> bool:
+    """Whether only names of files that hold the same differ: a path differs with the folder that a run began in."""
+    made, other = (read_identity(case.results.folder / record.stage.id) for record in (first, second))
+    return bool(made) and all(made.get(key) == other.get(key) for key in ("settings", "content"))
+
+
+def _different_settings(first: Record, second: Record) -> list[str]:
+    one, other = first.stage.settings, second.stage.settings
+    return [] if one == other else _different_keys(one.model_dump(mode="json"), other.model_dump(mode="json"))
 
 
 def _different_keys(first: dict[str, Any], second: dict[str, Any], before: str = "") -> list[str]:

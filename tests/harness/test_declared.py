@@ -156,6 +156,15 @@ def test_a_damaged_line_is_said_in_one_line(folder: Path) -> None:
         summarise(folder)
 
 
+def test_a_line_that_a_power_cut_left_half_written_is_passed_over(folder: Path) -> None:
+    path = folder / DECISIONS
+    whole = path.read_text()
+    path.write_text(whole + whole[: len(whole) // 2])
+    assert len(read_declarations(folder)) == 1
+    run_again(folder, plan_of(OTHER))
+    assert [line.decision.margin for line in read_declarations(folder)] == [0.02, 0.3]
+
+
 def test_a_rule_without_looks_keeps_the_hash_of_versions_before() -> None:
     decision = Decision(margin=0.05)
     described = decision.model_dump(mode="json")

@@ -10,7 +10,7 @@ from harness.cli import main
 from harness.identity import IDENTITY
 from harness.plan import COMPARISON, Plan
 from harness.planning import make_plan
-from harness.records import write_json
+from harness.records import RECORD, write_json
 from tests.harness.fixtures_results import Run
 
 
@@ -70,6 +70,19 @@ def test_a_change_of_the_data_is_followed_through_the_inputs_to_where_it_happene
 def test_a_stage_does_not_differ_from_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = trained(planned(tmp_path, "a"), "orpo", 0)
     assert why(capsys, name, name, "--results", tmp_path) == ["no field differs"]
+
+
+@pytest.mark.parametrize("file", [RECORD, COMPARISON])
+def test_a_damaged_file_is_one_line_and_exit_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str
+) -> None:
+    plan = planned(tmp_path, "one")
+    folder, stage = tmp_path / "one", plan.stages[0].id
+    damaged = folder / COMPARISON if file == COMPARISON else folder / stage / RECORD
+    damaged.write_text('{"schema": 1')
+    name = "orpo seed 0" if file == COMPARISON else stage
+    assert main(["why", name, "--results", str(folder)]) == 2
+    assert f"{file}: is damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

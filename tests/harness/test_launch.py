@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import threading
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -325,6 +327,35 @@ def test_a_process_that_is_killed_while_it_waits_costs_nothing(launcher: Launche
     assert run_alone(launcher, folder / STAGE, lambda *_: None, holds="model").exit_code == 0
     assert record_of(folder).status == "done"
     launcher.close()
+
+
+@pytest.mark.slow
+def test_a_fork_server_that_is_killed_while_it_imports_is_started_again(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    def server() -> int:
+        pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+        assert isinstance(pid, int)
+        return pid
+
+    tiny.make_inputs(tmp_path)
+    folder = placed(tmp_path, evaluation({"group": "preference", "batch_size": 3}, 3))
+    first = launcher.server_pid()
+    os.kill(first, signal.SIGKILL)
+    while psutil.Process(first).status() != psutil.STATUS_ZOMBIE:  # not waited for: that is the launcher's
+        time.sleep(0.01)
+
+    def kill_the_next() -> None:
+        while server() == first:
+            time.sleep(0.01)
+        time.sleep(0.5)
+        os.kill(server(), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_the_next)
+    killer.start()
+    assert run_alone(launcher, folder / STAGE, lambda *_: None).exit_code == 0
+    killer.join()
+    assert record_of(folder).status == "done"
 
 
 def test_of_stages_that_run_at_the_same_time_the_first_to_end_is_told_and_a_killed_one_takes_none_along(

@@ -100,6 +100,20 @@ def test_what_rests_on_a_deleted_stage_stays_to_be_made_when_only_that_one_came_
     assert [stage.id for stage in work_left(plan, finished).todo] == with_dependents(plan, data.id)[1:]
 
 
+def test_what_is_to_be_made_again_is_not_taken_from_another_comparison(finished: Path) -> None:
+    plan = read_plan(finished)
+    shutil.copytree(finished, finished.parent / "other")
+    sft = next(stage for stage in plan.stages if stage.kind == "sft")
+    kept = finished.parent / "kept"
+    (finished.parent / "other" / sft.id).rename(kept)
+    shutil.rmtree(finished / sft.id)
+    mark_outdated(work_left(plan, finished), finished)
+    kept.rename(finished / sft.id)  # made again, then the run was killed
+    work = work_left(plan, finished)
+    assert [stage.id for stage in work.todo] == with_dependents(plan, sft.id)[1:]
+    assert not work.elsewhere
+
+
 def test_weights_that_are_made_again_for_another_stage_outdate_nothing(finished: Path) -> None:
     plan = read_plan(finished)
     give_up_weights(finished, "sft")

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.events import EVENTS, MOVES
+from harness.events import EVENTS, MOVES, RunLog, run_log
 from harness.lock import run_lock
+from harness.progress import Quiet
 from harness.status import read_situation, status_lines
 
 START = datetime(2026, 11, 24, 1, tzinfo=UTC)
@@ -91,6 +92,22 @@ def test_a_second_run_starts_its_counts_anew_but_keeps_what_stages_took(tmp_path
     found = read_situation(tmp_path)
     assert (found.num_done, found.ended, found.running) == (2, {}, {})
     assert found.seconds == {"sft": [30.0]}
+
+
+def test_a_run_that_plans_says_so_and_not_what_the_one_before_did(tmp_path: Path) -> None:
+    with run_lock(tmp_path):
+        first = list(status_lines(tmp_path))
+        with run_log(tmp_path, Quiet(), None):
+            pass
+        second = list(status_lines(tmp_path))
+        log = RunLog(tmp_path, Quiet())
+        log.run_started()
+        third = list(status_lines(tmp_path))
+    for lines in (first, second, third):
+        assert [line.split(",")[0] for line in lines] == [
+            f"{tmp_path}: running",
+            "preparing: what there is to do is not planned yet",
+        ]
 
 
 def test_a_folder_without_events_is_one_line_and_exit_2(

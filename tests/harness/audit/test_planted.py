@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from harness.audit import Audit, audit
 from harness.audit.checks import Check
 from harness.errors import UserError
+from harness.identity import IDENTITY
+from harness.plan import COMPARISON
 from harness.records import Missing, read_record
 from harness.results import BATCHES, read_results
 from pipelines.errors import NotFinite
@@ -45,6 +48,23 @@ def test_a_fair_comparison_passes_every_check_that_applies(fair: Arms) -> None:
     others = {check.id: check.evidence for check in found.checks if check.status != "pass"}
     assert found.verdict == "fair"
     assert others == {"machine_to_itself": "no finished training stage recorded it"}
+
+
+@pytest.mark.parametrize("content", ["same", "other"])
+def test_the_same_model_by_another_path_is_no_other_input(arms: Arms, content: str) -> None:
+    """A run that went on from another folder names the same files by other paths."""
+    evaluations = sorted(arms.folder.glob("evaluate-*"))
+    for place, folder in enumerate(evaluations):
+        described = {"settings": {"group": "preference"}, "content": {"model": "same" if place else content}}
+        (folder / IDENTITY).write_text(json.dumps(described))
+    for path in (evaluations[0] / "record.json", arms.folder / COMPARISON):
+        found = json.loads(path.read_text())
+        stages = [found["stage"]] if "stage" in found else found["stages"]
+        for stage in stages:
+            if stage["settings"].get("kind") == "evaluate" and stage["id"] == evaluations[0].name:
+                stage["settings"]["model"]["name"] = "/elsewhere/model"
+        path.write_text(json.dumps(found))
+    assert audited(arms).verdict == ("fair" if content == "same" else "unfair")
 
 
 def test_sft_on_a_share_of_the_pairs_passes_where_its_settings_say_so(arms: Arms) -> None:
