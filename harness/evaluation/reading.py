@@ -26,6 +26,8 @@ PROBE_TOKENS = 16
 FREE_MASKS = ("sdpa", "eager")
 # Config keys that limit how far back a token sees; within the limit, attention is plain.
 WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
+# Rotary embeddings whose frequencies follow the longest sequence of a forward pass, and of those before it (`rope_type`).
+BY_LENGTH = ("longrope", "dynamic")
 # Mean absolute difference in nats per token by which two right ways may round differently.
 ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-9, torch.bfloat16: 3e-2, torch.float16: 3e-3}
 # What a model raises that cannot be asked in the way that is tried on it.
@@ -59,7 +61,8 @@ class Reader:
         self.model = without_adapter_wrapper(model)
         self.rows_at_once = _rows_at_once(self.model, max_logits)
         self.window = _window(self.model)
-        self._output = _output_of_body(self.model)
+        self._stretched = _is_stretched(self.model, items)
+        self._output = None if self._stretched else _output_of_body(self.model)
         self.shares_prompts = self.through_body and self._sharing_is_right(items)
 
     @property
@@ -122,6 +125,8 @@ class Reader:
         for item in batch:
             for reply in item.replies:
                 packed = apart([Prompted(item.prompt_ids, [reply])], self.model.device)
+                if self._stretched:  # back to the frequencies of short sequences, whatever was read before
+                    self.model(input_ids=packed.ids_bt[:, :1], use_cache=False)
                 logits_btv = self.model(input_ids=packed.ids_bt, use_cache=False).logits
                 logits.append(logits_btv[packed.rows_c, packed.places_c])
                 targets.append(packed.targets_c)
@@ -196,6 +201,19 @@ def _window(model: PreTrainedModel) -> float:
     config = model.config.get_text_config()
     sizes = [getattr(config, name, None) for name in WINDOWS]
     return min((size for size in sizes if isinstance(size, int) and size > 0), default=math.inf)
+
+
+def _is_stretched(model: PreTrainedModel, items: list[Prompted]) -> bool:
+    """Whether an item is so long that its frequencies would be those of all that is read beside it."""
+    config = model.config.get_text_config()
+    found = getattr(config, "rope_parameters", None) or {}
+    ropes = [found] if "rope_type" in found else [rope for rope in found.values() if isinstance(rope, dict)]
+    limits = [
+        rope.get("original_max_position_embeddings") or config.max_position_embeddings
+        for rope in ropes
+        if any(kind in str(rope.get("rope_type")) for kind in BY_LENGTH)
+    ]
+    return bool(limits) and max((item.longest for item in items), default=0) >= min(limits)
 
 
 def _rows_at_once(model: PreTrainedModel, max_logits: int | None) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from lm_eval.models.huggingface import HFLM
@@ -63,6 +65,26 @@ def test_neither_batch_size_nor_order_nor_chunk_changes_a_log_prob(name: str) ->
     for batch_size, max_logits in ((2, 1), (5, 7 * tiny_models.VOCABULARY), (100, 10**9)):
         backwards = reply_logprobs(model, ITEMS[::-1], batch_size=batch_size, max_logits=max_logits)
         assert_equal(backwards[::-1], alone)
+
+
+@pytest.mark.parametrize("make", [tiny_models.dynamic_rope, tiny_models.longrope])
+def test_frequencies_are_those_of_each_sequence_alone_whatever_is_read_beside_or_before(
+    make: Callable[[], PreTrainedModel],
+) -> None:
+    """The items are shorter and longer than the 16 tokens up to which these models have the frequencies that they were trained with."""
+    expected = [[by_hand(make(), item.prompt_ids, reply) for reply in item.replies] for item in ITEMS]
+    model = make()
+    for batch_size in (1, 3, 100):
+        assert_close(reply_logprobs(model, ITEMS, batch_size=batch_size), expected)
+    short = [place for place, item in enumerate(ITEMS) if item.longest < 16]
+    found = reply_logprobs(model, [ITEMS[place] for place in short], batch_size=3)
+    assert_close(found, [expected[place] for place in short])
+
+
+def assert_close(found: list[list[torch.Tensor]], expected: list[list[torch.Tensor]]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        for logprobs, wanted in zip(one, other, strict=True):
+            torch.testing.assert_close(logprobs.double(), wanted, atol=1e-5, rtol=0)
 
 
 def test_the_replies_of_an_item_do_not_see_each_other() -> None:

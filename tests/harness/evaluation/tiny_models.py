@@ -20,6 +20,8 @@ from transformers import (
     MistralForCausalLM,
     OPTConfig,
     OPTForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -74,6 +76,23 @@ def mistral(window: int) -> PreTrainedModel:
     """Every layer sees no further back than its window."""
     torch.manual_seed(9)
     return MistralForCausalLM(MistralConfig(**SHAPE, **SPECIAL, sliding_window=window)).eval()
+
+
+def dynamic_rope() -> PreTrainedModel:
+    """Its frequencies grow with the longest sequence that it has read."""
+    torch.manual_seed(12)
+    rope = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}
+    config = LlamaConfig(**{**SHAPE, "max_position_embeddings": 16}, **SPECIAL, rope_parameters=rope)
+    return LlamaForCausalLM(config).eval()
+
+
+def longrope() -> PreTrainedModel:
+    """It has other frequencies for everything that is read beside a sequence of more than 16 tokens."""
+    torch.manual_seed(13)
+    factors = {"short_factor": [1.0] * 4, "long_factor": [1.0, 2.0, 4.0, 8.0], "factor": 4.0}
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 16, **factors}
+    config = Phi3Config(**SHAPE, **SPECIAL, original_max_position_embeddings=16, rope_parameters=rope)
+    return Phi3ForCausalLM(config).eval()
 
 
 def bloom() -> PreTrainedModel:
