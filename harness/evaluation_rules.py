@@ -93,7 +93,7 @@ def _endpoint(key: str, judge: LlmJudge) -> Broken:
             f"{key}.base_url",
             "must hold no user, password or query: name the key's variable in api_key_env.",
         )
-    taken = sorted({"model", "messages", "stream", "n"} & judge.parameters.keys())
+    taken = sorted({"model", "messages", "stream", "n", "best_of"} & judge.parameters.keys())
     if taken:
         yield f"{key}.parameters", f"must not hold {', '.join(taken)}: the judge sets them."
     if judge.most_answer_tokens is None:

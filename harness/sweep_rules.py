@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import ValidationError
 
 from harness.budget_rules import Broken
-from harness.config import Comparison
+from harness.config import ArmStage, Comparison
 from harness.config_errors import did_you_mean
 from harness.differences import undeclared
 from harness.errors import UserError
@@ -13,7 +15,7 @@ from harness.measured import measured_by
 from harness.metrics import metric
 from harness.rules import stage_problems
 from harness.sweep import Point, points_of, sweep_metric
-from harness.trainer_fields import objections
+from harness.trainer_fields import default_of, objections
 
 
 def broken_sweep_rules(comparison: Comparison) -> Broken:
@@ -76,7 +78,9 @@ def _points(comparison: Comparison, arm: str, key: str) -> Broken:
         yield key, f"makes a stage that cannot be: {'.'.join(map(str, first['loc']))}: {first['msg']}."
         return
     for point in points:
-        if any(point.recipe == other.recipe for other in points[: point.number]):
+        if any(
+            _effective(comparison, point) == _effective(comparison, other) for other in points[: point.number]
+        ):
             yield (
                 key,
                 f"must not have a point twice: point {point.number} ({point.changes}) is the same as one before.",
@@ -91,6 +95,21 @@ def _points(comparison: Comparison, arm: str, key: str) -> Broken:
                 yield f"{key}: {index}.{name}", f"{problem} (point {point.number})"
                 return
     yield from _differences(comparison, points)
+
+
+def _effective(comparison: Comparison, point: Point) -> list[tuple[ArmStage, dict[str, Any]]]:
+    """Each stage of a point with what its trainer is given beyond the defaults: two ways to write one point are one."""
+    return [
+        (
+            stage.model_copy(update={"arguments": {}}),
+            {
+                name: value
+                for name, value in {**comparison.training.arguments, **stage.arguments}.items()
+                if value != default_of(name)
+            },
+        )
+        for stage in point.recipe
+    ]
 
 
 def _differences(comparison: Comparison, points: list[Point]) -> Broken:

@@ -116,7 +116,7 @@ class LlmJudge(_Judge):
     def most_answer_tokens(self) -> int | None:
         """At most so many tokens has an answer; None where `parameters` do not say."""
         limits = (self.parameters.get(key) for key in ("max_tokens", "max_completion_tokens"))
-        return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
+        return max((limit for limit in limits if type(limit) is int and limit > 0), default=None)
 
 
 Judge = Annotated[

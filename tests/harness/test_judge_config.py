@@ -47,6 +47,11 @@ def loaded(judges: str, *, path: Path = Path("c.yaml"), text: str = VALID) -> Co
         ("[{name: a, kind: gold}, {name: a, kind: gold}]", "judges.1.name must be another than"),
         (f"[{{{LLM}, parameters: {{}}}}]", "parameters must hold max_tokens or max_completion_tokens"),
         (f"[{{{LLM}, parameters: {{max_tokens: 3, n: 2}}}}]", "parameters must not hold n"),
+        (f"[{{{LLM}, parameters: {{max_tokens: 3, best_of: 2}}}}]", "parameters must not hold best_of"),
+        (
+            f"[{{{LLM}, parameters: {{max_tokens: true}}}}]",
+            "parameters must hold max_tokens or max_completion_tokens",
+        ),
         ("[{name: a, kind: llm, base_url: 'http://h', model: m}]", "judges.0.token_cap is missing"),
         ("[{name: a, kind: llm, base_url: 'h:80', model: m, token_cap: 5}]", "base_url must begin with http"),
         (

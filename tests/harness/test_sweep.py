@@ -251,6 +251,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a value that cannot be": (
         {"arms": {"orpo": {"grid": {"0.arguments.beta": [0.1, -1]}}}}, ["sweep.arms.orpo: 0.arguments.beta must be more than 0, got -1", "point 1"],
     ),
+    "a point twice, once by the default": (
+        {"arms": {"orpo": {"points": [{"0.arguments.weight_decay": 0.0}, {"0.arguments.beta": 0.1}]}}},
+        ["point 1", "same as one before"],
+    ),
     "a point twice": ({"arms": {"orpo": {"grid": {"0.arguments.beta": [0.1, 0.1]}}}}, ["point 1", "same as one before"]),
     "a difference that is not declared": (
         {"arms": {"orpo": {"grid": {"0.arguments.weight_decay": [0.0, 0.1]}}}},

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +25,8 @@ from pipelines.errors import PipelineError
 from pipelines.judge_settings import CommandJudge
 
 INPUT, OUTPUT = "judge_input.jsonl", "judge_output.jsonl"
-MOST_OUTPUT_BYTES = 1 << 30
+MOST_OUTPUT_BYTES = 1 << 28
+SECONDS_BETWEEN_LOOKS = 0.5  # at how much the program has written
 # Between this process and the program, so that the program ends with it however it ends (Linux; elsewhere nothing).
 _DIES_WITH_PARENT = (
     "import os, signal, sys\n"
@@ -95,21 +97,26 @@ class Command:
                 start_new_session=True,
             )
         minutes = self._settings.timeout_minutes
+        until = time.monotonic() + minutes * 60
         try:
-            code = started.wait(timeout=minutes * 60)
-        except subprocess.TimeoutExpired as error:
-            raise PipelineError(
-                f"{self._where}: its command was ended, as it ran longer than timeout_minutes ({minutes:g})"
-            ) from error
+            while (code := _waited(started, min(SECONDS_BETWEEN_LOOKS, until - time.monotonic()))) is None:
+                self._check_size(target)
+                if time.monotonic() >= until:
+                    raise PipelineError(
+                        f"{self._where}: its command was ended, as it ran longer than timeout_minutes ({minutes:g})"
+                    )
         finally:
             _end(started)
         if code != 0:
             how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
             raise PipelineError(f"{self._where}: its command {how}; the stage's log.txt has what it said")
 
-    def _rows(self, target: Path, wanted: set[str]) -> dict[str, Mapping[str, Any]]:
-        if target.stat().st_size > MOST_OUTPUT_BYTES:
+    def _check_size(self, target: Path) -> None:
+        if target.exists() and target.stat().st_size > MOST_OUTPUT_BYTES:
             raise PipelineError(f"{self._where}: its command wrote more than {MOST_OUTPUT_BYTES >> 20} MiB")
+
+    def _rows(self, target: Path, wanted: set[str]) -> dict[str, Mapping[str, Any]]:
+        self._check_size(target)
         found: dict[str, Mapping[str, Any]] = {}
         with target.open(encoding="utf-8", errors="replace") as file:
             for number, line in enumerate(file, start=1):
@@ -131,6 +138,14 @@ class Command:
                 f"{self._where}: its command wrote nothing for {len(missing)} of {len(wanted)} items, {min(missing)} first"
             )
         return found
+
+
+def _waited(started: subprocess.Popen[bytes], seconds: float) -> int | None:
+    """The exit code once the program has ended; None: it goes on after so many seconds."""
+    try:
+        return started.wait(timeout=max(seconds, 0))
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def _judgement(row: Mapping[str, Any], where: str) -> Judgement:

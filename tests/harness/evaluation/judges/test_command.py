@@ -13,6 +13,7 @@ from typing import Any
 import pandas
 import pytest
 
+from harness.evaluation.judges import command
 from pipelines.errors import PipelineError
 from tests.harness.evaluation.judges import stored
 
@@ -165,6 +166,16 @@ def test_a_program_that_does_not_end_is_ended_with_all_that_it_started(root: Pat
     with pytest.raises(PipelineError, match=r"ran longer than timeout_minutes \(0.02\)"):
         stored.run_judge(root, settings(root, program, timeout_minutes=0.02))
     assert all(ends(int(pid)) for pid in (root / "pids").read_text().split())
+
+
+def test_a_program_that_writes_without_end_is_ended_long_before_its_time(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "MOST_OUTPUT_BYTES", 1 << 20)
+    program = f"import os\nopen({str(root / 'pid')!r}, 'w').write(str(os.getpid()))\nwhile True: print('x' * 1000)\n"
+    with pytest.raises(PipelineError, match="its command wrote more than 1 MiB"):
+        stored.run_judge(root, settings(root, program, timeout_minutes=60))
+    assert ends(int((root / "pid").read_text()))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
