@@ -46,7 +46,9 @@ def reply_logprobs(
     check(items)
     reader = Reader(model, items, max_logits=max_logits)
     found: dict[int, list[Tensor]] = {}
-    for batch in reader.batches(items, batch_size):
+    for place, scores_c in reader.tried.items():  # no need to read them twice
+        found |= by_reply(scores_c.cpu(), items, [place])
+    for batch in reader.batches(items, batch_size, but=reader.tried):
         scores_c = reader.target_logprobs(*reader.states([items[place] for place in batch]))
         found |= by_reply(scores_c.cpu(), items, batch)
         progress(len(found), len(items))

@@ -6,7 +6,7 @@ Shapes: b rows, t tokens, h hidden, c reply tokens of a batch, v vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,6 +46,7 @@ class Reader:
         shares_prompts: A prompt is computed once for all its replies, in one row.
         window: Longest prompt with a reply that may be read so; longer items take a row for each reply.
         rows_at_once: How many rows of logits may be held.
+        tried: Positions of items that were read to find this out, with the log-probs of their reply tokens, (c,).
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Reader:
         self.model = without_adapter_wrapper(model)
         self.rows_at_once = _rows_at_once(self.model, max_logits)
         self.window = _window(self.model)
+        self.tried: dict[int, Tensor] = {}
         self._stretched = _is_stretched(self.model, items)
         self._output = None if self._stretched else _output_of_body(self.model)
         self.shares_prompts = self.through_body and self._sharing_is_right(items)
@@ -73,12 +75,15 @@ class Reader:
         """
         return self._output is not None
 
-    def batches(self, items: list[Prompted], batch_size: int) -> Iterator[list[int]]:
-        """Positions in `items` of the items of each batch: all of them share their prompts, or none does."""
+    def batches(
+        self, items: list[Prompted], batch_size: int, *, but: Collection[int] = ()
+    ) -> Iterator[list[int]]:
+        """Positions in `items` of the items of each batch, `but` these: all of them share their prompts, or none does."""
         if not self.through_body:  # then the logits of a whole batch are held
             batch_size = 1
-        sharing = [place for place, item in enumerate(items) if self._shares(item)]
-        others = [place for place, item in enumerate(items) if not self._shares(item)]
+        wanted = [place for place in range(len(items)) if place not in but]
+        sharing = [place for place in wanted if self._shares(items[place])]
+        others = [place for place in wanted if not self._shares(items[place])]
         yield from batches(items, batch_size, lambda item: item.shared_length, among=sharing)
         yield from batches(items, batch_size, lambda item: item.longest, among=others)
 
@@ -139,13 +144,15 @@ class Reader:
         attention = getattr(self.model.config.get_text_config(), "_attn_implementation", None)
         if not fitting or attention not in FREE_MASKS:
             return False
-        probe = [max(fitting, key=lambda item: item.longest)]
+        probe = max(fitting, key=lambda item: item.longest)
 
         def scores(*, sharing: bool) -> Tensor:
-            return self.target_logprobs(*self._states_of_body(probe, sharing=sharing))
+            return self.target_logprobs(*self._states_of_body([probe], sharing=sharing))
 
         try:
-            difference = (scores(sharing=True) - scores(sharing=False)).abs().mean()
+            apart_c = scores(sharing=False)
+            self.tried[items.index(probe)] = apart_c
+            difference = (scores(sharing=True) - apart_c).abs().mean()
         except REFUSALS as error:
             _raise_if_memory(error)
             return False

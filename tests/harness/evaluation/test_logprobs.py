@@ -127,7 +127,7 @@ def test_the_head_sees_reply_tokens_only_and_never_more_than_a_chunk() -> None:
     model.lm_head.register_forward_pre_hook(lambda _module, given: seen.append(given[0].shape[:-1].numel()))
     reply_logprobs(model, ITEMS, batch_size=4, max_logits=10 * tiny_models.VOCABULARY)
     tokens = sum(map(len, CHOSEN + REJECTED))
-    probes = 2 * 16 + 2 * len(CHOSEN[5] + REJECTED[5])
+    probes = 2 * 16 + len(CHOSEN[5] + REJECTED[5])  # the longest pair's own numbers are kept
     assert sum(seen) == tokens + probes
     assert max(seen[2:]) == 10  # after the probes of 16 tokens
 
