@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from harness.claim_fields import evaluations_of, holds_if_worse, numbers
 from harness.config import ArmStage
 from harness.contrasts import family_of
+from harness.numbers import p_text
 from harness.results import Results
 from harness.scores import Tables, score_tables
 from harness.summary_schema import Claim, ClaimStatus, Contrast
@@ -122,13 +123,15 @@ def _row(results: Results, group: _Group, found: Contrast) -> Claim:
     beta, reference = (f"{group.betas[model]:g}" for model in (name, middle))
     better = ", turned so that more is better" if found.direction == "lower" else ""
     status, finding = _judged(results, found)
+    # The intervals beside it are not corrected, so they alone do not tell why.
+    corrected = "" if found.p_holm is None else f" (p {p_text(found.p_holm)} by Holm)"
     return Claim(
         **(numbers(found) | {"quantity": f"{found.metric}, beta {beta} minus {reference}{better}"}),
         name="useful_beta_range",
         claim=BETA_RANGE,
         case=f"{group.where}beta {beta} against {reference} on {found.metric}{group.measured_on}",
         status=status,
-        finding=f"beta {beta} {finding}",
+        finding=f"beta {beta} {finding}{corrected}",
         reason=RULE,
         evidence=evaluations_of(results, name, middle),
     )
