@@ -28,8 +28,9 @@ def figures() -> list[Figure]:
 
 @pytest.fixture
 def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that counts as one with many stages, on a machine with two cores."""
+    """A folder that counts as one with many stages, on a machine with two cores; threads that other tests left do not count."""
     monkeypatch.setattr(drawing, "MANY_STAGES", 1)
+    monkeypatch.setattr("threading.active_count", lambda: 1)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     (tmp_path / "stage").mkdir()
     return tmp_path
@@ -59,11 +60,17 @@ def test_an_error_in_a_drawing_is_not_hidden(many: Path) -> None:
         drawn([Figure("bad", "", "", partial(draw_panels, [], columns=-1))], pool)
 
 
-def test_few_stages_or_one_core_are_drawn_here(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_stages_or_one_core_or_a_thread_are_drawn_here(
+    many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(drawing, "MANY_STAGES", 2)
     with drawing_processes(many) as pool:
         assert pool is None
     monkeypatch.setattr(drawing, "MANY_STAGES", 1)
     monkeypatch.setattr("os.cpu_count", lambda: 1)
+    with drawing_processes(many) as pool:
+        assert pool is None
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("threading.active_count", lambda: 2)
     with drawing_processes(many) as pool:
         assert pool is None
