@@ -14,7 +14,7 @@ from typing import Any
 from harness.costs import BY_THE_CLOCK
 from harness.forecast.history import beside_measured, read_forecast
 from harness.hostile import without_paths
-from harness.identity import IDENTITY
+from harness.identity import read_identity
 from harness.numbers import NOT_MEASURED, interval, number, with_interval
 from harness.report.markdown import render_markdown
 from harness.report.page import Block, Bullets, Code, Page, Paragraph, Section, Table, Text
@@ -61,7 +61,7 @@ class NightResults:
         for field in ("accelerator", "driver", "processor", "num_cores"):
             found[f"hardware {field}"] = _values(getattr(record.machine, field) for record in records)
         for stage in self.results.plan.stages:
-            for module, digest in _code(self.results.folder / stage.id / IDENTITY).items():
+            for module, digest in _code(self.results.folder / stage.id).items():
                 found[f"code {module}"] = digest
         return found
 
@@ -256,11 +256,9 @@ def _trainings(results: Results) -> Iterator[tuple[str, str, str]]:
             yield key, record.started_at, record.outcome.weights_hash
 
 
-def _code(path: Path) -> dict[str, str]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["code"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+def _code(folder: Path) -> dict[str, str]:
+    code = read_identity(folder).get("code")
+    return code if isinstance(code, dict) else {}
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

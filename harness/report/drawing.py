@@ -15,7 +15,7 @@ from pathlib import Path
 from harness.interrupts import end_with_parent
 from harness.report.page import Drawn, Figure
 
-MANY_STAGES = 500  # reading fewer takes less time than a process to start and import what it draws with
+MANY_STAGES = 500  # reading fewer takes less time than a fork to import what it draws with
 MOST_PROCESSES = 4
 
 
