@@ -96,7 +96,8 @@ def test_what_rests_on_a_deleted_stage_stays_to_be_made_when_only_that_one_came_
     work = work_left(plan, finished)
     assert work.outdated == set(with_dependents(plan, data.id)) - {data.id}
     mark_outdated(work, finished)
-    assert {standing(finished / stage_id) for stage_id in work.outdated} == {"absent"}  # so nobody takes it over
+    # So that no other comparison takes them over.
+    assert {standing(finished / stage_id) for stage_id in work.outdated} == {"absent"}
     (finished.parent / "kept").rename(finished / data.id)
     assert [stage.id for stage in work_left(plan, finished).todo] == with_dependents(plan, data.id)[1:]
 
