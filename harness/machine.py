@@ -20,6 +20,13 @@ LIBRARIES = (
     "prefduel",
 )  # fmt: skip
 
+CPUINFO = Path("/proc/cpuinfo")
+GENERATION = {"cpu family": "family", "model": "model", "CPU part": "part"}  # the last is an ARM processor's
+WIDEST_VECTORS = {
+    "avx512f": "AVX-512",
+    "avx2": "AVX2",
+}  # the kernels of a CPU build of torch are chosen by these
+
 
 @cache
 def machine() -> Machine:
@@ -85,13 +92,19 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _processor() -> str:
+    """The processor's name and what its bits depend on: clouds call many generations of one maker the same."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        first = CPUINFO.read_text().split("\n\n", 1)[0]
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        first = ""
+    found = {
+        name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())
+    }
+    flags = found.get("flags", "").split()
+    kind = [f"{word} {found[key]}" for key, word in GENERATION.items() if key in found]
+    kind += [name for flag, name in WIDEST_VECTORS.items() if flag in flags][:1]
+    name = found.get("model name") or platform.processor() or platform.machine()
+    return f"{name} ({', '.join(kind)})" if kind else name
 
 
 def _gpu() -> tuple[str | None, int | None, str | None]:

@@ -92,6 +92,7 @@ def reproduce_section(view: View) -> Section:
         Listing(config_text(view), "yaml", CONFIG_CHARACTERS, CONFIG_LINES),
         Paragraph("and run"),
         Listing(run_command(view), "sh"),
+        Paragraph(_elsewhere(view)),
     ]
     return Section("How to reproduce", blocks)
 
@@ -118,6 +119,21 @@ def words_section() -> Section:
             )
         ],
     )
+
+
+def _elsewhere(view: View) -> str:
+    """How far another machine's numbers may be from these."""
+    said = (
+        "On a CPU the same kind of processor and the same number of threads give the same digits. Another one, or an "
+        "accelerator, rounds otherwise, and training makes more of that, as it does of another seed."
+    )
+    comparison = view.results.plan.comparison
+    if comparison.model.name == "toy" and not comparison.base_per_seed:
+        said += (
+            " Here the base is pre-trained by the run itself, so it would be another base as well: the intervals are for "
+            "other seeds and items of this one."
+        )
+    return said
 
 
 def _at_a_time(records: list[Record]) -> list[str]:

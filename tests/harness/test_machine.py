@@ -1,11 +1,12 @@
 """The commit behind a record: of this code alone, whatever else a repository holds."""
 
+import platform
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from harness.machine import commit_of
+from harness.machine import _processor, commit_of
 
 
 @pytest.fixture
@@ -41,3 +42,40 @@ def test_a_package_that_the_repository_does_not_track_has_no_commit(repository: 
 
 def test_no_repository_is_no_commit(tmp_path: Path) -> None:
     assert commit_of(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "processor"),
+    [
+        (
+            "processor : 0\ncpu family : 25\nmodel : 17\nmodel name : AMD EPYC\nflags : fpu avx2 avx512f\n\n"
+            "processor : 1\ncpu family : 6\nmodel name : another\n",
+            "AMD EPYC (family 25, model 17, AVX-512)",
+        ),
+        (
+            "cpu family : 23\nmodel : 49\nmodel name : AMD EPYC\nflags : fpu avx avx2\n",
+            "AMD EPYC (family 23, model 49, AVX2)",
+        ),
+        (
+            "CPU implementer : 0x41\nCPU part : 0xd40\n",
+            f"{platform.processor() or platform.machine()} (part 0xd40)",
+        ),
+        ("", platform.processor() or platform.machine()),
+    ],
+    ids=["first of two", "another generation of the same name", "arm", "nothing said"],
+)
+def test_processors_of_one_name_but_other_kernels_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str, processor: str
+) -> None:
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    monkeypatch.setattr("harness.machine.CPUINFO", tmp_path / "cpuinfo")
+
+    assert _processor() == processor
+
+
+def test_no_file_of_the_processor_leaves_its_architecture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.machine.CPUINFO", tmp_path / "none")
+
+    assert _processor() == (platform.processor() or platform.machine())
