@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
+import pytest
 import typer
 
 from harness.cli import app
@@ -13,7 +14,10 @@ from harness.config_page import page
 from harness.records import Status
 from pipelines.data.drops import Drop
 
-DOCS = Path(__file__).parents[2] / "docs"
+REPOSITORY = Path(__file__).parents[2]
+DOCS = REPOSITORY / "docs"
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
 def test_the_page_of_config_keys_is_that_of_the_models() -> None:
@@ -52,3 +56,22 @@ def test_every_reason_for_which_a_row_is_dropped_is_told_and_no_other() -> None:
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
     told = {reason for row in rows for reason in re.findall(r"`([^`]+)`", row)}
     assert told == {reason.value for reason in Drop}
+
+
+@pytest.mark.parametrize("page_of_text", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_every_link_leads_to_a_file_and_to_a_heading_of_it(page_of_text: Path) -> None:
+    """Reports that are linked to are made by long runs and committed with the results behind them."""
+    links = re.findall(r"\]\(([^)\s]+)\)", FENCED.sub("", page_of_text.read_text(encoding="utf-8")))
+    for link in links:
+        if link.startswith("http"):
+            continue
+        file, _, anchor = link.partition("#")
+        target = page_of_text.parent / file if file else page_of_text
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def anchors(path: Path) -> set[str]:
+    """What a forge makes of the headings: lower case, hyphens for blanks, nothing else that is no word."""
+    headings = re.findall(r"^#+ (.+)$", FENCED.sub("", path.read_text(encoding="utf-8")), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -26,13 +26,6 @@ def test_every_make_target_of_the_readme_is_in_the_makefile() -> None:
     assert not [target for target in named if f"\n{target}:" not in makefile]
 
 
-def test_every_page_that_the_readme_links_to_is_there() -> None:
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
-    assert links
-    # Reports are made by long runs and committed with the results behind them.
-    assert not [link for link in links if not (REPOSITORY / link).exists()]
-
-
 def test_a_config_of_ones_own_is_made_and_checked_as_the_readme_says(tmp_path: Path) -> None:
     row = {"prompt": "a", "chosen": "b", "rejected": "c"}
     rows = [{name: f"{text} {number}" for name, text in row.items()} for number in range(100)]
