@@ -23,6 +23,7 @@ PRELOADED = "harness.preload"
 SERVER_LOG = ".forkserver.log"
 START_ATTEMPTS = 3
 STOP_SECONDS = 5.0
+END_POLL_SECONDS = 0.01
 LEAVE_SECONDS = 60.0  # a driver takes its time to give back a GPU's memory
 STACKS_SECONDS = 1.0  # what a process that hangs is given to write where it hangs
 
@@ -137,9 +138,7 @@ class Launcher:
         first = self._context.Process(target=os.getppid)
         first.start()
         first.join()
-        server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]  # CPython offers no other way
-        assert isinstance(server, int)
-        return server
+        return _server_pid()
 
     def ask(
         self,
@@ -269,18 +268,20 @@ class Launcher:
         self, target: Callable[..., None], arguments: tuple[Any, ...], *, name: str | None = None
     ) -> BaseProcess:
         """A process that runs `target`; from another fork server where this one is gone, as when it was killed."""
-        for _ in range(START_ATTEMPTS - 1):
+        left = START_ATTEMPTS
+        while True:
             process = self._context.Process(target=target, args=arguments, name=name)
             try:
                 process.start()
             except (EOFError, ConnectionError):
-                with _output_into(self._log):
-                    forkserver.ensure_running()
+                left -= 1
+                if self.method == "spawn" or not left:
+                    raise
             else:
                 return process
-        process = self._context.Process(target=target, args=arguments, name=name)
-        process.start()
-        return process
+            _wait_for_end(_server_pid())
+            with _output_into(self._log):
+                forkserver.ensure_running()
 
     def _ended(self, child: _Child, *, reusable: bool) -> int:
         """Let the process of a stage that has ended wait for another one, or end; its exit code, 0 where it waits."""
@@ -289,6 +290,23 @@ class Launcher:
             self._idle.append(child)
             return 0
         return child.leave()
+
+
+def _server_pid() -> int:
+    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]  # CPython offers no other way
+    assert isinstance(server, int)
+    return server
+
+
+def _wait_for_end(pid: int) -> None:
+    """Wait until a killed child is gone: its connections close before, and until then it is taken for alive.
+
+    It stays a zombie, so that multiprocessing finds out for itself.
+    """
+    until = time.monotonic() + STOP_SECONDS
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < until and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            time.sleep(END_POLL_SECONDS)
 
 
 def _end_with_stacks(process: BaseProcess) -> None:
