@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import zip_longest
@@ -12,13 +14,22 @@ from pydantic import Field, ValidationError
 from harness.config import Decision
 from harness.errors import UserError
 from harness.identity import decision_hash
+from harness.integrity import standing
 from harness.plan import Plan
 from harness.records import RECORD, append_line, is_torn, read_record
 from harness.results import Results
-from harness.summary_schema import RuleStatus, RuleSummary
+from harness.summary_schema import SUMMARY, RuleStatus, RuleSummary
 from pipelines.stages import Strict
 
 DECISIONS = "decisions.jsonl"
+
+
+class Look(Strict):
+    """A number of seeds with which a comparison was judged by one rule."""
+
+    comparison: str
+    at: str = Field(description="When that run began: UTC, ISO 8601.")
+    seeds: int
 
 
 class Declaration(Strict):
@@ -29,14 +40,18 @@ class Declaration(Strict):
     seeds: int
     num_measured: int = Field(description="Finished evaluations in the results folder at that time.")
     decision: Decision
+    elsewhere: list[Look] = Field(
+        [], description="What others, whose evaluations are taken over, made by the same rule."
+    )
 
 
-def declare(folder: Path, plan: Plan) -> None:
+def declare(folder: Path, plan: Plan, elsewhere: Mapping[str, Path]) -> None:
     """Add what this run declares to `decisions.jsonl`, unless the last line says the same.
 
     Args:
         folder: The results folder, before any stage of this run has started.
         plan: What will be run.
+        elsewhere: Stages that are done in another comparison and will be taken over, and their folders there.
     """
     before = read_declarations(folder)
     seeds = plan.comparison.seeds
@@ -48,6 +63,7 @@ def declare(folder: Path, plan: Plan) -> None:
         seeds=seeds,
         num_measured=_num_measured(folder),
         decision=plan.comparison.decision,
+        elsewhere=_looks_elsewhere(folder, plan, elsewhere),
     )
     append_line(folder / DECISIONS, declaration.model_dump_json())
 
@@ -91,31 +107,20 @@ def rule_summary(results: Results) -> RuleSummary:
     lines = read_declarations(results.folder)
     place = next((index for index, line in enumerate(lines) if line.decision_hash == present), None)
     replaced = place is not None and place > 0 and lines[place].num_measured > 0
-    evaluations = {
-        stage_id
-        for trial in results.plan.trials
-        if trial.name in results.plan.comparison.decision.compare
-        for stage_id in trial.evaluations
-    }
     measured = sorted(
-        (record for stage_id in evaluations if (record := results.done(stage_id))),
+        (record for stage_id in _compared(results.plan) if (record := results.done(stage_id))),
         key=lambda record: record.started_at,
     )
     seen_under = measured[0].decision_hash if measured else present
     status: RuleStatus = "declared" if seen_under == present else "unknown"
     if present != results.declared_hash or replaced or seen_under not in (None, present):
         status = "after_data"
-    # What was declared and then changed before anything was measured was no look.
-    looked = [
-        line.seeds
-        for line, following in zip_longest(lines, lines[1:])
-        if line.decision_hash == present and (following is None or following.num_measured > 0)
-    ]
+    looks = _looks(lines, present, results.folder.name)
     return RuleSummary(
         status=status,
-        declared_at=None if place is None else lines[place].at,
+        declared_at=None if place is None else min([lines[place].at, *(look.at for look in looks)]),
         first=lines[0].decision.model_dump(mode="json") if lines else None,
-        looks=list(dict.fromkeys(looked)),
+        looks=[look.seeds for look in looks],
     )
 
 
@@ -145,3 +150,46 @@ def redecided(results: Results, changes: dict[str, object]) -> Results:
 def _num_measured(folder: Path) -> int:
     records = (read_record(path.parent) for path in folder.glob(f"evaluate-*/{RECORD}"))
     return sum(record is not None and record.status == "done" for record in records)
+
+
+def _compared(plan: Plan) -> set[str]:
+    """Ids of the evaluations that the verdict is of."""
+    return {
+        stage_id
+        for trial in plan.trials
+        if trial.name in plan.comparison.decision.compare
+        for stage_id in trial.evaluations
+    }
+
+
+def _looks(lines: Sequence[Declaration], rule: str, comparison: str) -> list[Look]:
+    """The looks by the rule of that hash at the data of `comparison`, those that others made at what it took over first."""
+    of_rule = [line for line in lines if line.decision_hash == rule]
+    found = [look for line in of_rule for look in line.elsewhere]
+    # What was declared and then changed before anything was measured was no look.
+    found += [
+        Look(comparison=comparison, at=line.at, seeds=line.seeds)
+        for line, following in zip_longest(lines, lines[1:])
+        if line.decision_hash == rule and (following is None or following.num_measured > 0)
+    ]
+    return list({(look.comparison, look.seeds): look for look in reversed(found)}.values())[::-1]
+
+
+def _looks_elsewhere(folder: Path, plan: Plan, elsewhere: Mapping[str, Path]) -> list[Look]:
+    """The looks by the plan's rule that others made at evaluations which it takes over, less those that are its own."""
+    compared = _compared(plan)
+    found: list[Look] = []
+    for source in sorted({place.parent for stage_id, place in elsewhere.items() if stage_id in compared}):
+        if not (source / SUMMARY).is_file():  # nobody has seen a verdict of it yet
+            continue
+        with contextlib.suppress(UserError):  # a damaged file of another comparison stops no run
+            looks = _looks(read_declarations(source), plan.decision_hash, source.name)
+            all_there = all(standing(source / stage_id) != "absent" for stage_id in compared)
+            same = plan.comparison.seeds if all_there else None  # the same data again, under another name
+            found += [
+                look
+                for look in looks
+                if look.comparison != folder.name
+                and not (look.comparison == source.name and look.seeds == same)
+            ]
+    return found

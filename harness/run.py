@@ -80,7 +80,7 @@ def run_comparison(
             forecast_before(plan, work.todo, folder, arms=arms, force=force, say=say, warn=_warn)
             stop.check()
         disk.require(plan, work.todo)  # the forecast may know the size of a model that is not here yet
-        declare(folder, plan)
+        declare(folder, plan, work.elsewhere)
         with (
             reserve(folder),
             run_log(folder, make_progress(quiet=quiet), died) as log,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def stamp(folder: Path, rule: str) -> None:
 
 def run_again(folder: Path, plan: Plan) -> None:
     """What `prefduel run` leaves of its rule when every stage is done already."""
-    declare(folder, plan)
+    declare(folder, plan, {})
     write_json(folder / COMPARISON, plan.model_dump(mode="json", by_alias=True))
 
 
@@ -53,7 +54,7 @@ def status(folder: Path) -> RuleStatus:
 def folder(tmp_path: Path) -> Path:
     """Results that were measured under RULE, declared before."""
     (tmp_path / "before").mkdir()
-    declare(tmp_path / "before", plan_of(RULE))
+    declare(tmp_path / "before", plan_of(RULE), {})
     made = make_results(tmp_path, Run(decision=dict(RULE)))
     (tmp_path / "before" / DECISIONS).rename(made / DECISIONS)
     stamp(made, plan_of(RULE).decision_hash)
@@ -121,8 +122,8 @@ def test_going_back_to_the_declared_rule_is_no_change(folder: Path) -> None:
 
 
 def test_a_rule_changed_before_anything_was_measured_is_declared(tmp_path: Path) -> None:
-    declare(tmp_path, plan_of(OTHER))
-    declare(tmp_path, plan_of(RULE))
+    declare(tmp_path, plan_of(OTHER), {})
+    declare(tmp_path, plan_of(RULE), {})
     lines = (tmp_path / DECISIONS).read_text()
     made = make_results(tmp_path, Run(decision=dict(RULE)))
     (made / DECISIONS).write_text(lines)
@@ -143,9 +144,76 @@ def test_more_looks_than_the_rule_has_are_a_reason_to_doubt(folder: Path) -> Non
     assert any("judged with 3 and then 5 seeds by a rule for 1 look" in doubt for doubt in doubts)
 
 
+def share(source: Path, name: str, plan: Plan, shared: int) -> Path:
+    """A comparison beside `source` that takes over its first `shared` evaluations of each compared arm, and is judged."""
+    compared = [
+        stage_id
+        for trial in plan.trials
+        if trial.name in plan.comparison.decision.compare and (trial.seed or 0) < shared
+        for stage_id in trial.evaluations
+    ]
+    folder = source.parent / name
+    folder.mkdir()
+    declare(folder, plan, {stage_id: source / stage_id for stage_id in compared})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("seeds", "looks"),
+    [(5, [("made-up", 3), ("again", 5)]), (3, [("again", 3)])],
+    ids=["two seeds more", "the same data once more"],
+)
+def test_a_look_under_another_name_counts_where_its_evaluations_are_taken_over(
+    folder: Path, seeds: int, looks: list[tuple[str, int]]
+) -> None:
+    summarise(folder)
+    again = share(folder, "again", plan_of(RULE, seeds=seeds), 3)
+    line = read_declarations(again)[0]
+    assert [(look.comparison, look.seeds) for look in line.elsewhere] == looks[:-1]
+    shutil.copytree(folder, again, dirs_exist_ok=True, ignore=shutil.ignore_patterns(DECISIONS))
+    (again / COMPARISON).write_text(plan_of(RULE, seeds=seeds).model_dump_json(by_alias=True))
+    summary = summarise(again)
+    assert summary.rule is not None
+    assert summary.rule.looks == [number for _, number in looks]
+    assert summary.rule.declared_at == read_declarations(folder)[0].at
+    assert any("judged with" in doubt for doubt in summary.doubts) == (len(looks) > 1)
+
+
+def test_what_nobody_has_judged_yet_was_no_look(folder: Path) -> None:
+    again = share(folder, "again", plan_of(RULE, seeds=5), 3)
+    assert read_declarations(again)[0].elsewhere == []
+
+
+def test_a_look_by_another_rule_is_no_look_by_this_one(folder: Path) -> None:
+    summarise(folder)
+    again = share(folder, "again", plan_of(OTHER, seeds=5), 3)
+    assert read_declarations(again)[0].elsewhere == []
+
+
+def test_looks_of_looks_are_kept_and_ones_own_are_not_counted_twice(folder: Path) -> None:
+    summarise(folder)
+    again = share(folder, "again", plan_of(RULE, seeds=4), 3)
+    shutil.copytree(folder, again, dirs_exist_ok=True, ignore=shutil.ignore_patterns(DECISIONS))
+    third = share(again, "third", plan_of(RULE, seeds=5), 3)
+    made = [(look.comparison, look.seeds) for look in read_declarations(third)[0].elsewhere]
+    assert made == [("made-up", 3), ("again", 4)]
+    taken = {stage_id: again / stage_id for trial in plan_of(RULE).trials for stage_id in trial.evaluations}
+    declare(folder, plan_of(RULE, seeds=5), taken)
+    assert [(look.comparison, look.seeds) for look in read_declarations(folder)[-1].elsewhere] == [
+        ("again", 4)
+    ]
+
+
+def test_a_damaged_declaration_of_another_comparison_stops_no_run(folder: Path) -> None:
+    summarise(folder)
+    (folder / DECISIONS).write_text("{}\n")
+    again = share(folder, "again", plan_of(RULE, seeds=5), 3)
+    assert read_declarations(again)[0].elsewhere == []
+
+
 def test_a_run_of_too_few_seeds_for_a_verdict_was_no_look(tmp_path: Path) -> None:
     folder = make_results(tmp_path, Run(seeds=2, decision=dict(RULE)))
-    declare(folder, plan_of(RULE, seeds=2))
+    declare(folder, plan_of(RULE, seeds=2), {})
     run_again(folder, plan_of(RULE, seeds=5))
     assert not any("were judged with" in doubt for doubt in summarise(folder).doubts)
 
