@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from harness.config import Decision
 from harness.cost_schema import CostRatio
 from harness.sentences import (
@@ -39,16 +41,16 @@ def verdict_lines(summary: Summary) -> list[str]:
 def _first_line(summary: Summary) -> str:
     verdict = summary.verdict
     judged = f"{outcome_text(summary)}: {difference_text(summary)}."
-    if summary.rule is not None and summary.rule.status == "after_data":
-        judged = f"by a rule {RULE_WORDS['after_data']}: {judged}"
     judged = f"{judged} {ratio_text(summary, verdict.cost_ratio)}"
     unproven = unproven_against(summary.baselines, verdict.compare)
-    if not unproven or verdict.outcome in (INCOMPLETE, UNFAIR):
-        return judged
-    claims = "; ".join(
-        _claim(verdict.metric, verdict.margin, control, both) for control, both in unproven.items()
-    )
-    return f"{claims}. Between the arms: {judged}"
+    if unproven and verdict.outcome not in (INCOMPLETE, UNFAIR):
+        claims = "; ".join(
+            _claim(verdict.metric, verdict.margin, control, both) for control, both in unproven.items()
+        )
+        judged = f"{claims}. Between the arms: {judged}"
+    if summary.rule is not None and summary.rule.status == "after_data":
+        return f"by a rule {RULE_WORDS['after_data']}: {judged}"
+    return judged
 
 
 def _claim(metric: str, margin: float, control: str, both: list[Contrast]) -> str:
@@ -60,7 +62,13 @@ def _claim(metric: str, margin: float, control: str, both: list[Contrast]) -> st
 
 
 def recommendation(
-    verdict: Verdict, decision: Decision, ratio: CostRatio | None, baselines: list[Contrast]
+    verdict: Verdict,
+    decision: Decision,
+    ratio: CostRatio | None,
+    baselines: list[Contrast],
+    *,
+    failed: bool = False,
+    left_out: Sequence[str] = (),
 ) -> str:
     """What to do, each clause tied to the outcome, to a control or to the cost.
 
@@ -69,14 +77,11 @@ def recommendation(
         decision: The declared rule.
         ratio: Cost of the first arm over the second, in the declared cost.
         baselines: Arms against the controls.
+        failed: Whether a stage did not finish.
+        left_out: Compared arms that the run was told to leave out.
     """
     if verdict.outcome == INCOMPLETE:
-        if verdict.num_seeds and verdict.num_seeds < MIN_SEEDS and "failures" not in (verdict.reason or ""):
-            return "do not decide yet; run the comparison with more seeds (--seeds 5)."
-        return (
-            "do not decide yet; do what is advised under Failures, then run the same command again, which repeats only "
-            "what failed or is missing."
-        )
+        return f"do not decide yet; {_what_is_missing(verdict, failed, left_out)}."
     if verdict.outcome == UNFAIR:
         return f"do not decide by these numbers: the audit did not find the arms treated alike ({verdict.reason})."
     unproven = unproven_against(baselines, decision.compare)
@@ -93,6 +98,19 @@ def recommendation(
     cost = NO_RATIO if over is None else f"at {times_text(over)} of {loser}"
     limited = f" ({verdict.reason})" if verdict.reason else ""
     return f"train {winner}: better on {decision.metric}{limited}, {cost}{_not_shown(winner, baselines)}."
+
+
+def _what_is_missing(verdict: Verdict, failed: bool, left_out: Sequence[str]) -> str:
+    if verdict.num_seeds and verdict.num_seeds < MIN_SEEDS and "failures" not in (verdict.reason or ""):
+        return "run the comparison with more seeds (--seeds 5)"
+    if failed:
+        return (
+            "do what is advised under Failures, then run the same command again, which repeats only what failed or is "
+            "missing"
+        )
+    if left_out:
+        return f"{' and '.join(left_out)} was left out: run the same command without --arm"
+    return "evaluate on more test pairs (data.num_pairs, data.test_share, the evaluation's max_items)"
 
 
 def unproven_against(baselines: list[Contrast], compare: tuple[str, str]) -> dict[str, list[Contrast]]:

@@ -26,6 +26,7 @@ from pipelines.stages import EvaluateSettings, PrepareSettings, Stage
 
 BATCHES, PAIRS = "batches.jsonl", "pairs.jsonl"  # what a model received, and what was prepared for it
 LINES_AT_ONCE = 1000
+OTHER_VERSION = "Read it with the version that wrote it, or run again."
 NUMBER, ANY = (int, float), (object,)
 MAYBE = (*NUMBER, type(None))
 # Of files that no hash in a record covers: what each row has, and of which types it is.
@@ -165,6 +166,10 @@ class Results:
         return None
 
 
+def _is_of_another_schema(error: ValidationError) -> bool:
+    return any(problem["loc"] == ("schema",) for problem in error.errors())
+
+
 class _NotJson:
     """In the place of a line that does not parse."""
 
@@ -227,8 +232,7 @@ def read_results(folder: Path) -> Results:
         raise UserError(f"{folder / COMPARISON}: is damaged, it is not text. Run again.") from error
     except ValidationError as error:
         raise UserError(
-            f"{folder / COMPARISON}: does not have the form of this version ({error.error_count()} problems). "
-            "Read it with the version that wrote it, or run again."
+            f"{folder / COMPARISON}: does not have the form of this version. {OTHER_VERSION}"
         ) from error
     known = {stage.id for stage in plan.stages}
     for trial in plan.trials:
@@ -242,9 +246,12 @@ def read_results(folder: Path) -> Results:
         try:
             record = read_record(folder / stage.id)
         except (ValidationError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"{folder / stage.id / RECORD}: is damaged. Delete the folder {stage.id} and run again."
-            ) from error
+            path = folder / stage.id / RECORD
+            if isinstance(error, ValidationError) and _is_of_another_schema(error):
+                raise UserError(
+                    f"{path}: has a schema that this version does not know. {OTHER_VERSION}"
+                ) from error
+            raise UserError(f"{path}: is damaged. Delete the folder {stage.id} and run again.") from error
         if record is None:
             continue
         # The plan has the stage, too: held once, ten thousand trials fit in memory.

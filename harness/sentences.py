@@ -82,6 +82,8 @@ def secondary_text(contrast: Contrast) -> str:
         return said
     if contrast.detected:
         return f"{said}; detected, p {p_text(contrast.p_holm)} by Holm"
+    if contrast.low is not None and contrast.high is not None and not contrast.low <= 0 <= contrast.high:
+        return f"{said}; not detected among so many metrics, p {p_text(contrast.p_holm)} by Holm"
     return f"{said}; no difference detected at this size; a true one of {number(contrast.detectable)} would have been, four times of five"
 
 

@@ -93,11 +93,12 @@ def make_summary(results: Results) -> Summary:
     audited = audit(results)
     verdict = _if_fair(judge_results(results, tables), audited)
     rates, without = win_rates(results)
+    failures = _failures(results)
     summary = Summary(
         comparison=results.plan.comparison.name,
         arms=arms,
         controls={name: model for name, model in models.items() if name not in arms},
-        verdict=_verdict_summary(results, verdict, ratios, against_controls),
+        verdict=_verdict_summary(results, verdict, ratios, against_controls, failed=bool(failures)),
         cost_ratios=ratios,
         changes=station_changes(trials, tables),
         likelihoods=station_likelihoods(tables),
@@ -105,7 +106,7 @@ def make_summary(results: Results) -> Summary:
         target=target_summary(results, trials, alpha),
         doubts=[],
         sweep=summarise_sweep(results),
-        failures=_failures(results),
+        failures=failures,
         data=results.data(),
         spent=spent(results),
         rule=rule_summary(results),
@@ -174,7 +175,12 @@ def _mean_interval(values: FloatArray, *, shared: bool) -> tuple[float | None, f
 
 
 def _verdict_summary(
-    results: Results, verdict: Verdict, ratios: list[CostRatio], baselines: list[Contrast]
+    results: Results,
+    verdict: Verdict,
+    ratios: list[CostRatio],
+    baselines: list[Contrast],
+    *,
+    failed: bool,
 ) -> VerdictSummary:
     decision = results.plan.comparison.decision
     ratio = next((ratio for ratio in ratios if ratio.quantity == DECLARED_COST[decision.cost]), None)
@@ -188,7 +194,14 @@ def _verdict_summary(
         num_seeds=verdict.num_seeds,
         num_items=verdict.num_items,
         seeds_needed=verdict.seeds_needed,
-        recommendation=recommendation(verdict, decision, ratio, baselines),
+        recommendation=recommendation(
+            verdict,
+            decision,
+            ratio,
+            baselines,
+            failed=failed,
+            left_out=[name for name in decision.compare if name not in results.models()],
+        ),
         reason=verdict.reason,
         compare=decision.compare,
         margin=decision.margin,

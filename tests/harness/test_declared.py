@@ -276,3 +276,11 @@ def test_decide_explains_a_rule_that_cannot_be(
 ) -> None:
     assert main(["decide", str(folder), *option]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_rule_of_afterwards_stands_before_what_is_said_of_the_controls(folder: Path) -> None:
+    run_again(folder, plan_of(OTHER))
+    summary = summarise(folder)
+    unproven = [each.model_copy(update={"detected": False, "high": 0.1}) for each in summary.baselines]
+    first = verdict_lines(summary.model_copy(update={"baselines": unproven}))[0]
+    assert first.startswith("Verdict: by a rule decided after the data were seen: neither arm")

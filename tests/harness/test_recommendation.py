@@ -115,12 +115,6 @@ def both(low: float, high: float, control: str = "sft") -> list[Contrast]:
             "do not decide yet; run the comparison with more seeds",
         ),
         (
-            verdict("incomplete", reason="failures differ"),
-            CHEAP,
-            [],
-            "do not decide yet; do what is advised under Failures, then run the same command again",
-        ),
-        (
             verdict("orpo"),
             CHEAP,
             both(-0.03, 0.01),
@@ -164,6 +158,38 @@ def test_the_advice_follows_from_outcome_controls_and_cost(
     judged: Verdict, ratio: CostRatio | None, controls: list[Contrast], advice: str
 ) -> None:
     assert recommendation(judged, DECISION, ratio, controls).startswith(advice)
+
+
+@pytest.mark.parametrize(
+    ("judged", "failed", "left_out", "advice"),
+    [
+        (verdict("incomplete", num_seeds=2), False, [], "run the comparison with more seeds"),
+        (
+            verdict("incomplete", reason="failures differ"),
+            True,
+            [],
+            "do what is advised under Failures, then run the same",
+        ),
+        (
+            verdict("incomplete", num_seeds=0),
+            False,
+            ["sft-dpo"],
+            "sft-dpo was left out: run the same command without --arm",
+        ),
+        (
+            verdict("incomplete", num_seeds=0, num_items=1),
+            False,
+            [],
+            "evaluate on more test pairs (data.num_pairs",
+        ),
+    ],
+    ids=["few seeds", "failures", "an arm left out", "one item"],
+)
+def test_what_an_incomplete_comparison_needs_is_what_it_lacks(
+    judged: Verdict, failed: bool, left_out: list[str], advice: str
+) -> None:
+    said = recommendation(judged, DECISION, CHEAP, [], failed=failed, left_out=left_out)
+    assert said.startswith(f"do not decide yet; {advice}")
 
 
 def test_an_equivalent_verdict_without_a_detected_cost_difference_prefers_neither() -> None:
@@ -214,6 +240,11 @@ def test_a_secondary_metric_without_a_detection_says_what_would_have_been_detect
         "no difference detected at this size; a true one of 0.0400 would have been, four times of five"
     )
     assert "same" not in text
+
+
+def test_a_difference_that_holm_takes_back_is_said_to_be_so() -> None:
+    text = secondary_text(against("orpo", "sft-dpo", 0.01, 0.05, detected=False, p_holm=0.08))
+    assert text.endswith("; not detected among so many metrics, p 0.08 by Holm")
 
 
 def test_more_seeds_are_advised_as_a_look_that_the_rule_has() -> None:

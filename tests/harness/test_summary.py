@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from harness.errors import UserError
-from harness.plan import read_plan
+from harness.plan import COMPARISON, Trial, read_plan
 from harness.recommendation import verdict_lines
 from harness.records import read_record, write_record
 from harness.report.write import write_report
@@ -290,4 +290,26 @@ def test_a_folder_that_is_no_results_folder_or_damaged_is_said_in_one_line(tmp_p
         summarise(folder)
     (folder / "comparison.json").write_text("{}")
     with pytest.raises(UserError, match="does not have the form of this version"):
+        summarise(folder)
+
+
+def test_an_arm_that_the_run_left_out_is_asked_for(tmp_path: Path) -> None:
+    folder = make_results(tmp_path)
+    content = json.loads((folder / COMPARISON).read_text())
+    content["trials"] = [trial for trial in content["trials"] if trial["name"] != "sft-dpo"]
+    needed = {stage for trial in content["trials"] for stage in Trial.model_validate(trial).stages()}
+    content["stages"] = [stage for stage in content["stages"] if stage["id"] in needed]
+    (folder / COMPARISON).write_text(json.dumps(content))
+
+    assert summarise(folder).verdict.recommendation == (
+        "do not decide yet; sft-dpo was left out: run the same command without --arm."
+    )
+
+
+def test_a_record_of_another_schema_is_not_called_damaged(tmp_path: Path) -> None:
+    folder = make_results(tmp_path)
+    path = next(folder.glob("sft-*/record.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 2}))
+
+    with pytest.raises(UserError, match="has a schema that this version does not know"):
         summarise(folder)
