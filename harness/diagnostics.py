@@ -14,7 +14,7 @@ from harness.diagnostics_schema import (
     ReliabilityBin,
     Reward,
 )
-from harness.intervals import FloatArray
+from harness.intervals import FloatArray, cluster_means
 from harness.items import Column
 from harness.metrics import TRAIN_PREFIX
 from harness.records import IN_BATCHES_OF, NEAR_TIES
@@ -46,12 +46,17 @@ def preference_diagnostics(
         margin_length_correlation=_correlation(margins.values, lengths),
         calibration=[calibration(columns[reward].values, reward) for reward in REWARDS if reward in columns],
         train_test_gap={
-            name: float(columns[TRAIN_PREFIX + name].values.mean() - column.values.mean())
+            name: _mean(columns[TRAIN_PREFIX + name]) - _mean(column)
             for name, column in columns.items()
             if TRAIN_PREFIX + name in columns
         },
         noise=batch_noise(columns),
     )
+
+
+def _mean(column: Column) -> float:
+    """Over prompts, as every metric's."""
+    return float(cluster_means(column.values, column.clusters).mean())
 
 
 def near_ties(evaluations: Sequence[Mapping[str, Column]]) -> NearTies | None:

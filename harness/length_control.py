@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +20,8 @@ class LengthControlled(NamedTuple):
     """What the model says.
 
     Attributes:
-        values: (seeds, items): the controlled rate plus each match's influence on it, so that their mean is the rate and
-            their scatter is its uncertainty, over seeds and over items.
+        values: (seeds, items): the controlled rate plus each match's influence on it, so that their mean, prompts alike, is
+            the rate and their scatter is its uncertainty, over seeds and over prompts.
         effect: Coefficient of the length difference, in log odds a unit of the covariate.
     """
 
@@ -28,7 +29,9 @@ class LengthControlled(NamedTuple):
     effect: float
 
 
-def length_controlled(wins: FloatArray, differences: FloatArray) -> LengthControlled | str:
+def length_controlled(
+    wins: FloatArray, differences: FloatArray, clusters: Sequence[str]
+) -> LengthControlled | str:
     """Fit P(win) = sigmoid(a + b * tanh(difference / sd)); the controlled rate is sigmoid(a). Or why it cannot be had.
 
     As AlpacaEval 2 does, without its terms for a prompt's difficulty, which need many judged models.
@@ -36,6 +39,7 @@ def length_controlled(wins: FloatArray, differences: FloatArray) -> LengthContro
     Args:
         wins: (seeds, items), each 1, 0.5 or 0; a tie is half a win (a binomial quasi-likelihood).
         differences: (seeds, items), tokens of the first reply less those of the second.
+        clusters: The prompt of each item. All prompts weigh the same, as in the rate beside it.
 
     References:
         Dubois et al. 2024, arXiv 2404.04475, section 3. Influence of an observation on a maximum-likelihood estimate:
@@ -56,14 +60,16 @@ def length_controlled(wins: FloatArray, differences: FloatArray) -> LengthContro
     import statsmodels.api as sm
 
     design = np.column_stack([np.ones_like(covariate), covariate])
+    _, place, sizes = np.unique(np.array(clusters), return_inverse=True, return_counts=True)
+    shares = np.broadcast_to(1 / sizes[place], wins.shape).ravel()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # separation is told below
         with np.errstate(all="ignore"):
-            fitted = sm.GLM(outcome, design, family=sm.families.Binomial()).fit()
+            fitted = sm.GLM(outcome, design, family=sm.families.Binomial(), var_weights=shares).fit()
     intercept, effect = (float(value) for value in fitted.params)
     expected = np.asarray(fitted.fittedvalues)
-    weights = expected * (1 - expected)
-    information = design.T @ (weights[:, None] * design) / len(outcome)
+    weights = shares * expected * (1 - expected)
+    information = design.T @ (weights[:, None] * design) / shares.sum()
     extreme = not np.isfinite(fitted.params).all() or np.abs(fitted.params).max() > LARGEST_COEFFICIENT
     if not fitted.converged or extreme or np.linalg.cond(information) > MOST_ILL_CONDITIONED:
         return "the logistic model does not converge: length nearly tells who wins, or one side wins nearly always"

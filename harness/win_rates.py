@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.intervals import FloatArray, cluster_means, estimate_mean
 from harness.judged import TIE, Judged, SeedMatches, categories_of, judged, seed_matches
@@ -62,7 +63,7 @@ def _win_rate(
     table: Judged,
     categories: dict[str, str],
 ) -> WinRate:
-    controlled = length_controlled(table.wins, table.length_differences)
+    controlled = length_controlled(table.wins, table.length_differences, table.clusters)
     bias = _rate(table.wins_shown_first, _clusters(table, table.placed)) if table.placed else None
     first, last = table.by_order
     return WinRate(
@@ -70,9 +71,9 @@ def _win_rate(
         kind=judge.kind,
         pair=pair,
         rate=_rate(table.wins, table.clusters),
-        wins=float((table.wins > TIE).mean()),
-        ties=float((table.wins == TIE).mean()),
-        losses=float((table.wins < TIE).mean()),
+        wins=_share(table.wins > TIE, table.clusters),
+        ties=_share(table.wins == TIE, table.clusters),
+        losses=_share(table.wins < TIE, table.clusters),
         num_seeds=len(table.seeds),
         num_seeds_without_verdict=len(seeds) - len(table.seeds),
         num_items=len(table.items),
@@ -105,6 +106,11 @@ def _by_category(table: Judged, categories: dict[str, str]) -> Iterator[Category
     for name, chosen in sorted(places.items(), key=lambda one: (-len(one[1]), one[0]))[:MOST_CATEGORIES]:
         rate = _rate(table.wins[:, chosen], _clusters(table, chosen))
         yield CategoryRate(category=name, rate=rate, num_items=len(chosen))
+
+
+def _share(matches: NDArray[np.bool_], clusters: Sequence[str]) -> float:
+    """Of (seeds, items) matches those that are so; prompts weigh the same, as in the rate."""
+    return float(cluster_means(matches.astype(np.float64), clusters).mean())
 
 
 def _rate(values: FloatArray, clusters: Sequence[str]) -> Rate:

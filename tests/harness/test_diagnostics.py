@@ -16,7 +16,7 @@ def columns(table: list[dict[str, float]]) -> dict[str, Column]:
     names = dict.fromkeys(name for row in table for name in row)
     held = {name: [(f"i{at}", row[name]) for at, row in enumerate(table) if name in row] for name in names}
     return {
-        name: Column(tuple(item for item, _ in kept), (), np.array([value for _, value in kept]))
+        name: Column(*[tuple(item for item, _ in kept)] * 2, np.array([value for _, value in kept]))
         for name, kept in held.items()
     }
 
@@ -118,3 +118,13 @@ def test_near_ties_are_counted_over_all_seeds() -> None:
     assert found is not None
     assert (found.num_places, found.num_tokens, found.num_replies) == (4, 10 + 12 + 10, 2)
     assert near_ties([columns([{"gold_score": 0.4}])]) is None
+
+
+def test_the_gap_weighs_prompts_alike_as_the_metrics_do() -> None:
+    held = columns(rows(4))
+    items = held["chosen_nll"].items
+    held["chosen_nll"] = Column(items, ("p", "p", "p", "q"), np.array([1.0, 1.0, 1.0, 3.0]))
+    held["train_chosen_nll"] = Column(items, ("r", "s", "s", "s"), np.array([0.0, 1.0, 1.0, 1.0]))
+    found = preference_diagnostics(held, seed=0)
+    assert found is not None
+    assert found.train_test_gap["chosen_nll"] == pytest.approx((0 + 1) / 2 - (1 + 3) / 2)

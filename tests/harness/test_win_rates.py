@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,9 @@ import numpy as np
 import pandas
 import pytest
 
+from harness.intervals import cluster_means
+from harness.items import read_items
+from harness.judged import judged, seed_matches
 from harness.matches import judged_pairs, reference_opponent
 from harness.outlook import stage_label
 from harness.plan import Plan, read_plan
@@ -23,8 +27,9 @@ from harness.report.win_rates import win_rate_blocks
 from harness.results import read_results
 from harness.summary import make_summary
 from harness.win_rate_schema import WinRate
-from tests.harness.fixtures_results import Run, make_results
+from tests.harness.fixtures_results import Run, give_prompts, make_results
 
+DOCS = Path(__file__).parents[2] / "docs"
 GOLD = {"name": "gold", "kind": "gold"}
 COMPARING = {"name": "pairs", "kind": "command", "command": ["true"], "mode": "compare"}
 BOTH = Run(judges=(GOLD, COMPARING))
@@ -264,6 +269,36 @@ def test_equal_replies_tie_under_a_judge_that_scores_them_apart(tmp_path: Path) 
         by_seed.append((20 * 0.5 + wins.sum()) / 60)
     assert found.rate.mean == pytest.approx(np.mean(by_seed))
     assert found.rate.mean != before.rate.mean
+
+
+def test_a_rate_and_the_shares_behind_it_weigh_prompts_alike(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, BOTH)
+    give_prompts(folder, lambda place: 0 if place < 30 else place)
+    summary = make_summary(read_results(folder))
+    for found in summary.win_rates:
+        assert found.wins + found.ties + found.losses == pytest.approx(1)
+        assert found.wins + found.ties / 2 == pytest.approx(found.rate.mean, abs=1e-12)
+    code = re.findall(r"```python\n(.*?)```", (DOCS / "judges.md").read_text(), re.S)
+    plan = read_plan(folder)
+    comparing = stages(plan, "orpo", "pairs")[0][0]
+    first = code[0].replace("judge-0123456789ab", comparing).replace("results/x", str(folder))
+    told = eval(first.replace("win_rate_gpt", "win_rate_pairs").strip(), {"pandas": pandas})
+    (column,) = [
+        column
+        for name, column in read_items(folder / comparing / "items.jsonl").items()
+        if name == "win_rate_pairs"
+    ]
+    assert told == pytest.approx(cluster_means(column.values, column.clusters).mean())
+    one, two = stages(plan, "orpo", "gold")[0][0], stages(plan, "sft-dpo", "gold")[0][0]
+    scope: dict[str, Any] = {"pandas": pandas}
+    lines = code[1].replace("judge-…", one, 1).replace("judge-…", two, 1).replace("results/x", str(folder))
+    *before, last = lines.replace("score_mine", "score_gold").strip().splitlines()
+    exec("\n".join(before), scope)
+    seeds = [
+        judged(seed_matches(read_results(folder), plan.comparison.evaluations.judges[0], "orpo", "sft-dpo"))
+    ]
+    assert seeds[0] is not None
+    assert eval(last, scope) == pytest.approx(cluster_means(seeds[0].wins[0], seeds[0].clusters).mean())
 
 
 def test_categories_have_win_rates_of_their_own(folder: Path) -> None:
