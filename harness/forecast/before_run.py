@@ -11,7 +11,7 @@ from harness.forecast.ask import ask_through
 from harness.forecast.bill import CONTEXT_BYTES
 from harness.forecast.devices import free_bytes
 from harness.forecast.history import FORECAST, read_forecast
-from harness.forecast.lines import first_page, headline
+from harness.forecast.lines import evaluation_line, first_page, headline
 from harness.forecast.make import Asked, make_forecast
 from harness.forecast.schema import Forecast, PlannedForecast
 from harness.hostile import terminal
@@ -19,7 +19,7 @@ from harness.numbers import bytes_text
 from harness.plan import Plan
 from harness.records import write_json
 from harness.start_method import make_launcher
-from pipelines.stages import Stage, TrainSettings
+from pipelines.stages import EvaluateSettings, PrepareSettings, Stage, TrainSettings
 
 Tell = Callable[[str], object]
 Make = Callable[[Plan, Path, list[str] | None], Forecast]
@@ -39,6 +39,8 @@ def forecast_before(
 ) -> None:
     """Forecast the training stages that are left, unless that was done, and refuse what memory will not hold.
 
+    Where nothing is left to train but benchmarks are left, which can take hours, it is said how long they take.
+
     A stage's first forecast stays: a later one may know what the stage itself has shown. A forecast that fails stops
     nothing.
 
@@ -56,15 +58,22 @@ def forecast_before(
     Raises:
         UserError: memory will not do, by more than the forecast's own error.
     """
+    make = make or _make_as_stages_start
     left = {stage.id for stage in todo if isinstance(stage.settings, TrainSettings)}
     if not left and not plan.waiting:
+        of_benchmarks = _of_benchmarks(plan, {stage.id for stage in todo})
+        if of_benchmarks is not None:
+            try:
+                say(evaluation_line(make(of_benchmarks, folder, arms)))
+            except Exception as error:
+                warn(_failure(error))
         return
     forecast = read_forecast(folder)
     if forecast is not None and left and _covers(forecast, left):
         checked = [planned for planned in forecast.planned if planned.id in left]
     else:
         try:
-            made = (make or _make_as_stages_start)(plan, folder, arms)
+            made = make(plan, folder, arms)
             forecast = _keep(made, left, folder, forecast)
         except Exception as error:  # whatever it is: the run is what was asked for
             warn(_failure(error))
@@ -88,7 +97,7 @@ def forecast_ahead(plan: Plan, todo: set[str], folder: Path, *, arms: list[str] 
 
     Args:
         plan: The plan.
-        todo: Ids of its stages that have to run; without a training stage among them there is nothing to forecast.
+        todo: Ids of its stages that have to run; without training or benchmarks among them there is nothing to forecast.
         folder: The comparison's results folder; it need not be there.
         arms: The arms that it was planned with; all if None.
     """
@@ -96,6 +105,7 @@ def forecast_ahead(plan: Plan, todo: set[str], folder: Path, *, arms: list[str] 
         stage.id for stage in plan.stages if stage.id in todo and isinstance(stage.settings, TrainSettings)
     }
     if not left and not plan.waiting:
+        yield from _benchmarks_ahead(plan, todo, folder, arms)
         return
     forecast = read_forecast(folder)
     if forecast is None or not left or not _covers(forecast, left):
@@ -105,6 +115,41 @@ def forecast_ahead(plan: Plan, todo: set[str], folder: Path, *, arms: list[str] 
             yield _failure(error)
             return
     yield from first_page(forecast)
+
+
+def _benchmarks_ahead(plan: Plan, todo: set[str], folder: Path, arms: list[str] | None) -> Iterator[str]:
+    of_benchmarks = _of_benchmarks(plan, todo)
+    if of_benchmarks is None:
+        return
+    try:
+        yield evaluation_line(
+            make_forecast(of_benchmarks, arms=arms, asked=Asked(results=folder.parent, fits=False))
+        )
+    except Exception as error:
+        yield _failure(error)
+
+
+def _of_benchmarks(plan: Plan, todo: set[str]) -> Plan | None:
+    """The plan with no evaluation but those that are left; None where no benchmark is."""
+    groups = (
+        stage.settings.evaluation.group
+        for stage in plan.stages
+        if stage.id in todo and isinstance(stage.settings, EvaluateSettings)
+    )
+    if "benchmarks" not in groups:
+        return None
+    stages = []
+    for stage in plan.stages:
+        settings = stage.settings
+        if isinstance(
+            settings, TrainSettings
+        ):  # tells the model's size; its looks at validation pairs are over
+            stages.append(
+                stage.model_copy(update={"settings": settings.model_copy(update={"eval_every": None})})
+            )
+        elif isinstance(settings, PrepareSettings) or stage.id in todo:
+            stages.append(stage)
+    return plan.model_copy(update={"stages": stages})
 
 
 def _covers(forecast: Forecast, stages: set[str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.forecast.bill import PREPARATION
 from harness.forecast.schema import ArmForecast, Forecast, Range, StageForecast
 from harness.hostile import terminal
 from harness.numbers import GIB, bytes_text, number
@@ -39,6 +40,14 @@ def headline(forecast: Forecast) -> str:
     peak = max((arm.peak_memory_bytes for arm in forecast.arms.values()), default=0)
     parts = [ratio_line(forecast), f"peak {bytes_text(peak)}", f"all {range_text(forecast.total.seconds)}"]
     return terminal(f"forecast: {'; '.join(part for part in parts if part)}")
+
+
+def evaluation_line(forecast: Forecast) -> str:
+    """How long the evaluations of a forecast take, in a line."""
+    total = forecast.total
+    unknown = [what for what in total.not_forecast if what.split()[0] not in PREPARATION]
+    left_out = f", NOT FORECAST: {', '.join(unknown)}" if unknown else ""
+    return terminal(f"forecast: evaluation {range_text(total.evaluation_seconds)}{left_out}")
 
 
 def ratio_line(forecast: Forecast) -> str | None:

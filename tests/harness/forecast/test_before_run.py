@@ -14,6 +14,7 @@ from harness.forecast.history import read_forecast
 from harness.forecast.schema import Forecast
 from harness.plan import Plan
 from harness.planning import make_plan
+from pipelines.stages import TrainSettings
 from tests.harness.fixtures_results import Run
 from tests.harness.forecast.made_up import MIB, forecast
 
@@ -27,9 +28,11 @@ class FakeMaker:
     peak: int = PEAK
     made: int = 0
     fails: Exception | None = None
+    plans: list[Plan] = field(default_factory=list)
 
     def __call__(self, plan: Plan, folder: Path, arms: list[str] | None) -> Forecast:
         self.made += 1
+        self.plans.append(plan)
         if self.fails:
             raise self.fails
         return forecast(plan, peak=self.peak)
@@ -88,13 +91,36 @@ def test_every_training_stage_that_is_left_is_forecast_once(tmp_path: Path) -> N
 
 def test_where_nothing_is_left_to_train_nothing_is_forecast(tmp_path: Path) -> None:
     make = FakeMaker()
-    evaluations = [stage for stage in plan_of().stages if stage.kind == "evaluate"]
-    told = Told()
-    forecast_before(
-        plan_of(), evaluations, tmp_path, arms=None, force=False, say=told.said.append, warn=told.warned.append, make=make
-    )  # fmt: skip
+    told = before_evaluations(
+        plan_of(evaluations={"preference": {}, "generation": {}}), tmp_path, make, "evaluate"
+    )
     assert (make.made, told) == (0, Told())
     assert not list(tmp_path.iterdir())
+
+
+def before_evaluations(plan: Plan, folder: Path, make: FakeMaker, kind: str) -> Told:
+    told = Told()
+    left = [stage for stage in plan.stages if stage.kind == kind]
+    forecast_before(
+        plan, left, folder, arms=None, force=False, say=told.said.append, warn=told.warned.append, make=make
+    )
+    return told
+
+
+def test_benchmarks_of_models_that_are_trained_are_forecast_without_what_is_done(tmp_path: Path) -> None:
+    plan = plan_of(evaluations={"generation": {}, "benchmarks": {"tasks": ["hellaswag"]}})
+    make = FakeMaker()
+    told = before_evaluations(plan, tmp_path, make, "evaluate")
+    assert told.warned == []
+    (line,) = told.said
+    assert line.startswith("forecast: evaluation ")
+    assert not list(tmp_path.iterdir())
+    (asked,) = make.plans
+    assert {stage.kind for stage in asked.stages} == {"data", "sft", "dpo", "orpo", "evaluate"}
+    looks = [one.settings.eval_every for one in asked.stages if isinstance(one.settings, TrainSettings)]
+    assert set(looks) == {None}
+    failed = before_evaluations(plan, tmp_path, FakeMaker(fails=RuntimeError("no shape")), "evaluate")
+    assert failed.warned == ["no forecast: no shape"]
 
 
 def test_more_seeds_get_a_forecast_of_their_own_and_the_first_one_of_a_stage_stays(tmp_path: Path) -> None:
