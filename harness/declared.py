@@ -98,7 +98,8 @@ def read_declarations(folder: Path) -> list[Declaration]:
 def rule_summary(results: Results) -> RuleSummary:
     """Whether the rule in force was declared before the data were seen.
 
-    Witnesses are the rule in the record of the first evaluation of a compared arm, and `decisions.jsonl`.
+    Witnesses are the rule in the record of each compared arm's first evaluation, and `decisions.jsonl`. Data of one arm
+    alone, taken over from another comparison, show no difference between the two.
 
     Args:
         results: With the rule by which it is judged.
@@ -107,13 +108,13 @@ def rule_summary(results: Results) -> RuleSummary:
     lines = read_declarations(results.folder)
     place = next((index for index, line in enumerate(lines) if line.decision_hash == present), None)
     replaced = place is not None and place > 0 and lines[place].num_measured > 0
-    measured = sorted(
-        (record for stage_id in _compared(results.plan) if (record := results.done(stage_id))),
-        key=lambda record: record.started_at,
-    )
-    seen_under = measured[0].decision_hash if measured else present
-    status: RuleStatus = "declared" if seen_under == present else "unknown"
-    if present != results.declared_hash or replaced or seen_under not in (None, present):
+    seen_under = _first_rules(results)
+    status: RuleStatus = "unknown"
+    if present in seen_under or not seen_under:
+        status = "declared"
+    elif any(seen_under):
+        status = "after_data"
+    if present != results.declared_hash or replaced:
         status = "after_data"
     looks = _looks(lines, present, results.folder.name)
     return RuleSummary(
@@ -152,14 +153,24 @@ def _num_measured(folder: Path) -> int:
     return sum(record is not None and record.status == "done" for record in records)
 
 
-def _compared(plan: Plan) -> set[str]:
-    """Ids of the evaluations that the verdict is of."""
-    return {
-        stage_id
-        for trial in plan.trials
-        if trial.name in plan.comparison.decision.compare
-        for stage_id in trial.evaluations
-    }
+def _compared(plan: Plan) -> dict[str, set[str]]:
+    """Ids of the evaluations that the verdict is of, by arm."""
+    found: dict[str, set[str]] = {arm: set() for arm in plan.comparison.decision.compare}
+    for trial in plan.trials:
+        if trial.name in found:
+            found[trial.name].update(trial.evaluations)
+    return found
+
+
+def _first_rules(results: Results) -> list[str | None]:
+    """Hash of the rule under which each compared arm was first measured; none where an arm was not measured yet."""
+    first = []
+    for stage_ids in _compared(results.plan).values():
+        measured = [record for stage_id in stage_ids if (record := results.done(stage_id))]
+        if not measured:
+            return []
+        first.append(min(measured, key=lambda record: record.started_at).decision_hash)
+    return first
 
 
 def _looks(lines: Sequence[Declaration], rule: str, comparison: str) -> list[Look]:
@@ -178,13 +189,19 @@ def _looks(lines: Sequence[Declaration], rule: str, comparison: str) -> list[Loo
 def _looks_elsewhere(folder: Path, plan: Plan, elsewhere: Mapping[str, Path]) -> list[Look]:
     """The looks by the plan's rule that others made at evaluations which it takes over, less those that are its own."""
     compared = _compared(plan)
+    sources = [
+        {elsewhere[stage_id].parent for stage_id in stage_ids if stage_id in elsewhere}
+        for stage_ids in compared.values()
+    ]
     found: list[Look] = []
-    for source in sorted({place.parent for stage_id, place in elsewhere.items() if stage_id in compared}):
+    for source in sorted(set.intersection(*sources)):  # one arm alone showed it no difference of these two
         if not (source / SUMMARY).is_file():  # nobody has seen a verdict of it yet
             continue
         with contextlib.suppress(UserError):  # a damaged file of another comparison stops no run
             looks = _looks(read_declarations(source), plan.decision_hash, source.name)
-            all_there = all(standing(source / stage_id) != "absent" for stage_id in compared)
+            all_there = all(
+                standing(source / stage_id) != "absent" for stage_id in set().union(*compared.values())
+            )
             same = plan.comparison.seeds if all_there else None  # the same data again, under another name
             found += [
                 look

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from harness.config import Decision
 from harness.declared import DECISIONS, declare, read_declarations
 from harness.errors import UserError
 from harness.identity import canonical_hash, decision_hash
-from harness.plan import COMPARISON, Plan
+from harness.plan import COMPARISON, Plan, read_plan
 from harness.planning import make_plan
 from harness.recommendation import verdict_lines
 from harness.records import write_json
@@ -144,12 +144,14 @@ def test_more_looks_than_the_rule_has_are_a_reason_to_doubt(folder: Path) -> Non
     assert any("judged with 3 and then 5 seeds by a rule for 1 look" in doubt for doubt in doubts)
 
 
-def share(source: Path, name: str, plan: Plan, shared: int) -> Path:
-    """A comparison beside `source` that takes over its first `shared` evaluations of each compared arm, and is judged."""
+def share(
+    source: Path, name: str, plan: Plan, shared: int, arms: Sequence[str] = ("orpo", "sft-dpo")
+) -> Path:
+    """A comparison beside `source` that takes over the evaluations of the first `shared` seeds of the arms."""
     compared = [
         stage_id
         for trial in plan.trials
-        if trial.name in plan.comparison.decision.compare and (trial.seed or 0) < shared
+        if trial.name in arms and (trial.seed or 0) < shared
         for stage_id in trial.evaluations
     ]
     folder = source.parent / name
@@ -177,6 +179,23 @@ def test_a_look_under_another_name_counts_where_its_evaluations_are_taken_over(
     assert summary.rule.looks == [number for _, number in looks]
     assert summary.rule.declared_at == read_declarations(folder)[0].at
     assert any("judged with" in doubt for doubt in summary.doubts) == (len(looks) > 1)
+
+
+def test_an_arm_that_another_comparison_measured_shows_no_difference_of_these_two(folder: Path) -> None:
+    summarise(folder)
+    again = share(folder, "again", plan_of(RULE, seeds=5), 3, arms=("sft-dpo",))
+    assert read_declarations(again)[0].elsewhere == []
+    plan = read_plan(folder)
+    of_one_arm = {
+        stage_id for trial in plan.trials if trial.name == "sft-dpo" for stage_id in trial.evaluations
+    }
+    for stage_id in of_one_arm:  # as taken over from a comparison of another rule
+        path = folder / stage_id / "record.json"
+        earlier = {"decision_hash": plan_of(OTHER).decision_hash, "started_at": "2020-01-01T00:00:00+00:00"}
+        path.write_text(json.dumps(json.loads(path.read_text()) | earlier))
+    assert status(folder) == "declared"
+    stamp(folder, plan_of(OTHER).decision_hash)
+    assert status(folder) == "after_data"
 
 
 def test_what_nobody_has_judged_yet_was_no_look(folder: Path) -> None:
