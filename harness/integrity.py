@@ -66,7 +66,8 @@ def checked_items(folder: Path, record: Record) -> dict[str, Column]:
     """The items of a finished evaluation, which the verdict is computed from; nothing for another stage.
 
     Raises:
-        ValueError: they are not there, or their number or mean is not the record's. Names the file.
+        ValueError: they are not there, a value is none that a stage writes, or their number or mean is not the record's.
+            Names the file.
     """
     if not isinstance(record.outcome, EvaluateOutcome):
         return {}
@@ -77,7 +78,7 @@ def checked_items(folder: Path, record: Record) -> dict[str, Column]:
     except ValueError as error:
         raise ValueError(f"{folder / ITEMS}: {error}") from error
     for name, mean in record.outcome.means.items():
-        found, expected = columns.get(name), record.outcome.num_items[name]
+        found, expected = columns.get(name), record.outcome.num_items.get(name, 0)
         count = 0 if found is None else len(found.items)
         if found is None or count != expected:
             raise ValueError(f"{folder / ITEMS}: {name} has {count} items, {RECORD} says {expected}")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import from_json
 
-from harness.records import PROMPT
+from harness.records import LARGEST_VALUE, PROMPT
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def read_items(path: Path) -> dict[str, Column]:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: a line is not a JSON object with an `item`.
+        ValueError: a line is not a JSON object with an `item`, or a number is not finite or above `LARGEST_VALUE`.
     """
     found: dict[str, Column] = {}
     for names, rows in groupby(_rows(path), key=tuple):  # a few runs of rows that have the same metrics
@@ -52,19 +52,32 @@ def read_items(path: Path) -> dict[str, Column]:
         # One tuple for all metrics, and for clusters where there are none: thousands of evaluations fit in memory.
         clusters = tuple(map(str, values.pop(PROMPT))) if PROMPT in values else items
         for name, of_rows in values.items():
-            column = _numbers(items, clusters, of_rows)
+            column = _numbers(name, items, clusters, of_rows)
             if column.items:
                 found[name] = found[name].followed_by(column) if name in found else column
     return found
 
 
-def _numbers(items: tuple[str, ...], clusters: tuple[str, ...], values: Sequence[Any]) -> Column:
+def _numbers(name: str, items: tuple[str, ...], clusters: tuple[str, ...], values: Sequence[Any]) -> Column:
     """The numbers among `values`, each with its item and cluster."""
     if not {float, int, bool}.issuperset(map(type, values)):
         kept = [place for place, value in enumerate(values) if isinstance(value, int | float)]
         items, clusters = (tuple(ids[place] for place in kept) for ids in (items, clusters))
         values = [values[place] for place in kept]
-    return Column(items, clusters, np.array(values, dtype=np.float64))
+    try:
+        numbers = np.array(values, dtype=np.float64)
+        fits = bool((np.abs(numbers) <= LARGEST_VALUE).all())
+    except OverflowError:  # JSON's whole numbers have no bound
+        fits = False
+    if not fits:
+        place = next(place for place, value in enumerate(values) if not abs(value) <= LARGEST_VALUE)
+        found = (
+            f"{values[place]:g}" if isinstance(values[place], float) else "a whole number with more digits"
+        )
+        raise ValueError(
+            f"{name} of item {items[place]} must be a finite number of at most {LARGEST_VALUE:g}, got {found}"
+        )
+    return Column(items, clusters, numbers)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

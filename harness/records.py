@@ -22,6 +22,9 @@ GOLD_PART = (
     "gold_part_"  # begins the columns of items.jsonl that hold the parts of a greedy reply's gold score
 )
 REPLY_ID = "reply_id"  # column of a scoring judge's items.jsonl: a number that equal replies share
+LARGEST_VALUE = (
+    1e60  # of a number in items.jsonl: the statistics take fourth powers, which must be float64, too
+)
 NEAR_TIES = "near_ties"  # column of items.jsonl: places of a greedy reply where the two likeliest tokens are nearly equal
 IN_BATCHES_OF = (
     "_in_batches_of_"  # between a column's name and a size: the same number from batches of another size

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.metrics import is_metric
+from harness.records import LARGEST_VALUE
 from pipelines.errors import NotFinite
 from pipelines.outcomes import EvaluateOutcome
 
@@ -36,13 +37,13 @@ def outcome_of(
     """The plain mean of every column that is a metric.
 
     Raises:
-        NotFinite: a value is NaN or infinite.
+        NotFinite: a value is NaN, infinite or too large for the statistics.
     """
     columns: dict[str, list[float]] = {}
     for row in items:
         for name, value in row.items():
             if is_metric(name):
-                if not math.isfinite(value):
+                if not abs(value) <= LARGEST_VALUE:
                     raise NotFinite(
                         f"{name} of item {row['item']} is {value}: the model's numbers are broken"
                     )

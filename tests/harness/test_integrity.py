@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,32 @@ def test_another_value_with_the_same_number_of_items_is_noticed(tmp_path: Path) 
     value = first.split(f'"{name}": ')[1].split(",")[0].rstrip("}")
     items.write_text("\n".join([first.replace(f'"{name}": {value}', f'"{name}": NaN'), *others]) + "\n")
     assert standing(items.parent) == "absent"
+
+
+@pytest.mark.parametrize(
+    ("value", "mean", "found"),
+    [
+        ("Infinity", "Infinity", "inf"),
+        ("NaN", "NaN", "nan"),
+        ("1e308", "1e307", "1e+308"),
+        ("1" + "0" * 400, "1e307", "a whole number with more digits"),
+    ],
+    ids=["infinity", "not a number", "too large", "400 digits"],
+)
+def test_a_score_that_no_stage_writes_is_told_with_its_file_and_item(
+    tmp_path: Path, value: str, mean: str, found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_results(tmp_path, Run())
+    stage = next(
+        path for path in sorted(folder.glob("evaluate-*")) if "gold_score" in (path / ITEMS).read_text()
+    )
+    for file, key, text in ((ITEMS, "gold_score", value), (RECORD, "gold_score", mean)):
+        lines = (stage / file).read_text()
+        (stage / file).write_text(re.sub(rf'"{key}": 0\.[0-9]+', f'"{key}": {text}', lines, count=1))
+    assert main(["report", str(folder), "--reports", str(tmp_path / "reports")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{stage.name}/{ITEMS}: gold_score of item item-0000 must be a finite number" in line
+    assert f"got {found}. Delete the folder {stage.name} and run again." in line
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"schema": 1}'])

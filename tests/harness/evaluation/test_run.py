@@ -14,6 +14,7 @@ import torch
 from datasets import Dataset
 
 from harness.diagnostics import preference_diagnostics
+from harness.evaluation.items import outcome_of
 from harness.evaluation.loaded import Loaded
 from harness.evaluation.run import evaluate
 from harness.items import read_items
@@ -245,6 +246,11 @@ def test_a_broken_model_is_not_finite_and_writes_no_items(root: Path) -> None:
     with pytest.raises(NotFinite, match="preference_accuracy of item 0000 is nan"):
         run(root, {"group": "preference"})
     assert not (root / "evaluate-000000000000" / "items.jsonl").exists()
+
+
+def test_a_value_that_no_statistic_can_hold_is_not_finite() -> None:
+    with pytest.raises(NotFinite, match=r"gold_score of item a is 1e\+200"):
+        outcome_of("generation", [{"item": "a", "gold_score": 1e200}])
 
 
 def test_benchmarks_run_with_the_datas_tokenizer(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
