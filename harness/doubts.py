@@ -146,13 +146,10 @@ def _replies(summary: Summary) -> Iterator[str]:
     arms = _compared(summary)
     for arm, model in arms:
         stopped = model.metrics.get("stopped_share")
-        if stopped and stopped.mean < LOW_STOPPED:
+        if stopped and stopped.mean is not None and stopped.mean < LOW_STOPPED:
             yield f"{number(100 * (1 - stopped.mean))} % of {arm}'s replies were cut at the length limit"
-    lengths = [
-        model.metrics["reply_length_tokens"].mean
-        for _, model in arms
-        if "reply_length_tokens" in model.metrics
-    ]
+    found = (model.metrics.get("reply_length_tokens") for _, model in arms)
+    lengths = [length.mean for length in found if length and length.mean is not None]
     if len(lengths) == 2 and max(lengths) > LENGTH_RATIO * min(lengths):
         yield f"the arms' replies differ in length ({number(lengths[0])} against {number(lengths[1])} tokens)"
 

@@ -126,7 +126,7 @@ def cluster_means(values: FloatArray, clusters: Sequence[str]) -> FloatArray:
     """
     _, place, sizes = np.unique(np.array(clusters), return_inverse=True, return_counts=True)
     order = np.argsort(place, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    starts = np.cumsum(sizes) - sizes
     return np.asarray(np.add.reduceat(values[..., order], starts, axis=-1) / sizes, dtype=np.float64)
 
 

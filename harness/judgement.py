@@ -43,6 +43,9 @@ def judge_arms(results: Results, tables: Tables, pair: tuple[str, str]) -> Verdi
             if table is None
         )
         return _nothing("; ".join(missing), num_items=0)
+    for name, table in zip(pair, (first, second), strict=True):
+        if not table.items:
+            return _nothing(f"the seeds of {name} have no item of {decision.metric} in common", num_items=0)
     items = shared_items(first, second)
     arms = [
         scores_of(name, decision.metric, table, items=items)
@@ -87,7 +90,11 @@ def outlier_seeds(results: Results, tables: Tables) -> list[OutlierSeed]:
     """
     decision = results.plan.comparison.decision
     found_tables = ((name, tables.get(name, {}).get(decision.metric)) for name in decision.compare)
-    arms = {name: table for name, table in found_tables if table and len(table.seeds) >= OUTLIER_MIN_SEEDS}
+    arms = {
+        name: table
+        for name, table in found_tables
+        if table and table.items and len(table.seeds) >= OUTLIER_MIN_SEEDS
+    }
     looked_at = sum(len(table.seeds) for table in arms.values())
     found = []
     for name, table in arms.items():

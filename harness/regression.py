@@ -46,7 +46,10 @@ def station_likelihoods(tables: dict[str, dict[str, Table]]) -> list[StationLike
     for model, of_model in tables.items():
         if not {CHOSEN, REJECTED} <= of_model.keys():
             continue
-        chosen, rejected = of_model[CHOSEN].units(), of_model[REJECTED].units()
+        items = shared_items(of_model[CHOSEN], of_model[REJECTED])
+        if not items:
+            continue
+        chosen, rejected = of_model[CHOSEN].units(items), of_model[REJECTED].units(items)
         of_chosen, margin = _shift(chosen), _shift(chosen - rejected)
         displaced = None
         if of_chosen.high is not None and margin.low is not None:
@@ -59,7 +62,7 @@ def station_likelihoods(tables: dict[str, dict[str, Table]]) -> list[StationLike
                 margin=margin,
                 displaced=displaced,
                 num_seeds=len(of_model[CHOSEN].seeds),
-                num_items=len(of_model[CHOSEN].items),
+                num_items=len(items),
             )
         )
     return found

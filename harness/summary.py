@@ -149,8 +149,19 @@ def _if_fair(verdict: Verdict, audited: Audit) -> Verdict:
 def _metric_summary(name: str, table: Table) -> MetricSummary:
     seeds = [seed for seed in table.seeds if seed is not None]
     values = table.units()
-    low, high = _mean_interval(values, shared=table.shared)
     about = metric(name)
+    if not table.items:
+        return MetricSummary(
+            by_seed=[],
+            seeds=[],
+            mean=None,
+            low=None,
+            high=None,
+            direction=about.direction,
+            unit=about.unit,
+            num_items=0,
+        )
+    low, high = _mean_interval(values, shared=table.shared)
     return MetricSummary(
         by_seed=[float(value) for value in values.mean(1)] if seeds else [],
         seeds=seeds,

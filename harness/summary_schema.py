@@ -25,13 +25,15 @@ class MetricSummary(Strict):
     """One metric of one model."""
 
     by_seed: list[float] = Field(
-        description="The mean over items for each seed; empty where all seeds share the model."
+        description="The mean over items for each seed; empty where all seeds share the model, or the seeds no item."
     )
     seeds: list[int] = Field(description="The seeds of `by_seed`, in its order.")
-    mean: float = Field(description="Mean over seeds and items.")
+    mean: float | None = Field(
+        description="Mean over seeds and items; null: no item was measured in every seed."
+    )
     low: float | None = Field(
         description="95 % interval of the mean, for other seeds and other items; a base that all seeds share: for "
-        "other items. null with a single seed."
+        "other items. null with a single seed, and where the seeds share no item."
     )
     high: float | None
     direction: Direction = Field(description="Which values are better.")

@@ -65,7 +65,7 @@ def summarise_sweep(results: Results) -> SweepSummary | None:
 
 
 def _score(table: Table | None) -> PointScore:
-    values = None if table is None else table.units()  # what `choose` goes by
+    values = table.units() if table and table.items else None  # what `choose` goes by
     by_seed = [] if values is None else [float(value) for value in values.mean(1)]
     low = high = None
     if values is not None and min(values.shape) >= 2:

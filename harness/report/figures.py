@@ -240,7 +240,8 @@ def _draw_model(axes: Axes, row: int, about: MetricSummary, look: Look) -> None:
     )  # beneath the mean, so that neither hides the other
     if about.low is not None and about.high is not None:
         axes.plot([about.low, about.high], [row, row], color=look.colour, linewidth=1.4)
-    axes.plot([about.mean], [row], look.marker, color=look.colour, markersize=6)
+    if about.mean is not None:
+        axes.plot([about.mean], [row], look.marker, color=look.colour, markersize=6)
 
 
 def _figure(width: float, height: float, layout: Literal["constrained"] | LayoutEngine) -> Figure:

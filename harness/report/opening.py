@@ -145,7 +145,7 @@ def _points(view: View, quantity: CostQuantity) -> Iterator[Point]:
     for model, about in view.summary.models().items():
         found = about.metrics.get(name)
         cost, low, high = cost_with_bounds(about.cost, quantity)
-        if found is None or cost is None:
+        if found is None or found.mean is None or cost is None:
             continue
         yield Point(
             name=model,

@@ -17,6 +17,7 @@ from harness.report.win_rates import win_rate_blocks
 from harness.summary_schema import MetricSummary
 
 MOST_METRICS, MOST_SEEDS = 18, 12
+NOTHING_SHARED = "no item that every seed was measured on"
 SAMPLED = "gold_score_sampled"
 BETTER = {"higher": "higher", "lower": "lower", "none": "neither"}
 LOSSES = (  # beside benchmarks: what training may damage
@@ -36,7 +37,7 @@ def quality_section(view: View) -> Section:
         "Intervals here are for single means: whether two models differ is said under Differences, not by looking whether two "
         "of these overlap. They are not clipped to a metric's range."
     )
-    blocks = [_figure(view, names), Paragraph(note), *_table(view, names), Bullets(explained)]
+    blocks = [*_figure(view, names), Paragraph(note), *_table(view, names), Bullets(explained)]
     more = [
         *gold_part_blocks(view),
         *win_rate_blocks(view),
@@ -77,13 +78,23 @@ NO_CAPABILITY = Paragraph(
 )
 
 
-def _figure(view: View, names: list[str]) -> Figure:
+def _figure(view: View, names: list[str]) -> list[Block]:
+    """Nothing where no model has an item that all its seeds share."""
     models = dict(list(view.summary.models().items())[:MOST_MODELS])
     drawn = [
-        (name, {model: about.metrics[name] for model, about in models.items() if name in about.metrics})
+        (
+            name,
+            {
+                model: measured
+                for model, about in models.items()
+                if (measured := about.metrics.get(name)) and measured.num_items
+            },
+        )
         for name in names
     ]
     drawn = [(name, found) for name, found in drawn if found][:MOST_METRICS]
+    if not drawn:
+        return []
     looks = {model: view.looks[model] for model in models}
     draw = partial(draw_quality, drawn, looks, view.summary.verdict.metric)
     found = [about for _, by_model in drawn for about in by_model.values()]
@@ -103,7 +114,7 @@ def _figure(view: View, names: list[str]) -> Figure:
         + (f" Drawn: {', '.join(cuts)}." if cuts else "")
     )
     alt = f"Means of {', '.join(name for name, _ in drawn)} for {', '.join(models)}, with intervals; the table below has the numbers"
-    return Figure("quality", alt, caption, draw)
+    return [Figure("quality", alt, caption, draw)]
 
 
 def _table(view: View, names: list[str]) -> list[Block]:
@@ -119,9 +130,9 @@ def _table(view: View, names: list[str]) -> list[Block]:
                     Code(name) if first else "",
                     f"{BETTER[found.direction]} ({found.unit})" if first else "",
                     model,
-                    with_interval(found.mean, found.low, found.high),
+                    with_interval(found.mean, found.low, found.high) if found.num_items else NOTHING_SHARED,
                     interval(found.low, found.high),
-                    _by_seed(found),
+                    _by_seed(found) if found.num_items else "",
                     str(found.num_items),
                 )
             )
@@ -152,5 +163,7 @@ def _by_seed(found: MetricSummary) -> str:
 def _with_interval(found: MetricSummary | None) -> str:
     if found is None:
         return "not measured"
+    if not found.num_items:
+        return NOTHING_SHARED
     bounds = f" ({interval(found.low, found.high)})" if found.low is not None else ""
     return f"{with_interval(found.mean, found.low, found.high)}{bounds}"

@@ -14,13 +14,16 @@ import pytest
 from scipy import stats
 
 from harness.errors import UserError
+from harness.judgement import judge_results
 from harness.plan import COMPARISON, Trial, read_plan
 from harness.recommendation import verdict_lines
 from harness.records import read_record, write_record
 from harness.report.write import write_report
+from harness.results import read_results
+from harness.scores import score_tables
 from harness.summary import summarise
 from harness.summary_schema import SCHEMA_FILE, SUMMARY, json_schema
-from harness.verdict import Rule, Scores, judge
+from harness.verdict import INCOMPLETE, Rule, Scores, judge
 from tests.harness.fixtures_results import LEVELS, NUM_STEPS, Run, make_results
 
 
@@ -313,3 +316,38 @@ def test_a_record_of_another_schema_is_not_called_damaged(tmp_path: Path) -> Non
 
     with pytest.raises(UserError, match="has a schema that this version does not know"):
         summarise(folder)
+
+
+def rename_items(folder: Path, model: str, seed: int) -> None:
+    """Give every item of one trial's evaluations an id that no other trial has."""
+    trial = next(t for t in read_plan(folder).trials if (t.name, t.seed) == (model, seed))
+    for stage_id in trial.evaluations:
+        file = folder / stage_id / "items.jsonl"
+        file.write_text(file.read_text().replace('"item": "', '"item": "other-'))
+
+
+@pytest.mark.parametrize("controls", [["sft"], []])
+def test_a_model_whose_seeds_share_no_item_is_reported_without_its_means(
+    tmp_path: Path, controls: list[str]
+) -> None:
+    run = Run(
+        seeds=5, groups=("preference", "generation", "benchmarks", "drift"), changes={"controls": controls}
+    )
+    folder = make_results(tmp_path, run)
+    rename_items(folder, "orpo", 1)
+    summary = summarise(folder)
+    found = summary.arms["orpo"].metrics["gold_score"]
+    assert (found.mean, found.low, found.high, found.by_seed, found.num_items) == (None, None, None, [], 0)
+    page = write_report(folder, tmp_path / "reports").read_text()
+    assert "no item that every seed was measured on" in page
+    assert "nan" not in page
+
+
+def test_a_verdict_on_seeds_that_share_no_item_is_incomplete_and_says_so(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run(seeds=5))
+    rename_items(folder, "orpo", 1)
+    results = read_results(folder)
+    tables = {name: score_tables(results, trials) for name, trials in results.models().items()}
+    verdict = judge_results(results, tables)
+    assert (verdict.outcome, verdict.num_items) == (INCOMPLETE, 0)
+    assert verdict.reason == "the seeds of orpo have no item of gold_score in common"
