@@ -252,7 +252,10 @@ def cost_with_bounds(
     seconds = [float(getattr(seed, field)) for seed in cost.by_seed]
     if mean is None or len(seconds) < 2:
         return mean, None, None
+    whole = math.fsum(seconds)
+    if whole == 0:
+        return mean, None, None
     deviation = float(np.std(seconds, ddof=1)) / math.sqrt(len(seconds))
-    price = mean / math.fsum(seconds) * len(seconds)  # per second; 1 where the quantity is seconds
+    price = mean / whole * len(seconds)  # per second; 1 where the quantity is seconds
     half = price * deviation * float(t_above(0.025, len(seconds) - 1))
     return mean, mean - half, mean + half

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import from_json
 
-from harness.records import LARGEST_VALUE, PROMPT
+from harness.records import PROMPT
+from pipelines.stages import LARGEST_VALUE
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from harness.reserve import with_room
 from pipelines.outcomes import Outcome
-from pipelines.stages import Stage, Strict
+from pipelines.stages import Count, Quantity, Stage, Strict
 
 RECORD = "record.json"
 ITEMS = "items.jsonl"
@@ -101,30 +101,30 @@ class PhaseCost(Strict):
         description="`repeated`: what a stage that was killed and resumed had to do again: starting, loading, "
         "reference log-probs. `validate`: looks at validation pairs while a policy trains."
     )  # fmt: skip
-    seconds: float
-    peak_resident_bytes: int | Missing = Field(
+    seconds: Quantity
+    peak_resident_bytes: Count | Missing = Field(
         description="Highest resident memory of the process in this phase."
     )
-    peak_cuda_allocated_bytes: int | Missing
-    peak_cuda_reserved_bytes: int | Missing
-    peak_device_memory_bytes: int | Missing | None = Field(
+    peak_cuda_allocated_bytes: Count | Missing
+    peak_cuda_reserved_bytes: Count | Missing
+    peak_device_memory_bytes: Count | Missing | None = Field(
         None, description="The device's own figure (NVML), sampled, all processes together."
     )
-    num_other_gpu_processes: int | Missing | None = Field(
+    num_other_gpu_processes: Count | Missing | None = Field(
         None, description="The most processes outside this stage that had a context on the GPU at a time."
     )
-    other_processor_seconds: float | Missing | None = Field(
+    other_processor_seconds: Quantity | Missing | None = Field(
         None,
         description="Time that processes outside this run took of the processors that the stage may use; null before the "
         "meters ran.",
     )
-    energy_joules: float | Missing | None = Field(
+    energy_joules: Quantity | Missing | None = Field(
         None, description="What the GPU's board used; null before the meters ran."
     )
-    waiting_seconds: float | None = Field(
+    waiting_seconds: Quantity | None = Field(
         None, description="Of `seconds`: waiting for the data loader. null: the phase has none."
     )
-    warm_up_seconds: float | None = Field(
+    warm_up_seconds: Quantity | None = Field(
         None,
         description="Of `seconds`: up to the end of the first optimizer step, of each process that a resumed stage had.",
     )
@@ -133,32 +133,32 @@ class PhaseCost(Strict):
 class Cost(Strict):
     """What a stage cost. Phases sum to `total_seconds`. A field that is null is of a version that did not measure it."""
 
-    total_seconds: float = Field(description="From the start of the process to its record, all phases.")
-    train_seconds: float = Field(
+    total_seconds: Quantity = Field(description="From the start of the process to its record, all phases.")
+    train_seconds: Quantity = Field(
         description="Training loop, and reference log-probs computed before it; 0 for a stage that does not train. Of a "
         "resumed stage: up to its checkpoint and after it; steps that a kill threw away are not in it. Making "
         "checkpoints is phase `save`."
     )
-    num_resumes: int = Field(
+    num_resumes: Count = Field(
         0, description="How often the stage went on from a checkpoint after it was killed."
     )
     phases: list[PhaseCost]
-    peak_memory_bytes: int = Field(
+    peak_memory_bytes: Count = Field(
         description="On CUDA the allocator's reserved peak, else peak resident memory, of all phases but `validate`."
     )
     peak_memory_kind: Literal["cuda_reserved", "resident"]
-    peak_device_memory_bytes: int | Missing = Field(description="The device's own figure (NVML), sampled.")
-    sample_seconds: float = Field(description="Period of the sampler.")
-    warm_up_seconds: float | None = Field(
+    peak_device_memory_bytes: Count | Missing = Field(description="The device's own figure (NVML), sampled.")
+    sample_seconds: Quantity = Field(description="Period of the sampler.")
+    warm_up_seconds: Quantity | None = Field(
         None,
         description="Of `train_seconds`: training up to the end of its first optimizer step. Without it: the steady total. "
         "null also for a stage that does not train.",
     )
-    waiting_seconds: float | None = Field(
+    waiting_seconds: Quantity | None = Field(
         None,
         description="Of `train_seconds`: waiting for the data loader. null also for a stage without one.",
     )
-    energy_joules: float | Missing | None = Field(
+    energy_joules: Quantity | Missing | None = Field(
         None,
         description="What the GPU's board used from the start of the meters to the record, in all phases but `validate`.",
     )
@@ -166,7 +166,7 @@ class Cost(Strict):
         None,
         description="The device's own counter, or its power summed over samples; null: no energy was measured.",
     )
-    activations_bytes: int | Missing | None = Field(
+    activations_bytes: Count | Missing | None = Field(
         None,
         description="At least so much of the allocated peak while it trained was activations and other temporary tensors: the "
         "peak less the outcome's `tensor_bytes`. null for a stage that does not train.",
@@ -176,13 +176,13 @@ class Cost(Strict):
         description="Whether another process used the GPU, or others took more than 5 % of the processors' time, while the "
         "stage trained or, where it trains nothing, while it ran. True as well with more than one of `workers`.",
     )
-    other_processor_share: float | Missing | None = Field(
+    other_processor_share: Quantity | Missing | None = Field(
         None, description="What others took of the processors' time then, 0 to 1."
     )
-    num_other_gpu_processes: int | Missing | None = Field(
+    num_other_gpu_processes: Count | Missing | None = Field(
         None, description="The most other processes on the GPU at a time then."
     )
-    workers: int = Field(
+    workers: Count = Field(
         1,
         description="Stages of its run that could run at a time; with more than 1 (`metering: relaxed`) it is `contended`.",
     )

@@ -96,8 +96,18 @@ def ratio_text(summary: Summary, ratio: CostRatio | None) -> str:
     """A sentence on one cost of the two arms of the verdict."""
     first, second = summary.verdict.compare
     if ratio is None:
-        return f"{NO_RATIO.capitalize()}."
+        return f"{NO_RATIO.capitalize()}{_without_ratio(summary)}."
     return f"{first} took {times_text(ratio)} of {second}."
+
+
+def _without_ratio(summary: Summary) -> str:
+    """Why there is no cost ratio where both arms finished a seed in common; else the failures say it."""
+    seeds = [
+        {cost.seed for cost in summary.arms[name].cost.by_seed}
+        for name in summary.verdict.compare
+        if name in summary.arms
+    ]
+    return ": no seed has a cost above 0 in both arms" if len(seeds) == 2 and seeds[0] & seeds[1] else ""
 
 
 def times_text(ratio: CostRatio) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from pipelines.evaluations import Split
-from pipelines.strict import Strict
+from pipelines.strict import Count, Quantity, Strict
 
 
 class SplitCount(Strict):
@@ -53,19 +53,19 @@ class DataOutcome(Strict):
 class TensorBytes(Strict):
     """Bytes of the tensors that a training stage holds all along, counted exactly. Activations come on top."""
 
-    weights: int = Field(description="Of the policy, without adapters.")
-    adapter: int = Field(
+    weights: Count = Field(description="Of the policy, without adapters.")
+    adapter: Count = Field(
         description="Of the policy's adapters, a frozen one that serves as reference included."
     )
-    reference: int = Field(description="Of a second model that serves as reference.")
-    gradients: int = Field(description="From the backward pass to the optimizer's step.")
-    optimizer: int = Field(description="The optimizer's states.")
+    reference: Count = Field(description="Of a second model that serves as reference.")
+    gradients: Count = Field(description="From the backward pass to the optimizer's step.")
+    optimizer: Count = Field(description="The optimizer's states.")
 
 
 class Work(Strict):
     """What a stage computed."""
 
-    operations: float | None = Field(
+    operations: Quantity | None = Field(
         description="Floating-point operations by the model's formula, without padding and recomputation."
     )
     reason: str | None = Field(None, description="Why the formula is not this model's.")
@@ -75,14 +75,14 @@ class TrainOutcome(Strict):
     """What one training stage did."""
 
     kind: Literal["train"] = "train"
-    num_steps: int = Field(description="Optimizer steps.")
-    num_pairs_seen: int = Field(description="Pairs through the policy, epochs counted.")
-    num_policy_tokens: int = Field(
+    num_steps: Count = Field(description="Optimizer steps.")
+    num_pairs_seen: Count = Field(description="Pairs through the policy, epochs counted.")
+    num_policy_tokens: Count = Field(
         description="Tokens through the policy's forward passes, padding not counted."
     )
-    num_reference_tokens: int = Field(description="Tokens through the reference model's forward passes.")
-    num_parameters: int
-    num_trainable_parameters: int
+    num_reference_tokens: Count = Field(description="Tokens through the reference model's forward passes.")
+    num_parameters: Count
+    num_trainable_parameters: Count
     first_loss: float | None
     final_loss: float | None
     effective_arguments: dict[str, Any] = Field(
@@ -94,12 +94,12 @@ class TrainOutcome(Strict):
         description="Share of the trained weights that have another value than at the stage's start; of large models by "
         "a sample of about a million.",
     )
-    selected_step: int | None = Field(
+    selected_step: Count | None = Field(
         None,
         description="Optimizer steps after which the weights that are left were the stage's; null: the last.",
     )
-    num_planned_steps: int | None = Field(None, description="Optimizer steps at which the schedule ends.")
-    num_rows: int | None = Field(None, description="Rows of the trainer's own dataset.")
+    num_planned_steps: Count | None = Field(None, description="Optimizer steps at which the schedule ends.")
+    num_rows: Count | None = Field(None, description="Rows of the trainer's own dataset.")
     base_hash: str | None = Field(
         None, description="Hash of the weights under any adapter; null where the stage starts from another's."
     )
@@ -116,8 +116,8 @@ class ReferenceOutcome(Strict):
     """What computing the reference log-probs did."""
 
     kind: Literal["reference"] = "reference"
-    num_pairs: int
-    num_reference_tokens: int = Field(
+    num_pairs: Count
+    num_reference_tokens: Count = Field(
         description="Tokens through the reference model's forward passes, padding not counted."
     )
     weights_hash: str | None = Field(

@@ -13,6 +13,9 @@ from pydantic import Field
 
 from pipelines.evaluations import Evaluation
 from pipelines.judge_settings import Judge
+from pipelines.strict import LARGEST_VALUE as LARGEST_VALUE
+from pipelines.strict import Count as Count
+from pipelines.strict import Quantity as Quantity
 from pipelines.strict import Strict as Strict
 
 SCHEMA_VERSION = 1

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+LARGEST_VALUE = 1e60  # of anything measured: the statistics take fourth powers, which must be float64, too
+# What was used or counted; a file that says otherwise is damaged.
+Quantity = Annotated[float, Field(ge=0, le=LARGEST_VALUE, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Strict(BaseModel):

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.metrics import is_metric
-from harness.records import LARGEST_VALUE
 from pipelines.errors import NotFinite
 from pipelines.outcomes import EvaluateOutcome
+from pipelines.stages import LARGEST_VALUE
 
 Row = Mapping[str, Any]
 

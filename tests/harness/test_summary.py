@@ -351,3 +351,40 @@ def test_a_verdict_on_seeds_that_share_no_item_is_incomplete_and_says_so(tmp_pat
     verdict = judge_results(results, tables)
     assert (verdict.outcome, verdict.num_items) == (INCOMPLETE, 0)
     assert verdict.reason == "the seeds of orpo have no item of gold_score in common"
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("cost", {"train_seconds": -5}),
+        ("cost", {"train_seconds": math.nan}),
+        ("cost", {"total_seconds": 1e308}),
+        ("cost", {"peak_memory_bytes": 10**400}),
+        ("outcome", {"num_policy_tokens": -1}),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else value,
+)
+def test_a_cost_that_nothing_can_have_is_a_damaged_record(
+    tmp_path: Path, place: str, value: dict[str, Any]
+) -> None:
+    folder = make_results(tmp_path, Run())
+    record = next(folder.glob("orpo-*/record.json"))
+    content = json.loads(record.read_text())
+    content[place] |= value
+    record.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"{record.parent.name}/record\.json: is damaged"):
+        summarise(folder)
+
+
+def test_a_training_that_took_no_time_has_no_cost_ratio(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run(changes={"price_per_hour": 1.0}))
+    for path in folder.glob("*/record.json"):
+        content = json.loads(path.read_text())
+        content["cost"] |= {"train_seconds": 0, "total_seconds": 0}
+        path.write_text(json.dumps(content))
+    summary = summarise(folder)
+    assert {ratio.quantity for ratio in summary.cost_ratios}.isdisjoint(
+        {"train_seconds", "total_seconds", "money"}
+    )
+    page = write_report(folder, tmp_path / "reports").read_text()
+    assert "The cost ratio was not measured: no seed has a cost above 0 in both arms." in page
