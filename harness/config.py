@@ -217,7 +217,7 @@ class Decision(Strict):
         allow_inf_nan=False,
         description="Smaller differences do not matter; in the metric's unit.",
     )
-    alpha: float = Field(0.05, gt=0, lt=0.5, description="Share of false verdicts that is accepted.")
+    alpha: float = Field(0.05, ge=1e-6, lt=0.5, description="Share of false verdicts that is accepted.")
     looks: int = Field(
         1,
         ge=1,

@@ -16,6 +16,7 @@ from harness.throughput import operations, peak_share, tokens_per_second
 from pipelines.outcomes import ReferenceOutcome, TrainOutcome
 
 SECONDS_PER_HOUR = 3600
+LARGEST_LOG = 700.0  # of a ratio: its exponential, and that one's inverse, are still numbers
 MEASURED: tuple[CostQuantity, ...] = (
     "train_seconds",
     "total_seconds",
@@ -108,7 +109,8 @@ def log_ratio(
     Args:
         first: Seed to a value above 0.
         second: The same; only seeds of both count.
-        alpha: Of the interval; with a single seed there is none.
+        alpha: Of the interval; with a single seed there is none. A bound that float64 cannot hold is cut far beyond
+            anything that can be said of a ratio.
 
     Returns:
         None where no seed is in both.
@@ -121,7 +123,8 @@ def log_ratio(
     if len(common) < 2:
         return (math.exp(middle), None, None), 1
     half = float(t_above(alpha / 2, len(common) - 1)) * float(logs.std(ddof=1)) / math.sqrt(len(common))
-    return (math.exp(middle), math.exp(middle - half), math.exp(middle + half)), len(common)
+    low, high = max(middle - half, -LARGEST_LOG), min(middle + half, LARGEST_LOG)
+    return (math.exp(middle), math.exp(low), math.exp(high)), len(common)
 
 
 def spent(results: Results) -> list[KindCost]:

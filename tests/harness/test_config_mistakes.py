@@ -80,6 +80,9 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "infinity": (VALID + "decision: {margin: .inf}\n", ["decision.margin must be a finite number, got inf"]),
     "not a number": (replaced("1e-3", ".nan"), ["arms.orpo.0.arguments.learning_rate must be a finite number"]),
     "a margin of 0": (VALID + "decision: {margin: 0}\n", ["decision.margin must be more than 0, got 0"]),
+    "an alpha that no data reach": (
+        VALID + "decision: {alpha: 1.0e-300}\n", ["decision.alpha must be at least 1e-06, got 1e-300"],
+    ),
     "a name with a slash": (replaced("name: small", "name: a/b"), ["name must be a name of", "'a/b'"]),
     "an arm's name with a blank": (replaced("  orpo:\n", "  o r:\n"), ["arms.o r", "must be a name of"]),
     "an unknown trainer": (

@@ -285,6 +285,7 @@ def test_decide_recomputes_the_verdict_and_marks_another_rule(
         (["--margin", "-1"], "--margin -1.0: input should be greater than 0."),
         (["--margin", "inf"], "--margin inf: input should be a finite number."),
         (["--margin", "nan"], "--margin nan: input should be a finite number."),
+        (["--alpha", "1e-16"], "--alpha 1e-16: input should be greater than or equal to 0.000001."),
         (["--alpha", "0.7"], "--alpha 0.7: input should be less than 0.5."),
         (["--metric", "gold_scor"], "Did you mean gold_score?"),
         (["--metric", "reply_length_tokens"], "has a better direction"),
