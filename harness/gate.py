@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.costs import BY_THE_CLOCK, cost_ratios
 from harness.hostile import terminal
 from harness.judgement import rule_of
-from harness.numbers import interval, number, with_interval
+from harness.numbers import TOO_WIDE, interval, number, ratio_with_interval, with_interval
 from harness.results import Results
 from harness.scores import Tables, score_tables, scores_of, shared_items
 from harness.sentences import COST_WORDS, SIDE_BY_SIDE
@@ -102,7 +102,9 @@ def _cost(arm: str, results: Results, summary: Summary, before: Summary, most: f
     paired = cost_ratios(results, now, then, alpha=rule_of(results).alpha)
     found = next((ratio for ratio in paired if ratio.quantity == quantity), None)
     if found is not None:
-        ratio, sure = found.ratio, f", interval {interval(found.low, found.high)}, {found.num_seeds} seeds"
+        _, bounds = ratio_with_interval(found.ratio, found.low, found.high)
+        said = bounds if bounds == TOO_WIDE or found.low is None else f"interval {bounds}"
+        ratio, sure = found.ratio, f", {said}, {found.num_seeds} seed{'s' * (found.num_seeds != 1)}"
     else:  # other seeds than the baseline's: means over seeds
         above, below = getattr(now, quantity), getattr(then, quantity)
         if not above or not below:

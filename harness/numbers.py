@@ -7,6 +7,8 @@ import math
 NOT_MEASURED = "not measured"
 GIB, MIB = 2**30, 2**20
 ROUNDING = 1e-9  # an interval narrower than this share of its ends is rounding
+WIDEST_RATIO = 1000  # an interval that reaches further from its ratio than by this factor says nothing
+TOO_WIDE = "interval too wide to say"
 NOTHING = 1e-12  # what is nearer to 0 is rounding: differences of equal means come out so
 
 
@@ -45,6 +47,19 @@ def with_interval(value: float | None, low: float | None, high: float | None, *,
     return _fixed(value, _interval_decimals(low, high), signed=signed)
 
 
+def ratio_with_interval(value: float, low: float | None, high: float | None) -> tuple[str, str]:
+    """A ratio and its interval. A positive number is not shown as 0; an interval that says nothing is not shown at all."""
+    if low is None or high is None:
+        return number(value), interval(low, high)
+    if high > WIDEST_RATIO**2 * low:
+        return number(value), TOO_WIDE
+    shown, bounds = with_interval(value, low, high), interval(low, high)
+    lower, separator, upper = bounds.partition(" to ")
+    if separator and _is_zero(lower):
+        bounds = f"{'below 0.001' if low < 0.001 else number(low, digits=2)} to {upper}"
+    return number(value) if _is_zero(shown) else shown, bounds
+
+
 def bytes_text(value: int | None) -> str:
     """Memory in MiB or GiB."""
     if value is None:
@@ -74,5 +89,8 @@ def _decimals(value: float, digits: int) -> int:
 
 def _fixed(value: float, decimals: int, *, signed: bool) -> str:
     text = f"{value:{'+' if signed else ''},.{decimals}f}"
-    zero = not any(digit in "123456789" for digit in text)
-    return text.lstrip("+-") if zero else text
+    return text.lstrip("+-") if _is_zero(text) else text
+
+
+def _is_zero(text: str) -> bool:
+    return not any(digit in "123456789" for digit in text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.cost_schema import CostRatio
 from harness.metrics import metric
-from harness.numbers import interval, number, p_text, with_interval
+from harness.numbers import interval, number, p_text, ratio_with_interval, with_interval
 from harness.summary_schema import AAControl, Contrast, Summary
 from harness.verdict import EQUIVALENT, INCOMPLETE, UNDECIDED, UNFAIR
 
@@ -112,11 +112,10 @@ def _without_ratio(summary: Summary) -> str:
 
 def times_text(ratio: CostRatio) -> str:
     """A cost ratio with its interval: `0.7 times (0.6 to 0.8; 5 seeds) the training time`."""
-    span = "" if ratio.low is None else f" ({interval(ratio.low, ratio.high)}; {ratio.num_seeds} seeds)"
+    value, bounds = ratio_with_interval(ratio.ratio, ratio.low, ratio.high)
+    span = "" if ratio.low is None else f" ({bounds}; {ratio.num_seeds} seeds)"
     doubt = f" ({SIDE_BY_SIDE})" if ratio.relaxed else ""
-    return (
-        f"{with_interval(ratio.ratio, ratio.low, ratio.high)} times{span} {COST_WORDS[ratio.quantity]}{doubt}"
-    )
+    return f"{value} times{span} {COST_WORDS[ratio.quantity]}{doubt}"
 
 
 def inverted(ratio: CostRatio) -> CostRatio:

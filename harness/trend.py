@@ -15,7 +15,7 @@ from harness.costs import BY_THE_CLOCK
 from harness.forecast.history import beside_measured, read_forecast
 from harness.hostile import without_paths
 from harness.identity import read_identity
-from harness.numbers import NOT_MEASURED, interval, number, with_interval
+from harness.numbers import NOT_MEASURED, interval, number, ratio_with_interval, with_interval
 from harness.report.markdown import render_markdown
 from harness.report.page import Block, Bullets, Code, Page, Paragraph, Section, Table, Text
 from harness.results import Results, read_results
@@ -152,7 +152,8 @@ def _costs(nights: list[NightResults]) -> Table:
         found = next((each for each in night.summary.cost_ratios if each.quantity == quantity), None)
         if found is None:
             return "not measured"
-        bounds = "" if found.low is None else f" ({interval(found.low, found.high)})"
+        _, within = ratio_with_interval(found.ratio, found.low, found.high)
+        bounds = "" if found.low is None else f" ({within})"
         return number(found.ratio) + bounds + RELAXED * found.relaxed
 
     first, second = nights[-1].summary.verdict.compare

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from harness.audit.case import Case, Trained
 from harness.budget import TOLERANCE, seconds_of
 from harness.contention import other_load
+from harness.numbers import ratio_with_interval
 from harness.records import Record
 from harness.stage_settings import timed_settings
 from pipelines.outcomes import CalibrateOutcome
@@ -101,7 +102,8 @@ def _noise_of_seeds(case: Case, most: CostSummary, least: CostSummary) -> str:
     ratio = next((found for found in ratios if found.quantity == "train_seconds"), None)
     if ratio is None or ratio.low is None or ratio.high is None or ratio.low > 1 + TOLERANCE:
         return ""
-    return f"over {ratio.num_seeds} seeds that is within the noise ({ratio.low:.3f} to {ratio.high:.3f})"
+    _, bounds = ratio_with_interval(ratio.ratio, ratio.low, ratio.high)
+    return f"over {ratio.num_seeds} seeds that is within the noise ({bounds})"
 
 
 def _noise_of_steps(case: Case, costs: Mapping[str, CostSummary]) -> str:

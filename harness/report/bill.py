@@ -7,7 +7,15 @@ from collections.abc import Iterable, Iterator
 from harness.contention import other_load
 from harness.cost_schema import CostQuantity, CostSummary, KindCost
 from harness.costs import cost_with_bounds, training_costs
-from harness.numbers import NOT_MEASURED, bytes_text, count, interval, number, with_interval
+from harness.numbers import (
+    NOT_MEASURED,
+    bytes_text,
+    count,
+    interval,
+    number,
+    ratio_with_interval,
+    with_interval,
+)
 from harness.records import Missing
 from harness.report.budget import budget_blocks
 from harness.report.forecast import forecast_blocks
@@ -132,8 +140,7 @@ def _ratios(view: View) -> list[Block]:
         (
             COST_WORDS[ratio.quantity].removeprefix("the "),
             *(_amount(models[name].cost, ratio.quantity) for name in (first, second)),
-            with_interval(ratio.ratio, ratio.low, ratio.high),
-            interval(ratio.low, ratio.high),
+            *ratio_with_interval(ratio.ratio, ratio.low, ratio.high),
             str(ratio.num_seeds),
         )
         for ratio in view.summary.cost_ratios

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from harness.numbers import interval, with_interval
+from harness.numbers import interval, ratio_with_interval, with_interval
 from harness.report.page import Bullets, Code, Paragraph, Section, Table, Text
 from harness.report.view import View
 from harness.summary_schema import Claim
 
 TITLE = "Published claims"
+RATIOS = ("half_the_memory", "lands_in_one_pass")  # claims whose value is a ratio of costs
 
 
 def claims_section(view: View) -> Section | None:
@@ -21,8 +22,7 @@ def claims_section(view: View) -> Section | None:
             f"{claim.status}: {claim.finding}" if claim.finding else claim.status,
             claim.case,
             claim.quantity or "nothing",
-            "" if claim.value is None else with_interval(claim.value, claim.low, claim.high),
-            "" if claim.low is None else interval(claim.low, claim.high),
+            *_value(claim),
             str(claim.num_seeds) if claim.num_seeds else "",
         )
         for claim in claims
@@ -39,6 +39,18 @@ def claims_section(view: View) -> Section | None:
     )
     reasons = Bullets([_reason(claim) for claim in claims])
     return Section(TITLE, [Paragraph(intro), Table(head, rows, align="llllrrr"), reasons])
+
+
+def _value(claim: Claim) -> tuple[str, str]:
+    """What was measured and its interval; both empty where there is none."""
+    value, low, high = claim.value, claim.low, claim.high
+    if value is None:
+        return "", ""
+    if claim.name in RATIOS:
+        shown, bounds = ratio_with_interval(value, low, high)
+    else:
+        shown, bounds = with_interval(value, low, high), interval(low, high)
+    return shown, "" if low is None else bounds
 
 
 def _reason(claim: Claim) -> str:

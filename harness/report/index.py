@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from harness.numbers import interval, with_interval
+from harness.numbers import interval, ratio_with_interval, with_interval
 from harness.records import write_json
 from harness.report.page import Bullets, Code, Link, Page, Paragraph, Section, Table, Text
 from harness.report.view import View
@@ -82,9 +82,10 @@ def _row(entry: Entry) -> list[Text]:
     bounds = f" ({interval(verdict.low, verdict.high, signed=True)})" if verdict.low is not None else ""
     cost = "not measured"
     if ratio is not None:
-        span = f" ({interval(ratio.low, ratio.high)})" if ratio.low is not None else ""
+        value, within = ratio_with_interval(ratio.ratio, ratio.low, ratio.high)
+        span = f" ({within})" if ratio.low is not None else ""
         words = COST_WORDS[ratio.quantity].removeprefix("the ")
-        cost = f"{with_interval(ratio.ratio, ratio.low, ratio.high)}{span} {words}"
+        cost = f"{value}{span} {words}"
     return [
         (Link(entry.comparison, entry.comparison), f": {' against '.join(verdict.compare)}"),
         entry.model,

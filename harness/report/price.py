@@ -8,7 +8,7 @@ from functools import partial
 from harness.learning import Moment, moments_of
 from harness.learning_schema import Displacement, OverSeeds, TargetReached, TargetSummary
 from harness.metrics import metric
-from harness.numbers import count, interval, number, seconds_text, with_interval
+from harness.numbers import count, interval, number, ratio_with_interval, seconds_text, with_interval
 from harness.report.curves import Line, LinesPanel, draw_lines
 from harness.report.figures import BETTER, MOST_MODELS, Curve, first_of, span
 from harness.report.page import Block, Bullets, Code, Figure, Heading, Paragraph, Table, Text, cut
@@ -191,8 +191,7 @@ def _ratio(view: View, target: TargetSummary) -> list[str]:
     if target.ratio is None:
         return []
     first, second = view.summary.verdict.compare
-    bounds = interval(target.ratio.low, target.ratio.high)
-    found = with_interval(target.ratio.mean, target.ratio.low, target.ratio.high)
+    found, bounds = ratio_with_interval(target.ratio.mean, target.ratio.low, target.ratio.high)
     return [
         f"{first} took {found} times as long as {second} until the target ({bounds}; {target.num_seeds} seeds)."
     ]
