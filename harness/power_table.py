@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from harness.config import Comparison
@@ -24,18 +24,29 @@ from harness.results import read_results
 from harness.scores import score_tables, shared_items
 from harness.verdict import MIN_SEEDS, Rule, places
 
+CORRELATION = "--correlation"
+ASSUMED = {"--seed-sd": 0.02, "--item-sd": 0.1, "--residual-sd": 0.4, CORRELATION: 0.0}
+LARGEST_SD = 1e6  # no metric's mean varies by a million, whatever its unit
 
-def assumed(seed_sd: float, item_sd: float, residual_sd: float, correlation: float) -> tuple[Spread, str]:
+
+def assumed(given: Mapping[str, float]) -> tuple[Spread, str]:
     """Variances from assumptions, and a sentence that states them.
+
+    Args:
+        given: By option; those that are left out are `ASSUMED`.
 
     Raises:
         UserError: an assumption that cannot be.
     """
-    for name, value in (("--seed-sd", seed_sd), ("--item-sd", item_sd), ("--residual-sd", residual_sd)):
-        if not 0 <= value < float("inf"):
-            raise UserError(f"{name}: must be a number of at least 0, got {value}.")
+    assumptions = {**ASSUMED, **given}
+    seed_sd, item_sd, residual_sd, correlation = (assumptions[name] for name in ASSUMED)
+    for name, value in assumptions.items():
+        if name != CORRELATION and not 0 <= value <= LARGEST_SD:
+            raise UserError(
+                f"{name}: must be a number from 0 to {LARGEST_SD:g}, in the metric's unit, got {value}."
+            )
     if not -1 <= correlation <= 1:
-        raise UserError(f"--correlation: must lie between -1 and 1, got {correlation}.")
+        raise UserError(f"{CORRELATION}: must lie between -1 and 1, got {correlation}.")
     spread = assumed_spread(
         seed_sd=seed_sd, item_sd=item_sd, residual_sd=residual_sd, correlation=correlation
     )

@@ -153,9 +153,36 @@ def test_the_command_takes_variances_from_a_run_or_from_assumptions(
     assert main(["power", config, "--seed-sd", "0.05"]) == 0
     assert "assumed: an arm's mean varies by 0.05 from seed to seed" in capsys.readouterr().out
     assert main(["power", config, "--seed-sd", "-1"]) == 2
-    assert "--seed-sd: must be a number of at least 0" in capsys.readouterr().err
+    assert "--seed-sd: must be a number from 0 to 1e+06" in capsys.readouterr().err
     assert main(["power", config, "--from", str(tmp_path)]) == 2
     assert "must be a folder that `prefduel run` made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--seed-sd", "--item-sd", "--residual-sd"])
+@pytest.mark.parametrize("value", ["1e200", "inf", "nan"])
+def test_an_assumption_beyond_any_metric_is_one_line(
+    option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["power", str(write(tmp_path)), option, value]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{option}: must be a number from 0 to 1e+06, in the metric's unit, got ")
+
+
+def test_the_largest_assumption_still_has_an_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sds = ["--seed-sd", "1e6", "--item-sd", "1e6", "--residual-sd", "1e6"]
+    assert main(["power", str(write(tmp_path)), *sds, "--correlation", "-1"]) == 0
+    assert "more items" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--seed-sd", "--item-sd", "--residual-sd", "--correlation"])
+def test_what_is_measured_is_not_assumed_as_well(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["power", str(write(tmp_path)), "--from", str(tmp_path), option, "0.1"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"so nothing is assumed; leave {option} out.")
 
 
 def test_items_from_one_prompt_are_averaged_as_the_verdict_does(tmp_path: Path) -> None:
