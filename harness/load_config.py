@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from harness.config import Comparison
 from harness.config_errors import describe, did_you_mean
 from harness.errors import UserError
-from harness.overrides import apply_overrides
+from harness.overrides import apply_overrides, names
 from harness.rules import broken_rules
 from harness.sweep_rules import broken_sweep_rules
 from harness.yaml_source import parse_config, read_config_file
@@ -28,11 +28,13 @@ def load_comparison(path: Path, *, overrides: Sequence[str] = (), seeds: int | N
     Args:
         path: A YAML file.
         overrides: `key.path=value` texts, applied in order.
-        seeds: How many seeds, in place of the file's; applied last.
+        seeds: How many seeds, in place of the file's.
 
     Raises:
         UserError: `FILE: KEY must ..., got ....`, one line.
     """
+    if seeds is not None and names(overrides, "seeds"):
+        raise UserError("--seeds: says how many seeds, and so does --set seeds. Leave one of them out.")
     return _comparison(read_config_file(path), path, overrides=overrides, seeds=seeds)
 
 

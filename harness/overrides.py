@@ -29,6 +29,11 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> None:
         put(content, path.strip().split("."), parse_value(text, f"--set {override}"), f"--set {override}")
 
 
+def names(overrides: Sequence[str], key: str) -> bool:
+    """Whether one of the overrides is of this key."""
+    return any(override.partition("=")[0].strip() == key for override in overrides)
+
+
 def put(content: Any, parts: list[str], value: Any, where: str) -> None:
     """Put `value` into `content`, in place, at the end of the path that `parts` are.
 

@@ -25,6 +25,8 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from harness.config import Comparison
 
+MOST_SEEDS = 20  # of a run that stops when it is decided
+
 
 def run(
     config: ConfigFile,
@@ -45,8 +47,14 @@ def run(
         ),
     ] = False,
     max_seeds: Annotated[
-        int, typer.Option("--max-seeds", metavar="N", min=4, help="At most so many with --until-decided.")
-    ] = 20,
+        int | None,
+        typer.Option(
+            "--max-seeds",
+            metavar="N",
+            min=4,
+            help=f"At most so many with --until-decided; {MOST_SEEDS} if left out.",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Run also where the forecast says that memory will not do.")
     ] = False,
@@ -56,12 +64,21 @@ def run(
 
     What is already done is not done again: the same command goes on where it was stopped.
     """
-    if until_decided and (seeds is not None or arm or night is not None):
-        raise UserError(
-            "--until-decided: chooses the seeds itself and needs every arm; leave --seeds, --arm and --night out."
-        )
     from harness.load_config import chosen_arms, load_comparison
+    from harness.overrides import names
 
+    if until_decided and (seeds is not None or names(change or (), "seeds") or arm or night is not None):
+        raise UserError(
+            "--until-decided: chooses the seeds itself and needs every arm; leave --seeds (--set seeds), --arm and "
+            "--night out."
+        )
+    if until_decided and dry_run:
+        raise UserError(
+            "--dry-run: cannot say what a run --until-decided does, which its first look decides. "
+            f"`prefduel plan {config} --seeds 3` shows the first look."
+        )
+    if max_seeds is not None and not until_decided:
+        raise UserError("--max-seeds: is for --until-decided. How many seeds a plain run has is --seeds.")
     comparison = load_comparison(config, overrides=change or (), seeds=seeds)
     arms = chosen_arms(comparison, arm or ())
     from harness.check import look_at_data, look_at_sft_data, needless_lines, requirements_not_met
@@ -93,7 +110,7 @@ def run(
 
     return run_until_decided(
         comparison,
-        max_seeds=max_seeds,
+        max_seeds=MOST_SEEDS if max_seeds is None else max_seeds,
         run=run_at,
         verdict=lambda: read_summary(results / comparison.name).verdict,
         say=typer.echo,

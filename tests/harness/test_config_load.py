@@ -118,3 +118,8 @@ def test_a_change_of_what_an_alias_names_changes_one_place_only(tmp_path: Path) 
     loaded = load_comparison(path, overrides=["arms.orpo.0.arguments.learning_rate=0.5"])
     rates = [stage.arguments["learning_rate"] for stages in loaded.arms.values() for stage in stages]
     assert rates == [0.5, 1e-3, 1e-3]
+
+
+def test_the_number_of_seeds_is_said_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--seeds: .* and so does --set seeds\. Leave one of them out"):
+        load_comparison(write(tmp_path), overrides=["seeds=4"], seeds=5)

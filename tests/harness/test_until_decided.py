@@ -175,7 +175,19 @@ def test_a_rule_without_a_look_left_does_not_advise_more_seeds() -> None:
     assert "--seeds" not in advice
 
 
-@pytest.mark.parametrize("option", [["--seeds", "5"], ["--arm", "orpo"]])
-def test_it_chooses_seeds_and_arms_itself(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("option", [["--seeds", "5"], ["--arm", "orpo"], ["--set", "seeds=5"], ["--dry-run"]])
+def test_it_chooses_seeds_and_arms_itself(
+    option: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("harness.run.run_comparison", lambda *_, **__: 0)
     assert main(["run", "configs/toy.yaml", "--until-decided", *option]) == 2
     assert "--until-decided" in capsys.readouterr().err
+
+
+def test_the_most_seeds_of_a_run_that_does_not_stop_by_itself_are_no_option(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("harness.run.run_comparison", lambda *_, **__: 0)
+    assert main(["run", "configs/toy.yaml", "--max-seeds", "5"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("--max-seeds: is for --until-decided.")
