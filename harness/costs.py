@@ -14,6 +14,7 @@ from harness.records import Cost, Missing, Record, total
 from harness.results import Results
 from harness.throughput import operations, peak_share, tokens_per_second
 from pipelines.outcomes import ReferenceOutcome, TrainOutcome
+from pipelines.stages import LARGEST_VALUE
 
 SECONDS_PER_HOUR = 3600
 LARGEST_LOG = 700.0  # of a ratio: its exponential, and that one's inverse, are still numbers
@@ -108,14 +109,16 @@ def log_ratio(
 
     Args:
         first: Seed to a value above 0.
-        second: The same; only seeds of both count.
+        second: The same; only seeds of both count, and none whose value is next to nothing.
         alpha: Of the interval; with a single seed there is none. A bound that float64 cannot hold is cut far beyond
             anything that can be said of a ratio.
 
     Returns:
         None where no seed is in both.
     """
-    common = sorted(set(first) & set(second))
+    common = sorted(
+        seed for seed in set(first) & set(second) if min(first[seed], second[seed]) > 1 / LARGEST_VALUE
+    )
     if not common:
         return None
     logs = np.log([first[seed] / second[seed] for seed in common])

@@ -22,9 +22,6 @@ GOLD_PART = (
     "gold_part_"  # begins the columns of items.jsonl that hold the parts of a greedy reply's gold score
 )
 REPLY_ID = "reply_id"  # column of a scoring judge's items.jsonl: a number that equal replies share
-LARGEST_VALUE = (
-    1e60  # of a number in items.jsonl: the statistics take fourth powers, which must be float64, too
-)
 NEAR_TIES = "near_ties"  # column of items.jsonl: places of a greedy reply where the two likeliest tokens are nearly equal
 IN_BATCHES_OF = (
     "_in_batches_of_"  # between a column's name and a size: the same number from batches of another size
@@ -202,10 +199,10 @@ class Machine(Strict):
     """The hardware, without anything that names a host or a user."""
 
     processor: str
-    num_cores: int
-    memory_bytes: int
+    num_cores: Count
+    memory_bytes: Count
     accelerator: str | None
-    accelerator_memory_bytes: int | None
+    accelerator_memory_bytes: Count | None
     driver: str | None
 
 
@@ -233,7 +230,7 @@ class Record(Strict):
         None,
         description="`forkserver` or `spawn`; null where the stage was started by hand, or before this was kept.",
     )
-    num_attempts: int = Field(
+    num_attempts: Count = Field(
         1, description="Processes that this run started for it; `retries` allows more than one."
     )
     files: dict[str, str] = Field(

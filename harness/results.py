@@ -27,6 +27,7 @@ from pipelines.stages import EvaluateSettings, PrepareSettings, Stage
 BATCHES, PAIRS = "batches.jsonl", "pairs.jsonl"  # what a model received, and what was prepared for it
 LINES_AT_ONCE = 1000
 OTHER_VERSION = "Read it with the version that wrote it, or run again."
+LARGEST_IN_A_ROW = 1e60  # a loss that diverges reaches what float32 holds, 3e38; figures can draw that
 NUMBER, ANY = (int, float), (object,)
 MAYBE = (*NUMBER, type(None))
 # Of files that no hash in a record covers: what each row has, and of which types it is.
@@ -206,16 +207,21 @@ def _problem(
         if key not in row:
             return f"has no {key!r}"
         value = row[key]
-        if not isinstance(value, types) or (type(value) is dict and not _holds_numbers(value)):
+        if not _can_be(value, types) or (type(value) is dict and not _holds_numbers(value)):
             return f"has a {key!r} that it cannot have"
     for key, types in optional.items():
-        if not isinstance(row.get(key), types):
+        if not _can_be(row.get(key), types):
             return f"has a {key!r} that it cannot have"
     return None
 
 
 def _holds_numbers(value: dict[str, Any]) -> bool:
-    return all(isinstance(each, NUMBER) for each in value.values())
+    return all(_can_be(each, NUMBER) for each in value.values())
+
+
+def _can_be(value: Any, types: tuple[type, ...]) -> bool:
+    """Whether it is of one of these types, and a number no larger than a stage writes."""
+    return isinstance(value, types) and (not isinstance(value, NUMBER) or abs(value) <= LARGEST_IN_A_ROW)
 
 
 def read_results(folder: Path) -> Results:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-LARGEST_VALUE = 1e60  # of anything measured: the statistics take fourth powers, which must be float64, too
+LARGEST_VALUE = 1e30  # of anything measured: the statistics' fourth powers, too, must be what float64 holds
 # What was used or counted; a file that says otherwise is damaged.
 Quantity = Annotated[float, Field(ge=0, le=LARGEST_VALUE, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]

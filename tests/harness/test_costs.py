@@ -27,6 +27,11 @@ def test_a_ratio_is_the_geometric_mean_with_students_interval_of_its_logarithm()
     )
 
 
+def test_a_seed_that_took_next_to_nothing_is_in_no_ratio() -> None:
+    found = log_ratio({0: 5e-324, 1: 2.0}, {0: 3.0, 1: 1.0}, 0.05)
+    assert found == (pytest.approx((2.0, None, None)), 1)
+
+
 @pytest.mark.parametrize("alpha", [1e-6, 1e-16])
 def test_bounds_that_no_number_can_hold_are_cut(alpha: float) -> None:
     found = log_ratio({0: 1.0, 1: 20.0}, {0: 1.0, 1: 1.0}, alpha)

@@ -45,11 +45,18 @@ def test_rows_as_stages_write_them_are_read(folder: Path, name: str) -> None:
     ]
 
 
+def test_a_loss_that_diverged_as_far_as_float32_goes_is_read(folder: Path) -> None:
+    assert rows(folder, LOSSES, '{"step": 1, "loss": 3.4e38}') == [{"step": 1, "loss": 3.4e38}]
+
+
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
         (LOSSES, {"step": "1"}),
         (LOSSES, {"loss": "0.5"}),
+        (LOSSES, {"loss": 1e308}),
+        (LOSSES, {"step": 10**400}),
+        (REPLIES, {"gold": {"team": 1e308}}),
         (LOSSES, {"learning_rate": [1]}),
         (REPLIES, {"reply": None}),
         (REPLIES, {"prompt": 5}),

@@ -24,6 +24,8 @@ from harness.scores import score_tables
 from harness.summary import summarise
 from harness.summary_schema import SCHEMA_FILE, SUMMARY, json_schema
 from harness.verdict import INCOMPLETE, Rule, Scores, judge
+from pipelines.outcomes import EvaluateOutcome
+from pipelines.stages import LARGEST_VALUE
 from tests.harness.fixtures_results import LEVELS, NUM_STEPS, Run, make_results
 
 
@@ -361,6 +363,7 @@ def test_a_verdict_on_seeds_that_share_no_item_is_incomplete_and_says_so(tmp_pat
         ("cost", {"total_seconds": 1e308}),
         ("cost", {"peak_memory_bytes": 10**400}),
         ("outcome", {"num_policy_tokens": -1}),
+        ("machine", {"memory_bytes": 10**400}),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else value,
 )
@@ -388,3 +391,27 @@ def test_a_training_that_took_no_time_has_no_cost_ratio(tmp_path: Path) -> None:
     )
     page = write_report(folder, tmp_path / "reports").read_text()
     assert "The cost ratio was not measured: no seed has a cost above 0 in both arms." in page
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_the_largest_score_that_is_taken_overflows_no_statistic(tmp_path: Path, seeds: int) -> None:
+    folder = make_results(tmp_path, Run(seeds=seeds))
+    trial = next(t for t in read_plan(folder).trials if (t.name, t.seed) == ("orpo", 1))
+    stage_id = next(
+        name for name in trial.evaluations if "gold_score" in (folder / name / "items.jsonl").read_text()
+    )
+    rows = [json.loads(line) for line in (folder / stage_id / "items.jsonl").read_text().splitlines()]
+    for sign, row in zip((1, -1, 1), rows, strict=False):
+        row["gold_score"] = sign * LARGEST_VALUE
+    (folder / stage_id / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    record = read_record(folder / stage_id)
+    assert record is not None
+    assert isinstance(record.outcome, EvaluateOutcome)
+    means = record.outcome.means | {"gold_score": math.fsum(row["gold_score"] for row in rows) / len(rows)}
+    outcome = record.outcome.model_copy(update={"means": means})
+    write_record(folder / stage_id, record.model_copy(update={"outcome": outcome}))
+    verdict = summarise(folder).verdict
+    assert verdict.low is not None
+    assert verdict.high is not None
+    assert -math.inf < verdict.low < 0 < verdict.high < math.inf
+    write_report(folder, tmp_path / "reports")
