@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from harness.costs import cost_of_trial
+from harness.hiding import public
 from harness.hostile import terminal
 from harness.outlook import against
 from harness.plan import Trial
 from harness.records import Missing
-from harness.report.view import public
 from harness.results import Results
 from pipelines.outcomes import ReferenceOutcome, TrainOutcome
 from pipelines.stages import EvaluateSettings

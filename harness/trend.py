@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.costs import BY_THE_CLOCK
 from harness.forecast.history import beside_measured, read_forecast
-from harness.hostile import without_paths
+from harness.hiding import public
 from harness.identity import read_identity
 from harness.numbers import NOT_MEASURED, interval, number, ratio_with_interval, with_interval
 from harness.report.markdown import render_markdown
@@ -278,4 +278,4 @@ def _values(values: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    return without_paths(json.dumps(value, ensure_ascii=False))
+    return public(json.dumps(value, ensure_ascii=False))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 import yaml
 
 from harness.config import Comparison
+from harness.hiding import HIDDEN, opens_a_door, public, without_secrets
 from harness.numbers import count
 from harness.report.page import Bullets, Code, Inline, Paragraph, Section, Table, Text
-from harness.report.view import View, public, without_secrets
+from harness.report.view import View
 from harness.results import Results
 from pipelines.data.splitting import share_size
 from pipelines.outcomes import TrainOutcome
@@ -229,14 +231,20 @@ def _words(nll: str) -> str:
 
 def _portable(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _portable(inner) for key, inner in value.items()}
+        return {key: _portable_behind(key, inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_portable(inner) for inner in value]
+        return [_portable_behind(before, inner) for before, inner in pairwise(["", *value])]
     if not isinstance(value, str):
         return value
     if "\n" in value or "{{" in value or "{%" in value:  # a chat template, whose slashes begin no path
         return without_secrets(value)
     return PureWindowsPath(value).name if _is_absolute(value) else public(value)
+
+
+def _portable_behind(before: Any, value: Any) -> Any:
+    """A value behind its key, or a word of a command behind the one before: none that a name says is secret."""
+    is_flag = isinstance(before, str) and opens_a_door(before)
+    return HIDDEN if is_flag and isinstance(value, str) else _portable(value)
 
 
 def _is_absolute(text: str) -> bool:
