@@ -7,8 +7,10 @@ longer than its length.
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath, PureWindowsPath
 
-from harness.hostile import without_paths
+from harness.config import Comparison
+from harness.hostile import last_part, without_paths
 
 HIDDEN = "[hidden]"
 
@@ -65,6 +67,30 @@ _NO_SECRET = frozenset(("", "none", "null", "true", "false", "localhost", "127.0
 def public(text: str) -> str:
     """`text` without what names a machine or a user, or opens a door."""
     return without_paths(without_secrets(text))
+
+
+def public_path(path: str) -> str:
+    """A path out of a config, which may have blanks and quotes: its last part, if it is absolute; else as `public`."""
+    absolute = (
+        PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute() or path.startswith("~")
+    )
+    return without_secrets(last_part(path)) if absolute else public(path)
+
+
+def path_names(comparison: Comparison) -> dict[str, str]:
+    """The config's paths to their names, those of which no pattern tells in running text where they end."""
+    paths = [comparison.model.name, comparison.data.path]
+    if comparison.sft.data is not None:
+        paths.append(comparison.sft.data.path)
+    names = {path: public_path(path) for path in sorted(paths, key=len, reverse=True)}
+    return {path: name for path, name in names.items() if name and name != public(path)}
+
+
+def without_named(text: str, names: dict[str, str]) -> str:
+    """`text` with each of these paths replaced by its name."""
+    for path, name in names.items():
+        text = text.replace(path, name)
+    return text
 
 
 def without_secrets(text: str) -> str:

@@ -13,12 +13,20 @@ _MARKDOWN = re.compile(r"[\\`*\[\]<>|~&$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _BLOCK = re.compile(r"^(\d{0,9})([-+=.)])(?=\s|$|[-=])")  # of a list, a line, a heading
 # A slash that begins a path: not inside a URL, a relative path or a fraction; also behind a compiler's -I or -L.
 _PATH_CHARACTER = r"[^\s/\\:'\"`,;()\[\]{}]"
+# A home folder's name has blanks only where a separator follows; small words are then the sentence's.
+_HOME_WITH_BLANKS = (
+    rf"(?:home|Users)[/\\]{{1,2}}{_PATH_CHARACTER}+"
+    rf"(?:(?:\\? [A-Z]{_PATH_CHARACTER}*){{1,3}}"
+    rf"|\\? (?!(?:and|as|at|for|from|in|is|not|of|or|see|to|was|with)\b){_PATH_CHARACTER}+)(?=[/\\])"
+)
 _ABSOLUTE = re.compile(
     r"(?:(?<![\w./~<>\]-])|(?<=\s-[IL]))(?!(?<=:)//)(?:file://)?(?:~|[A-Za-z]:)?"
-    rf"[/\\]?(?:[/\\]{_PATH_CHARACTER}+)+[/\\]?"
+    rf"(?:[/\\]{{1,2}}(?:{_HOME_WITH_BLANKS}|{_PATH_CHARACTER}+))+[/\\]{{0,2}}"
 )
-_QUOTED_PATH = re.compile(r"(['\"])((?:file://)?(?:~|[A-Za-z]:)?[/\\][^'\"\n]*)\1")  # may have spaces
-_HOME = re.compile(r"(?:file://)?(?:[A-Za-z]:)?[/\\]{1,2}(?:home|Users)[/\\][^/\\]+[/\\]?")
+_QUOTED_PATH = re.compile(r"(['\"`])((?:file://)?(?:~|[A-Za-z]:)?[/\\](?:(?!\1)[^\n])+)\1")  # may have spaces
+_HOME = re.compile(
+    r"(?:file://)?(?:[A-Za-z]:|[/\\](?:export|mnt[/\\]\w))?[/\\]{1,2}(?:home|Users)[/\\]{1,2}[^/\\]+[/\\]{0,2}"
+)
 
 
 def visible(text: str, *, limit: int) -> str:
@@ -80,12 +88,12 @@ def at_start(line: str) -> str:
 
 def without_paths(text: str) -> str:
     """`text` with every absolute path cut down to its last part: paths name users and machines."""
-    text = _QUOTED_PATH.sub(lambda found: f"{found[1]}{_last_part(found[2])}{found[1]}", text)
-    return _ABSOLUTE.sub(lambda found: _last_part(found[0]), text)
+    text = _QUOTED_PATH.sub(lambda found: f"{found[1]}{last_part(found[2])}{found[1]}", text)
+    return _ABSOLUTE.sub(lambda found: last_part(found[0]), text)
 
 
-def _last_part(path: str) -> str:
-    """Its name; `~` for a home, whose name is its user's."""
+def last_part(path: str) -> str:
+    """The name of a path that is known to be one, whatever is in it; `~` for a home, whose name is its user's."""
     return "~" if _HOME.fullmatch(path) else re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 

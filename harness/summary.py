@@ -15,6 +15,7 @@ from harness.declared import rule_summary
 from harness.diagnostics import near_ties, preference_diagnostics
 from harness.diagnostics_schema import PreferenceDiagnostics
 from harness.doubts import doubts
+from harness.hiding import path_names, without_named
 from harness.hostile import without_paths
 from harness.intervals import FloatArray, estimate_mean, item_interval
 from harness.judgement import aa_control, judge_results, outlier_seeds, rule_of
@@ -225,7 +226,7 @@ def _verdict_summary(
 
 def _failures(results: Results) -> list[FailureSummary]:
     """Every stage that did not finish, in the order of the plan."""
-    found = []
+    found, names = [], path_names(results.plan.comparison)
     for stage in results.plan.stages:
         record = results.records.get(stage.id)
         if record is not None and record.status == "done":
@@ -237,7 +238,7 @@ def _failures(results: Results) -> list[FailureSummary]:
             FailureSummary(
                 stage=stage.id,
                 status="not_run" if record is None else record.status,
-                message=without_paths(message),
+                message=without_paths(without_named(message, names)),
                 advice=record.failure.advice if record and record.failure else "",
                 trials=[trial.label() for trial in results.plan.trials if stage.id in trial.stages()],
             )

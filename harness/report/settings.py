@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 import yaml
 
 from harness.config import Comparison
-from harness.hiding import HIDDEN, opens_a_door, public, without_secrets
+from harness.hiding import HIDDEN, opens_a_door, public_path, without_secrets
 from harness.numbers import count
 from harness.report.page import Bullets, Code, Inline, Paragraph, Section, Table, Text
 from harness.report.view import View
@@ -238,14 +237,10 @@ def _portable(value: Any) -> Any:
         return value
     if "\n" in value or "{{" in value or "{%" in value:  # a chat template, whose slashes begin no path
         return without_secrets(value)
-    return PureWindowsPath(value).name if _is_absolute(value) else public(value)
+    return public_path(value)
 
 
 def _portable_behind(before: Any, value: Any) -> Any:
     """A value behind its key, or a word of a command behind the one before: none that a name says is secret."""
     is_flag = isinstance(before, str) and opens_a_door(before)
     return HIDDEN if is_flag and isinstance(value, str) else _portable(value)
-
-
-def _is_absolute(text: str) -> bool:
-    return PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute() or text.startswith("~")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.hiding import public
+from harness.hiding import path_names, public, without_named
 from harness.plan import Trial
 from harness.report.palette import Look, look
 from harness.results import Results
@@ -51,4 +51,10 @@ class View:
 
     def shown(self, text: str) -> str:
         """`text` without absolute paths, keys and names of users and hosts, unless they were asked for."""
-        return text if self.with_host else public(text)
+        if self.with_host:
+            return text
+        return public(without_named(text, self._paths))
+
+    @cached_property
+    def _paths(self) -> dict[str, str]:
+        return path_names(self.results.plan.comparison)

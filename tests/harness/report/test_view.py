@@ -44,3 +44,28 @@ def test_it_is_shown_where_it_was_asked_for(tmp_path: Path) -> None:
     )
     assert "no route to [hidden] for [hidden]" in hidden
     assert "no route to ada@gpu-box for hf_abcdefghijklmnop" in shown
+
+
+def test_a_path_of_the_config_is_cut_as_a_whole_wherever_it_is_named(tmp_path: Path) -> None:
+    path, model = (
+        tmp_path / "bob smith" / "o'neil, (old)" / "pairs.jsonl",
+        tmp_path / "bob's models" / "llama-x",
+    )
+    path.parent.mkdir(parents=True)
+    path.write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    model.mkdir(parents=True)
+    failed = {("orpo", 0): ("failed", f"no column in {path}, none for {model}/tokenizer.json")}
+    changes = {
+        "data": {"path": str(path)},
+        "model": {"name": str(model), "revision": None},
+        "evaluations": {"preference": {}, "judges": []},
+    }
+    decision = {"metric": "preference_accuracy", "margin": 0.02}
+    run = Run(failed=failed, changes=changes, decision=decision, groups=("preference",))  # type: ignore[arg-type]
+    page = write_report(make_results(tmp_path, run), tmp_path / "reports")
+    assert "no column in pairs.jsonl, none for llama-x/tokenizer.json" in page.read_text()
+    entry = json.loads((tmp_path / "reports" / "made-up" / "entry.json").read_text())
+    assert (entry["model"], entry["data"]) == ("llama-x", "pairs.jsonl")
+    for shown in (tmp_path / "reports").rglob("*.*"):
+        if shown.suffix in (".md", ".html", ".json", ".svg"):
+            assert not [word for word in ("bob", "neil", str(tmp_path)) if word in shown.read_text()]
