@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -80,7 +81,7 @@ def _part(part: Inline) -> Markup:
             return Markup("<code>{}</code>").format(terminal(part.text, limit=part.limit) or "(empty)")
         case Link():
             return Markup('<a href="{}">{}</a>').format(
-                f"{part.page}.html", terminal(part.text, limit=_INLINE_LIMIT)
+                f"{quote(part.page, safe='')}.html", terminal(part.text, limit=_INLINE_LIMIT)
             )
         case str():
             return escape(terminal(part, limit=_INLINE_LIMIT))

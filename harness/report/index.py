@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from harness.config import Name
 from harness.numbers import interval, ratio_with_interval, with_interval
 from harness.records import write_json
 from harness.report.page import Bullets, Code, Link, Page, Paragraph, Section, Table, Text
@@ -20,7 +21,7 @@ INDEX, ENTRY = "index", "entry.json"
 class Entry(Strict):
     """What the index says of one comparison; kept beside its figures, so that the index needs no results folder."""
 
-    comparison: str
+    comparison: Name
     model: str
     data: str
     last_stage: str = Field(description="When the last stage started, UTC; empty if none did.")
@@ -41,8 +42,12 @@ def write_entry(view: View, folder: Path) -> None:
 
 
 def index_page(reports: Path) -> Page:
-    """The index of a folder of reports, the latest comparison first; what cannot be read is named beneath."""
-    found = {path.parent.name: _read(path) for path in sorted(reports.glob(f"*/{ENTRY}"))}
+    """The index of a folder of reports, the latest comparison first.
+
+    An entry whose page was deleted is left out; one that cannot be read is named beneath.
+    """
+    paths = sorted(reports.glob(f"*/{ENTRY}"))
+    found = {path.parent.name: _read(path) for path in paths if _has_page(reports, path.parent.name)}
     entries = [entry for entry in found.values() if entry is not None]
     entries.sort(key=lambda entry: entry.last_stage, reverse=True)
     if not entries:
@@ -67,12 +72,17 @@ def index_page(reports: Path) -> Page:
     return Page(INDEX, "Comparisons", [], [Section(f"Reports: {len(entries)}", blocks)])
 
 
+def _has_page(reports: Path, name: str) -> bool:
+    return all((reports / f"{name}{suffix}").is_file() for suffix in (".md", ".html"))
+
+
 def _read(path: Path) -> Entry | None:
-    """An entry; None for one that is damaged: another comparison's report must not fail by it."""
+    """An entry; None for one that is damaged or another folder's: another comparison's report must not fail by it."""
     try:
-        return Entry.model_validate_json(path.read_bytes())
+        entry = Entry.model_validate_json(path.read_bytes())
     except ValidationError:
         return None
+    return entry if entry.comparison == path.parent.name else None
 
 
 def _row(entry: Entry) -> list[Text]:

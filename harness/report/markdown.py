@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Sequence
+from urllib.parse import quote
 
 from harness.hostile import at_start, cell, code_span, escaped, fenced
 from harness.report.page import (
@@ -47,7 +48,7 @@ def _block(page: Page, block: Block) -> str:
             caption = f"{at_start(escaped(block.caption))}\n\n" if block.caption else ""
             return caption + _table(block)
         case Figure():
-            image = f"![{escaped(block.alt)}]({page.name}/{block.stem}.svg)"
+            image = f"![{escaped(block.alt)}]({quote(f'{page.name}/{block.stem}')}.svg)"
             return f"{image}\n\n{at_start(escaped(block.caption))}"
         case Listing():
             return _listing(block)
@@ -69,7 +70,7 @@ def _part(part: Inline, code: Callable[..., str]) -> str:
         case Code():
             return code(part.text, limit=part.limit)
         case Link():
-            return f"[{escaped(part.text)}]({part.page}.md)"
+            return f"[{escaped(part.text)}]({quote(part.page, safe='')}.md)"
         case str():
             return escaped(part)
 

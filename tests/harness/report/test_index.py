@@ -10,8 +10,10 @@ import pytest
 
 from harness.cli import main
 from harness.report import write_report
+from harness.report.html import render_html
 from harness.report.index import index_page
 from harness.report.markdown import render_markdown
+from harness.report.page import Link, Page, Paragraph, Section
 from tests.harness.fixtures_results import Run, make_results
 from tests.harness.hostile_texts import PAYLOADS
 from tests.harness.report.html_pages import Document
@@ -76,12 +78,46 @@ def test_a_hostile_name_of_model_and_data_stays_text(tmp_path: Path) -> None:
 def test_a_damaged_entry_is_named_and_takes_no_other_report_away(
     reports: Path, tmp_path: Path, content: bytes
 ) -> None:
-    shutil.copytree(reports, tmp_path / "reports")
-    (tmp_path / "reports" / "gone").mkdir()
-    (tmp_path / "reports" / "gone" / "entry.json").write_bytes(content)
-    text = render_markdown(index_page(tmp_path / "reports"))
-    assert "prefduel report results/gone" in text
+    text = with_entry(reports, tmp_path / "reports", content)
+    assert "prefduel report results/added" in text
     assert "[made-up]" in text
+
+
+@pytest.mark.parametrize("name", ['../../etc"><img src=x>', "other", "", "a" * 65, "a/b"])
+def test_an_entry_that_is_not_its_folders_is_damaged_and_its_name_stands_nowhere(
+    reports: Path, tmp_path: Path, name: str
+) -> None:
+    entry = json.loads((reports / "made-up" / "entry.json").read_text()) | {"comparison": name}
+    text = with_entry(reports, tmp_path / "reports", json.dumps(entry).encode())
+    assert "prefduel report results/added" in text
+    assert text.count("](") == 2
+    assert "img" not in text
+
+
+@pytest.mark.parametrize("suffix", [".md", ".html"])
+def test_an_entry_whose_page_was_deleted_is_left_out(reports: Path, tmp_path: Path, suffix: str) -> None:
+    shutil.copytree(reports, tmp_path / "reports")
+    (tmp_path / "reports" / f"other{suffix}").unlink()
+    text = render_markdown(index_page(tmp_path / "reports"))
+    assert "[made-up](made-up.md)" in text
+    assert "other" not in text
+
+
+def with_entry(reports: Path, copy: Path, content: bytes) -> str:
+    """The index of a copy of the reports to which `added` was added, a page with this entry."""
+    shutil.copytree(reports, copy)
+    (copy / "added").mkdir()
+    (copy / "added" / "entry.json").write_bytes(content)
+    for suffix in (".md", ".html"):
+        (copy / f"added{suffix}").touch()
+    return render_markdown(index_page(copy))
+
+
+def test_a_links_target_stays_one_whatever_its_name() -> None:
+    page = Page("index", "x", [], [Section("x", [Paragraph(Link("a", '../b c)"><img src=x>'))])])
+    assert "[a](..%2Fb%20c%29%22%3E%3Cimg%20src%3Dx%3E.md)" in render_markdown(page)
+    links = [attributes["href"] for tag, attributes in Document(render_html(page)).elements if tag == "a"]
+    assert links == ["..%2Fb%20c%29%22%3E%3Cimg%20src%3Dx%3E.html"]
 
 
 def test_two_folders_of_one_name_are_refused_before_one_replaces_the_other(
