@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
+import re
 import shutil
 import subprocess
 import threading
@@ -14,7 +16,21 @@ from pathlib import Path
 import pytest
 
 from harness.report.html import render_html
-from harness.report.page import Page, Section, Table
+from harness.report.index import index_page
+from harness.report.page import (
+    Bullets,
+    Code,
+    Figure,
+    Heading,
+    Link,
+    Listing,
+    Page,
+    Paragraph,
+    Reply,
+    Section,
+    SideBySide,
+    Table,
+)
 from tests.harness.hostile_texts import PAYLOADS
 from tests.harness.report.test_html_page import DRAWINGS, page_with
 
@@ -117,3 +133,63 @@ def test_the_pages_own_script_sorts(tmp_path: Path) -> None:
     shown = opened(page, tmp_path / "profile")
     assert shown.index(">-1<") < shown.index(">2<") < shown.index(">10<")
     assert 'aria-sort="ascending"' in shown
+
+
+# Tells the frame around it what is wider than its box: the page as a whole, a table that has to be scrolled.
+MEASURE = """
+const wide = [document.documentElement, ...document.querySelectorAll(".table")];
+const over = wide.filter(box => box.scrollWidth > box.clientWidth).map(box => box.className || "page");
+parent.postMessage(`over: ${[...new Set(over)]}.`, "*");
+"""
+
+
+def sticking_out(text: str, folder: Path, *, width: int) -> str:
+    """What of a page is wider than a frame of `width` pixels: `page`, `table`, both, or nothing."""
+    digest = base64.b64encode(hashlib.sha256(MEASURE.encode()).digest()).decode()
+    text = text.replace("script-src ", f"script-src 'sha256-{digest}' ")
+    (folder / "page.html").write_text(text.replace("</body>", f"<script>{MEASURE}</script></body>"))
+    frame = folder / "frame.html"
+    frame.write_text(
+        "<title></title><script>addEventListener('message', event => { document.title = event.data })</script>"
+        f'<iframe src="page.html" style="width: {width}px; height: 900px; border: 0"></iframe>'
+    )
+    found = re.search(r"<title>over: (.*)\.</title>", opened(frame, folder / f"profile-{width}"))
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize("width", [400, 1300])
+def test_the_longest_names_that_a_config_allows_stay_on_the_page(tmp_path: Path, width: int) -> None:
+    name = "n" * 64
+    blocks = [
+        Paragraph(f"{name} against {name}"),
+        Paragraph((Code(name), " and ", Link(name, name))),
+        Heading(name),
+        Bullets([name, Code(name)]),
+        Table(["model", "value"], [[name, "1"]], caption=name),
+        Figure("drawing", name, name, dict),  # type: ignore[arg-type]
+        SideBySide([Reply(Code(name), Listing(name * 20))] * 2),
+    ]
+    drawings = {"drawing": next(iter(DRAWINGS.values()))}
+    sections = [Section(f"{name} {place}", blocks) for place in range(3)]
+    page = Page("page", f"{name}: {name} against {name}", [(name, name)], sections)
+    over = sticking_out(render_html(page, drawings), tmp_path, width=width)
+    assert over == ("table" if width == 400 else "")
+
+
+def test_an_index_of_long_names_needs_no_scrolling_on_a_wide_screen(tmp_path: Path) -> None:
+    reports = Path(__file__).parents[3] / "reports"
+    shutil.copytree(reports, tmp_path / "reports")
+    for path in (tmp_path / "reports").glob("*/entry.json"):
+        entry = json.loads(path.read_text())
+        name = path.parent.name.ljust(64, "n")
+        entry["verdict"] |= {"outcome": "o" * 64, "compare": ["o" * 64, "sft-dpo"]}
+        path.write_text(json.dumps(entry | {"comparison": name}))
+        path.parent.rename(tmp_path / "reports" / name)
+        for suffix in (".md", ".html"):
+            (tmp_path / "reports" / f"{name}{suffix}").touch()
+    for folder in (reports, tmp_path / "reports"):
+        text = render_html(index_page(folder))
+        assert text.count("<tr><td") == len(list(folder.glob("*/entry.json")))
+        assert sticking_out(text, tmp_path, width=1300) == ""
+        shutil.rmtree(tmp_path / "profile-1300")
