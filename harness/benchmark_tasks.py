@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from collections.abc import Iterator
@@ -12,10 +13,12 @@ from typing import Any
 import yaml
 
 from harness.errors import UserError
+from harness.hostile import terminal
 
 DATA_FOLDER_VARIABLE = "PREFDUEL_DATA"
 # Builders of `datasets` that read files; with any other `dataset_path`, data_files lie inside a hub repository.
 FILE_BUILDERS = frozenset({"json", "csv", "parquet", "text"})
+NAME_RULE = "a name on one line, in quotes where YAML would read something else"
 
 
 class FunctionName(str):
@@ -57,7 +60,19 @@ def benchmark_name(task: str) -> str:
     if not is_local(task):
         return task
     content = read_task_file(Path(task)).content
-    return str(content.get("group") or content["task"])
+    name: str = content.get("group") or content["task"]
+    return name
+
+
+def named_twice(tasks: list[str]) -> str | None:
+    """A name that two of `tasks` share, or that two tasks within them do; None if there is none.
+
+    Raises:
+        UserError: a task file is missing or is no task.
+    """
+    benchmarks = [benchmark_name(task) for task in tasks]
+    members = [name for task in tasks for name in _task_names(task)]
+    return next((name for names in (benchmarks, members) for name in names if names.count(name) > 1), None)
 
 
 def task_files(tasks: list[str]) -> list[Path]:
@@ -99,25 +114,25 @@ def read_task_file(path: Path) -> TaskFile:
     """Read a task YAML as lm-eval does: what it includes first, its own keys win.
 
     Raises:
-        UserError: the file is missing, is no YAML mapping, or names neither a task nor a group.
+        UserError: the file is missing, is no YAML mapping, names neither a task nor a group, or one of the keys that are
+            read here has another form.
     """
     content, sources = _merged(path)
     if not ("task" in content or "group" in content):
         raise UserError(
-            f"{path}: a benchmark task needs the key `task` (or `group`), it has {sorted(content)}."
+            f"{path}: a benchmark task needs the key `task` (or `group`), it has {sorted(map(str, content))}."
         )
+    for mistake in _mistakes(content):
+        raise _wrong(path, *mistake)
     return TaskFile(path, content, sources)
 
 
 def member_files(group: TaskFile) -> dict[str, TaskFile]:
     """Name to file of the tasks of a local `group` that lie beside it; other members are lm-eval's own tasks."""
-    members = group.content.get("task")
-    if "group" not in group.content or not isinstance(members, list):
-        return {}
-    wanted = {member["task"] if isinstance(member, dict) else member for member in members}
+    wanted = _member_names(group)
     found: dict[str, TaskFile] = {}
-    for path in sorted(group.path.parent.glob("*.y*ml")):
-        name = _load(path).get("task")
+    for path in sorted(group.path.parent.glob("*.y*ml")) if wanted else ():
+        name = _load(path).get("task") if path.is_file() else None
         if isinstance(name, str) and name in wanted:
             found[name] = read_task_file(path)
     return found
@@ -154,6 +169,18 @@ def _values(resolved: Any) -> Iterator[Path]:
             yield from _values(part)
 
 
+def _task_names(task: str) -> list[str]:
+    """Names of the tasks behind `task`: of a local group its members', else its own."""
+    members = _member_names(read_task_file(Path(task))) if is_local(task) else []
+    return members or [benchmark_name(task)]
+
+
+def _member_names(file: TaskFile) -> list[str]:
+    """Names of a local group's tasks; none of a file that is no group."""
+    members = file.content.get("task", []) if "group" in file.content else []
+    return [member["task"] if isinstance(member, dict) else member for member in members]
+
+
 def _with_members(path: Path) -> list[TaskFile]:
     file = read_task_file(path)
     return [file, *member_files(file).values()]
@@ -164,14 +191,63 @@ def _merged(path: Path, including: tuple[Path, ...] = ()) -> tuple[dict[str, Any
         raise UserError(f"{path}: includes itself.")
     content = _load(path)
     sources = [path, *_function_files(content, path.parent)]
-    sources += (other for other in sorted(path.parent.glob(f"{path.stem}.*")) if other not in sources)
+    sharing_name = sorted(path.parent.glob(f"{glob.escape(path.stem)}.*"))
+    sources += (other for other in sharing_name if other.is_file() and other not in sources)
     included = content.pop("include", [])
+    if not all(isinstance(name, str) for name in _as_list(included)):
+        raise _wrong(path, "include", included, "the name of a file, or a list of them")
     merged: dict[str, Any] = {}
-    for name in included if isinstance(included, list) else [included]:
+    for name in _as_list(included):
         more, its_sources = _merged(path.parent / name, (*including, path))
         merged |= more
         sources += its_sources
     return merged | content, tuple(sources)
+
+
+def _mistakes(content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    """Of each key that is read here and has another form than it should: the key, what it holds, its form in words."""
+    if "group" in content:
+        if not _is_name(content["group"]):
+            yield "group", content["group"], NAME_RULE
+        members = content.get("task")
+        names = [one.get("task") if isinstance(one, dict) else one for one in _as_list(members)]
+        if not isinstance(members, list) or not names or not all(map(_is_name, names)):
+            yield (
+                "task",
+                members,
+                "a list of task names, or of mappings with a `task`, as the file is a group",
+            )
+    elif not _is_name(content["task"]):
+        yield "task", content["task"], NAME_RULE
+    path, arguments = content.get("dataset_path"), content.get("dataset_kwargs")
+    if not isinstance(path, str | None):
+        yield "dataset_path", path, "text"
+    elif not isinstance(arguments, dict | None):
+        yield "dataset_kwargs", arguments, "a mapping"
+    elif path in FILE_BUILDERS and not _are_file_names(files := (arguments or {}).get("data_files", [])):
+        yield "dataset_kwargs.data_files", files, "a file name, a list of them, or either for each split"
+
+
+def _is_name(value: Any) -> bool:
+    """Whether it can be shown on one line and written to a file, which half a surrogate pair can't."""
+    return (
+        isinstance(value, str) and not isinstance(value, FunctionName) and value != "" and value.isprintable()
+    )
+
+
+def _are_file_names(value: Any) -> bool:
+    inside = list(value.values()) if isinstance(value, dict) else _as_list(value)
+    return all(
+        isinstance(one, str) or (isinstance(one, list | dict) and _are_file_names(one)) for one in inside
+    )
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _wrong(path: Path, key: str, found: Any, rule: str) -> UserError:
+    return UserError(f"{path}: {key} must be {rule}, got {terminal(repr(found), limit=80)}.")
 
 
 def _function_files(content: Any, folder: Path) -> Iterator[Path]:
@@ -190,7 +266,10 @@ class _TaskLoader(yaml.SafeLoader):
 
 
 def _function_name(loader: yaml.SafeLoader, node: yaml.Node) -> FunctionName:
-    assert isinstance(node, yaml.ScalarNode)
+    if not isinstance(node, yaml.ScalarNode):
+        raise yaml.constructor.ConstructorError(
+            problem="!function must be followed by the name of a function", problem_mark=node.start_mark
+        )
     return FunctionName(loader.construct_scalar(node))
 
 
@@ -203,7 +282,8 @@ def _load(path: Path) -> dict[str, Any]:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_TaskLoader)  # noqa: S506
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such task file. Paths are taken from the working directory.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # A date that there is not, or a path with a NUL, is a ValueError.
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: a benchmark task is a YAML mapping, found {type(content).__name__}.")

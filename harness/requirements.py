@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from harness.benchmark_tasks import is_local as is_local_task
-from harness.benchmark_tasks import missing_files
+from harness.benchmark_tasks import missing_files, named_twice
 from harness.config import AUTO, Comparison
 from harness.errors import UserError
 from harness.hub import endpoint, is_downloaded, why_unreachable
@@ -145,8 +146,8 @@ def _of_data(comparison: Comparison) -> Iterator[Requirement]:
 
 def _of_benchmarks(comparison: Comparison) -> Iterator[Requirement]:
     benchmarks = comparison.evaluations.benchmarks
-    for task in benchmarks.tasks if benchmarks else ():
-        key = "evaluations.benchmarks.tasks"
+    tasks, key = (benchmarks.tasks if benchmarks else []), "evaluations.benchmarks.tasks"
+    for task in tasks:
         if not is_local_task(task):
             if problem := unknown_task(task):
                 yield Requirement(f"{key}: {task} {problem}", "config")
@@ -167,7 +168,13 @@ def _of_benchmarks(comparison: Comparison) -> Iterator[Requirement]:
                     f"{key}: {task} needs {file.name}, which is not here; {task} says where to get it."
                 )
         except UserError as error:
-            yield Requirement(f"{key}: {error}")
+            yield Requirement(f"{key}: {error}", "config" if Path(task).is_file() else "machine")
+    there = [task for task in tasks if not is_local_task(task) or Path(task).is_file()]
+    with contextlib.suppress(UserError):  # of a file, told above
+        if (twice := named_twice(there)) is not None:
+            yield Requirement(
+                f"{key}: each task may come once, by itself or within a group, got {twice!r} twice.", "config"
+            )
 
 
 def _of_judges(comparison: Comparison) -> Iterator[Requirement]:

@@ -13,6 +13,7 @@ from harness.benchmark_tasks import (
     benchmark_name,
     content_hash,
     missing_files,
+    named_twice,
     task_files,
 )
 from harness.errors import UserError
@@ -85,6 +86,35 @@ def test_members_of_a_local_group_are_found_beside_it(tmp_path: Path) -> None:
     assert {"one.yaml", "two.yaml", "rows.jsonl"} < {file.name for file in task_files([str(group)])}
 
 
+def test_folders_that_are_called_like_a_task_file_are_none_of_a_groups_or_tasks_files(tmp_path: Path) -> None:
+    write_task(tmp_path, "one")
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "one.d").mkdir()
+    group = tmp_path / "both.yaml"
+    group.write_text("group: both\ntask: [one]\n")
+    assert missing_files([str(group)]) == []
+
+
+@pytest.mark.parametrize("name", ["**", "a[b", "a?"])
+def test_a_task_file_may_have_any_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / "ab.txt").write_text("another task's\n")
+    task = write_task(tmp_path, name)
+    task.write_text(TASK.format(name="mine"))
+    assert [file.name for file in task_files([str(task)]) if file.suffix == ".txt"] == [f"{name}.txt"]
+
+
+def test_a_name_that_comes_twice_is_found_by_itself_and_within_a_group(tmp_path: Path) -> None:
+    one, two = str(write_task(tmp_path, "one")), str(write_task(tmp_path, "two"))
+    group = tmp_path / "both.yaml"
+    group.write_text("group: both\ntask: [one, {task: hellaswag}]\n")
+    assert named_twice([one, two, "arc_easy"]) is None
+    assert named_twice([str(group), two, "arc_easy"]) is None
+    assert named_twice([str(group), two, "hellaswag"]) == "hellaswag"
+    assert named_twice([str(group), one]) == "one"
+    assert named_twice([str(group), "both"]) == "both"
+    assert named_twice([one, one]) == "one"
+
+
 def test_a_data_file_is_looked_for_beside_the_task_then_here_then_in_the_data_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +148,38 @@ def test_files_of_a_hub_dataset_are_not_looked_for_on_this_machine(tmp_path: Pat
         ("dataset_path: json\n", "needs the key `task`"),
         ("include: gone.yaml\ntask: a\n", "gone.yaml: no such task file"),
         ("include: bad.yaml\ntask: a\n", "bad.yaml: includes itself"),
+        ("include: .\ntask: a\n", "not readable as YAML: .* directory"),
+        ('include: "a\\0b"\ntask: a\n', "not readable as YAML: embedded null byte"),
+        ("task: a\nmade: 2020-99-99\n", "not readable as YAML: month must be in"),
+        ("task: a\nx: !function {a: 1}\n", "!function must be followed by the name of a function"),
+        (
+            "include: 5\ntask: a\n",
+            r"bad.yaml: include must be the name of a file, or a list of them, got 5\.",
+        ),
+        (
+            "include: [a, [b]]\ntask: a\n",
+            r"include must be the name of a file, or a list of them, got \['a', \[",
+        ),
+        ("1: a\nb: c\n", r"needs the key `task` .* it has \['1', 'b'\]"),
+        ("task: [x, y]\n", r"bad.yaml: task must be a name on one line, .* got \['x', 'y'\]"),
+        ("task: {a: b}\n", r"task must be a name on one line, .* got \{'a': 'b'\}"),
+        ("task:\n", "task must be a name on one line, .* got None"),
+        ("task: !function a.b\n", "task must be a name on one line, .* got 'a.b'"),
+        ('task: "a\\nb"\n', "task must be a name on one line, .* got 'a.nb'"),
+        ('task: "a\\ud83d"\n', "task must be a name on one line, .* got 'a.ud83d'"),
+        ("group: [g]\ntask: [t]\n", r"group must be a name on one line, .* got \['g'\]"),
+        ("group: g\n", "task must be a list of task names, .* got None"),
+        ("group: g\ntask: t\n", "task must be a list of task names, .* got 't'"),
+        ("group: g\ntask: [t, {x: 1}]\n", "task must be a list of task names, .* got .*'x': 1"),
+        ("task: a\ndataset_path: [1]\n", r"dataset_path must be text, got \[1\]"),
+        (
+            "task: a\ndataset_path: json\ndataset_kwargs: [1]\n",
+            r"dataset_kwargs must be a mapping, got \[1\]",
+        ),
+        (
+            "task: a\ndataset_path: json\ndataset_kwargs: {data_files: {test: 5}}\n",
+            "dataset_kwargs.data_files must be a file name, .* got .'test': 5",
+        ),
     ],
 )
 def test_a_file_that_is_no_task_is_one_line_that_names_it(

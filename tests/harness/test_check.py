@@ -302,6 +302,28 @@ def test_a_benchmark_that_lm_eval_does_not_have_is_refused_by_check_and_by_run(t
     assert message in requirements_not_met(comparison)
 
 
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ("a.yaml, a.yaml", r"evaluations\.benchmarks\.tasks: each task may come once, .* got 'a' twice"),
+        ("a.yaml, group.yaml", "got 'a' twice"),
+        ("members.yaml", r"bad\.yaml: dataset_path must be text, got \[1\]"),
+    ],
+)
+def test_benchmark_tasks_that_cannot_run_are_refused_by_check_and_by_run(
+    tmp_path: Path, tasks: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text("task: a\n")
+    (tmp_path / "bad.yaml").write_text("task: bad\ndataset_path: [1]\n")
+    (tmp_path / "group.yaml").write_text("group: g\ntask: [a]\n")
+    (tmp_path / "members.yaml").write_text("group: g\ntask: [bad]\n")
+    comparison = load_comparison(write(tmp_path), overrides=[f"evaluations.benchmarks.tasks=[{tasks}]"])
+    with pytest.raises(UserError, match=message):
+        list(check_lines(comparison, arms=None))
+    assert any(re.search(message, lacking) for lacking in requirements_not_met(comparison))
+
+
 def test_a_task_whose_packages_are_not_installed_stops_a_run_before_it_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
