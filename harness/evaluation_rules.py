@@ -8,7 +8,7 @@ from harness.budget_rules import Broken
 from harness.config import Comparison
 from harness.lm_eval_arguments import broken_benchmark_rules
 from pipelines.data.sources import TOY
-from pipelines.judge_settings import LlmJudge, RewardModelJudge
+from pipelines.judge_settings import CommandJudge, LlmJudge, RewardModelJudge
 
 
 def broken_evaluation_rules(comparison: Comparison) -> Broken:
@@ -74,6 +74,10 @@ def _judges(comparison: Comparison) -> Broken:
                 f"{key}.model",
                 f"must not be toy unless data.path is toy, got data.path {comparison.data.path!r}.",
             )
+        if isinstance(judge, CommandJudge):
+            for number, argument in enumerate(judge.command):
+                if "\0" in argument:
+                    yield f"{key}.command.{number}", f"must hold no NUL character, got {argument!r}."
         if isinstance(judge, LlmJudge):
             yield from _endpoint(key, judge)
 
@@ -88,6 +92,13 @@ def _endpoint(key: str, judge: LlmJudge) -> Broken:
         return
     if url.scheme not in ("http", "https") or not url.hostname:
         yield f"{key}.base_url", "must begin with http:// or https:// and a host."
+    elif not judge.base_url.isascii() or not judge.base_url.isprintable() or " " in judge.base_url:
+        yield (
+            f"{key}.base_url",
+            "must be ASCII without spaces: another character is written as %20 in the path, as xn--... in the host.",
+        )
+    elif not _is_host(url.hostname):
+        yield f"{key}.base_url", "must have a host whose parts between dots have 1 to 63 characters."
     elif "@" in url.netloc or url.query or url.fragment:
         yield (
             f"{key}.base_url",
@@ -98,3 +109,11 @@ def _endpoint(key: str, judge: LlmJudge) -> Broken:
         yield f"{key}.parameters", f"must not hold {', '.join(taken)}: the judge sets them."
     if judge.most_answer_tokens is None:
         yield f"{key}.parameters", "must hold max_tokens or max_completion_tokens, a whole number above 0."
+
+
+def _is_host(name: str) -> bool:
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return True

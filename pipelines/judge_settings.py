@@ -107,7 +107,9 @@ class LlmJudge(_Judge):
         description="Further keys of the request, as they are; `max_tokens` or `max_completion_tokens` among them.",
     )
     concurrency: int = Field(4, ge=1, le=256, description="Requests under way at a time.")
-    timeout_seconds: float = Field(60, gt=0, description="For one request, from its start to its last byte.")
+    timeout_seconds: float = Field(
+        60, gt=0, le=86_400, description="For one request, from its start to its last byte."
+    )
     retries: int = Field(
         5, ge=0, le=20, description="Further attempts at a request that got no answer, 408, 429 or 5xx."
     )

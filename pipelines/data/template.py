@@ -25,6 +25,8 @@ _FIXED_CLOCK = (
     + "".join(f" | replace('%{code}', '{_TODAY.strftime('%' + code)}')" for code in "aAbBdmyYHIpMSj")
     + " }}{% endmacro %}"
 )
+# A template is a program: it can fail in more ways than by refusing.
+_FAILURES = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _SYSTEM, _QUESTION, _ANSWER = "qzsystem", "qzquestion", "qzanswer"
 
 
@@ -44,15 +46,15 @@ class ChatTemplate:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         own = tokenizer.get_chat_template()
-        # What apply_chat_template compiles and renders, without the half of its time that goes into copying messages.
-        self._compiled: Template = _compile_jinja_template(
-            (_FIXED_CLOCK if "strftime_now" in own else "") + own
-        )
         self._special = tokenizer.special_tokens_map
         self._header = ""
         asked: list[Message] = [{"role": "user", "content": _QUESTION}]
         answered = [*asked, {"role": "assistant", "content": _ANSWER}]
         try:
+            # What apply_chat_template compiles and renders, without the half of its time that goes into copying messages.
+            self._compiled: Template = _compile_jinja_template(
+                (_FIXED_CLOCK if "strftime_now" in own else "") + own
+            )
             bare, prompt, whole = (
                 self._render(asked, False),
                 self._render(asked, True),
@@ -60,7 +62,7 @@ class ChatTemplate:
             )
         except TemplateError as error:
             raise PipelineError(
-                f"the chat template does not render a question and its answer: {error}"
+                f"the chat template does not render a question and its answer: {' '.join(str(error).split())}"
             ) from error
         if not whole.startswith(prompt) or _ANSWER not in whole[len(prompt) :] or _QUESTION not in prompt:
             raise PipelineError(
@@ -110,9 +112,8 @@ class ChatTemplate:
                 date_string=_DATE,
                 **self._special,
             )
-        except (TypeError, ValueError) as error:
-            # A template is a program: it can fail in more ways than by refusing.
-            raise TemplateError(str(error)) from error
+        except _FAILURES as error:
+            raise TemplateError(f"{type(error).__name__}: {error}") from error
 
     def _end(self) -> tuple[str | None, str]:
         found = self._added_tokens().search(self.reply_tail)

@@ -55,6 +55,14 @@ def loaded(judges: str, *, path: Path = Path("c.yaml"), text: str = VALID) -> Co
         ("[{name: a, kind: llm, base_url: 'http://h', model: m}]", "judges.0.token_cap is missing"),
         ("[{name: a, kind: llm, base_url: 'h:80', model: m, token_cap: 5}]", "base_url must begin with http"),
         (
+            f"[{{{LLM}, timeout_seconds: 1000000000000}}]",
+            "timeout_seconds must be at most 86400, got 1000000000000",
+        ),
+        (
+            '[{name: a, kind: command, command: [python, "a\\0b"]}]',
+            r"judges\.0\.command\.1 must hold no NUL character, got 'a.x00b'",
+        ),
+        (
             f"[{{{LLM}, token_cap: 0}}]".replace("token_cap: 5000, ", ""),
             "token_cap must be at least 1, got 0",
         ),
@@ -64,6 +72,28 @@ def test_a_mistake_is_one_line_that_names_the_key(judges: str, said: str) -> Non
     with pytest.raises(UserError, match=f"c.yaml: evaluations.*{said}") as raised:
         loaded(judges)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://h/é/v1", "must be ASCII without spaces"),
+        ("http://é/v1", "must be ASCII without spaces"),
+        ("http://h/a b", "must be ASCII without spaces"),
+        ("http://exa..mple/v1", "must have a host whose parts between dots have 1 to 63 characters"),
+        (f"http://{'a' * 64}/v1", "must have a host whose parts between dots have 1 to 63 characters"),
+    ],
+)
+def test_a_url_that_nothing_can_be_sent_to_is_refused(url: str, said: str) -> None:
+    with pytest.raises(UserError, match=rf"evaluations\.judges\.0\.base_url {said}"):
+        loaded(f"[{{{LLM}}}]".replace("http://h/v1", url))
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1]:80/v1", "https://api.example.com./a%20b/v1", "http://xn--9ca/v1"]
+)
+def test_a_url_may_have_any_host_and_path_that_can_be_sent(url: str) -> None:
+    assert loaded(f"[{{{LLM}}}]".replace("http://h/v1", url)).evaluations.judges
 
 
 @pytest.mark.parametrize(

@@ -311,6 +311,22 @@ def test_a_template_whose_prompt_does_not_begin_the_whole_is_refused() -> None:
         Renderer(tiny.make(template=tiny.NO_PREFIX))
 
 
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{% for m in messages %}", "Unexpected end of template"),
+        ("{{ messages | nothing }}", "No filter named 'nothing'"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("{% for n in range(10 ** 9) %}{% endfor %}", "OverflowError"),
+        ("{{ messages[0] | tojson(indent={}) }}", "TypeError"),
+    ],
+)
+def test_a_template_that_is_no_program_or_fails_is_one_line(template: str, said: str) -> None:
+    with pytest.raises(PipelineError, match=f"does not render a question and its answer: .*{said}") as raised:
+        ChatTemplate(tiny.make(template=template))
+    assert "\n" not in str(raised.value)
+
+
 def test_a_template_that_fails_is_refused() -> None:
     with pytest.raises(PipelineError, match=r"does not render a question and its answer: never"):
         Renderer(tiny.make(template="{{ raise_exception('never') }}"))
