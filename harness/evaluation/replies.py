@@ -13,7 +13,9 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from harness.evaluation.logprobs import Progress
+from harness.evaluation.positions import num_positions
 from harness.evaluation.reading import without_adapter_wrapper
+from pipelines.errors import PipelineError
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -62,7 +64,11 @@ def greedy_replies(
     *,
     progress: Progress = lambda done, total: None,
 ) -> list[Reply]:
-    """The likeliest token at each place. In the order of `prompts`, which are token ids."""
+    """The likeliest token at each place. In the order of `prompts`, which are token ids.
+
+    Raises:
+        PipelineError: the longest prompt and a reply of `max_new_tokens` need more positions than the model has.
+    """
     return _replies(model, prompts, [None] * len(prompts), limits=limits, progress=progress)
 
 
@@ -75,7 +81,11 @@ def sampled_replies(
     temperature: float = 1.0,
     progress: Progress = lambda done, total: None,
 ) -> list[Reply]:
-    """One reply a prompt, its tokens drawn from softmax(logits / temperature) with the prompt's own seed."""
+    """One reply a prompt, its tokens drawn from softmax(logits / temperature) with the prompt's own seed.
+
+    Raises:
+        PipelineError: as for `greedy_replies`.
+    """
     return _replies(model, prompts, list(seeds), limits=limits, temperature=temperature, progress=progress)
 
 
@@ -157,6 +167,7 @@ def _replies(
     temperature: float = 1.0,
 ) -> list[Reply]:
     plain = without_adapter_wrapper(model)
+    _check_room(plain, longest=max(map(len, prompts), default=0), max_new_tokens=limits.max_new_tokens)
     config = GenerationConfig(
         do_sample=False,
         num_beams=1,
@@ -186,6 +197,18 @@ def _replies(
                 found[i] = replace(reply, near_ties=near_ties)
             progress(start + len(batch), len(order))
     return [found[i] for i in range(len(prompts))]
+
+
+def _check_room(model: PreTrainedModel, *, longest: int, max_new_tokens: int) -> None:
+    positions = num_positions(model)
+    if longest + max_new_tokens <= positions:
+        return
+    room = positions - longest
+    advice = f"Use at most {room:.0f}" if room > 0 else "None fits: use a smaller training.max_length"
+    raise PipelineError(
+        f"max_new_tokens: the longest prompt ({longest} tokens) and a reply must fit the model's {positions:.0f} learnt "
+        f"positions, got {max_new_tokens}. {advice}"
+    )
 
 
 def _reply(ids: list[int], end_of_turn_ids: list[int]) -> Reply:

@@ -19,6 +19,7 @@ from harness.evaluation.replies import (
     neutral_generation,
     sampled_replies,
 )
+from pipelines.errors import PipelineError
 from tests.harness.evaluation import tiny_models
 
 PROMPTS = tiny_models.random_ids(3, 8, 1, 12, 5, 3)
@@ -50,6 +51,35 @@ def test_greedy_replies_are_the_argmax_at_every_place() -> None:
         assert replies == [argmax_reply(model, prompt) for prompt in PROMPTS]
     stopped = {reply.stopped for replies, _ in found for reply in replies}
     assert stopped == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("longest", "said"),
+    [
+        (
+            50,
+            r"^max_new_tokens: the longest prompt \(50 tokens\) and a reply must fit the model's 64 learnt positions, got 20\. "
+            "Use at most 14$",
+        ),
+        (64, "None fits: use a smaller training.max_length$"),
+    ],
+)
+def test_replies_beyond_the_learnt_positions_are_refused_before_any_is_made(longest: int, said: str) -> None:
+    told: list[int] = []
+    prompts = [*PROMPTS, *tiny_models.random_ids(longest)]
+    limits = dataclasses.replace(LIMITS, max_new_tokens=20)
+    with pytest.raises(PipelineError, match=said):
+        greedy_replies(tiny_models.gpt2(), prompts, limits, progress=lambda done, _: told.append(done))
+    assert told == []
+
+
+def test_replies_up_to_the_last_learnt_position_are_made_and_rotary_positions_are_no_bound() -> None:
+    prompts = tiny_models.random_ids(50)
+    never = dataclasses.replace(LIMITS, end_of_turn_ids=[tiny_models.VOCABULARY])
+    (reply,) = greedy_replies(tiny_models.gpt2(), prompts, dataclasses.replace(never, max_new_tokens=14))
+    assert len(reply.ids) == 14
+    (reply,) = greedy_replies(tiny_models.llama(), prompts, dataclasses.replace(never, max_new_tokens=40))
+    assert len(reply.ids) == 40
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
