@@ -26,7 +26,9 @@ _FIXED_CLOCK = (
     + " }}{% endmacro %}"
 )
 # A template is a program: it can fail in more ways than by refusing.
-_FAILURES = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+TEMPLATE_FAILURES = (
+    TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError
+)  # fmt: skip
 _SYSTEM, _QUESTION, _ANSWER = "qzsystem", "qzquestion", "qzanswer"
 
 
@@ -112,7 +114,9 @@ class ChatTemplate:
                 date_string=_DATE,
                 **self._special,
             )
-        except _FAILURES as error:
+        except TemplateError:
+            raise
+        except TEMPLATE_FAILURES as error:
             raise TemplateError(f"{type(error).__name__}: {error}") from error
 
     def _end(self) -> tuple[str | None, str]:

@@ -11,6 +11,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from harness.evaluation.judges.interface import Reply
+from harness.evaluation.positions import num_positions
+from pipelines.data.template import TEMPLATE_FAILURES
 from pipelines.errors import DoesNotLoad, PipelineError
 from pipelines.judge_settings import RewardModelJudge
 from pipelines.locations import model_location
@@ -31,7 +33,8 @@ class RewardModel:
         progress: Told how many replies are scored.
 
     Raises:
-        PipelineError: it does not load, has no trained score head, or several outputs and no `label`.
+        PipelineError: it does not load, has no trained score head, several outputs and no `label`, or fewer positions than
+            `max_length`.
     """
 
     def __init__(
@@ -46,14 +49,18 @@ class RewardModel:
         self._model, self._tokenizer = _loaded(settings, folder, self._where)
         self._model.to(device).eval()
         self._output = self._chosen_output()
-        self._max_length = settings.max_length or _longest(self._model, self._tokenizer)
+        self._max_length = self._chosen_length()
         # The end of a text is found by its padding: without a pad token texts are scored one by one.
         self._batch_size = settings.batch_size if self._tokenizer.pad_token_id is not None else 1
         self._model.config.pad_token_id = self._tokenizer.pad_token_id
         self._tokenizer.padding_side, self._tokenizer.truncation_side = "right", "left"
 
     def score(self, replies: Sequence[Reply]) -> list[float]:
-        """The model's output for each reply with its prompt."""
+        """The model's output for each reply with its prompt.
+
+        Raises:
+            PipelineError: the chat template fails.
+        """
         encoded = [self._encoded(one) for one in replies]
         cut = sum(len(one["input_ids"]) == self._max_length for one in encoded)
         full = f"{cut} of {len(encoded)} texts fill max_length ({self._max_length}) and may be cut"
@@ -82,9 +89,22 @@ class RewardModel:
         cut: dict[str, Any] = {"max_length": self._max_length, "truncation": True}
         if self._tokenizer.chat_template:
             turns = [{"role": "user", "content": one.prompt}, {"role": "assistant", "content": one.reply}]
-            text = self._tokenizer.apply_chat_template(turns, tokenize=False)
+            try:
+                text = self._tokenizer.apply_chat_template(turns, tokenize=False)
+            except TEMPLATE_FAILURES as error:
+                raise PipelineError(
+                    f"{self._where}: its chat template does not render item {one.item}: {' '.join(str(error).split())}"
+                ) from error
             return dict(self._tokenizer(text, add_special_tokens=False, **cut))
         return dict(self._tokenizer(one.prompt, one.reply, **cut))
+
+    def _chosen_length(self) -> int:
+        given = self._settings.max_length
+        if given is not None and given > (positions := num_positions(self._model)):
+            raise PipelineError(
+                f"{self._where} has {positions:.0f} learnt positions: max_length must be at most so many, got {given}"
+            )
+        return given or _longest(self._model, self._tokenizer)
 
     def _chosen_output(self) -> int:
         outputs, label = self._model.config.num_labels, self._settings.label
@@ -126,5 +146,6 @@ def _loaded(
 
 
 def _longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    positions = getattr(model.config, "max_position_embeddings", None) or math.inf
+    declared = getattr(model.config, "max_position_embeddings", None) or 0  # XLNet's has none and says -1
+    positions = min(declared if declared > 0 else math.inf, num_positions(model))
     return int(min(tokenizer.model_max_length, positions, LONGEST))

@@ -15,6 +15,8 @@ from transformers import (
     LlamaForCausalLM,
     LlamaForSequenceClassification,
     PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
 )
 
 from harness.evaluation.judges.interface import Reply
@@ -75,6 +77,56 @@ def test_a_text_that_is_too_long_loses_its_beginning(tmp_path: Path) -> None:
     assert scores[0] == pytest.approx(scores[1], abs=1e-6)
     whole = judge(tmp_path).score([first, other])
     assert abs(whole[0] - whole[1]) > 1e-4
+
+
+def roberta(folder: Path, template: str | None = None) -> Any:
+    """Its positions begin behind its padding's, so a text has two tokens less than its config says."""
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = template or tokenizer.chat_template
+    torch.manual_seed(3)
+    config = RobertaConfig(vocab_size=len(tokenizer), num_labels=1, **SHAPE, pad_token_id=1)
+    model = RobertaForSequenceClassification(config).eval()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model
+
+
+def test_a_text_is_cut_to_the_positions_that_the_model_can_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    roberta(tmp_path)
+    replies = [Reply(f"i{n}", "Ada writes:", "thank you" + " sorry" * n) for n in (5, 80)]
+    assert len(set(judge(tmp_path).score(replies))) == 2
+    assert "1 of 2 texts fill max_length (62) and may be cut" in capsys.readouterr().out
+    assert judge(tmp_path, max_length=62).score(replies) == judge(tmp_path).score(replies)
+
+
+def test_a_max_length_beyond_the_models_positions_is_refused(tmp_path: Path) -> None:
+    roberta(tmp_path)
+    with pytest.raises(
+        PipelineError, match=r"rm: .* has 62 learnt positions: max_length must be at most so many, got 63"
+    ):
+        judge(tmp_path, max_length=63)
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ raise_exception('no such thing') }}", "no such thing"),
+        ("{% if messages %}", "Unexpected end of template"),
+        ("{{ messages[5].content.away }}", "has no element 5|has no attribute"),
+        ("{{ 1 / 0 }}", "division by zero"),
+    ],
+)
+def test_a_chat_template_that_fails_is_one_line_that_names_judge_model_and_item(
+    tmp_path: Path, template: str, said: str
+) -> None:
+    roberta(tmp_path, template)
+    with pytest.raises(
+        PipelineError, match=f"^judge rm: the model .*: its chat template does not render item i0: .*({said})"
+    ) as raised:
+        judge(tmp_path).score(REPLIES)
+    assert "\n" not in str(raised.value)
 
 
 def test_one_of_several_outputs_must_be_chosen(tmp_path: Path) -> None:
