@@ -13,7 +13,6 @@ from typing import Any
 import yaml
 
 from harness.errors import UserError
-from harness.hostile import terminal
 
 DATA_FOLDER_VARIABLE = "PREFDUEL_DATA"
 # Builders of `datasets` that read files; with any other `dataset_path`, data_files lie inside a hub repository.
@@ -247,7 +246,8 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _wrong(path: Path, key: str, found: Any, rule: str) -> UserError:
-    return UserError(f"{path}: {key} must be {rule}, got {terminal(repr(found), limit=80)}.")
+    text = repr(found)
+    return UserError(f"{path}: {key} must be {rule}, got {text if len(text) <= 80 else f'{text[:77]}...'}.")
 
 
 def _function_files(content: Any, folder: Path) -> Iterator[Path]:

@@ -68,6 +68,8 @@ def advice(status: Status, stage: Stage) -> str:
         return f"Raise stage_hours (it was {hours:g}): the stage goes on from its last checkpoint, if it has one."
     if isinstance(stage.settings, JudgeSettings) and status in JUDGE_ADVICE:
         return JUDGE_ADVICE[status]
+    if isinstance(stage.settings, EvaluateSettings) and status == "failed":
+        return EVALUATION_ADVICE
     return ADVICE.get(status, "")
 
 
@@ -99,6 +101,10 @@ JUDGE_ADVICE: dict[Status, str] = {
     "does_not_load": "Set the judge's model to a sequence classifier that this version of transformers loads; the same command "
     "judges again, and trains and generates nothing.",
 }
+EVALUATION_ADVICE = (
+    "Mend what the message names, or read the stage's log.txt where it names nothing: the same command measures again, and "
+    "trains nothing."
+)
 
 
 def smaller(stage: Stage) -> str:

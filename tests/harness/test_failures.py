@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from harness.attempts import run_stage
-from harness.failures import smaller
+from harness.failures import advice, smaller
 from harness.integrity import is_intact
 from harness.interrupts import StopRequest
 from harness.launch import Launcher
@@ -345,6 +345,21 @@ def test_smaller_settings_are_proposed_one_after_the_other() -> None:
     assert "reference to precomputed" in proposal(dpo, **least)
     assert "tuning to lora" in proposal(dpo, **least, reference="precomputed")
     assert "max_length" in proposal(dpo, **least, reference="precomputed", tuning="lora")
+
+
+def test_an_evaluation_that_failed_advises_to_mend_what_its_message_names() -> None:
+    training = tiny.stage("dpo")
+    settings = {
+        "kind": "evaluate",
+        "model": {"name": "m"},
+        "dtype": "float32",
+        "max_length": 8,
+        "evaluation": {"group": "generation"},
+    }
+    evaluation = Stage.model_validate(training.model_dump() | {"settings": settings})
+    assert advice("failed", evaluation).startswith("Mend what the message names")
+    assert "the same command fails again" in advice("failed", training)
+    assert advice("killed", evaluation) == advice("killed", training)
 
 
 def test_the_entry_of_a_stage_says_what_failed_on_the_command_line(
