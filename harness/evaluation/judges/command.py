@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,15 +82,18 @@ class Command:
             self._run(source, target)
             rows = self._rows(target, {one.item for one in asked})
         finally:
-            source.unlink()
-            target.unlink(missing_ok=True)
+            for path in (source, target):
+                _remove(path)
         return [read(rows[one.item], f"{self._where}, item {one.item}") for one in asked]
 
     def _run(self, source: Path, target: Path) -> None:
         files = {"{input}": str(source), "{output}": str(target)}
-        arguments = [files.get(argument, argument) for argument in self._settings.command]
+        arguments = [
+            re.sub("{input}|{output}", lambda found: files[found[0]], argument)
+            for argument in self._settings.command
+        ]
         # What it prints is its answer only where it gets no file for it; else it belongs in the stage's log.
-        prints = "{output}" not in self._settings.command
+        prints = not any("{output}" in argument for argument in self._settings.command)
         with source.open("rb") as given, target.open("wb") as taken:
             started = subprocess.Popen(
                 [sys.executable, "-c", _DIES_WITH_PARENT, str(os.getpid()), *arguments],
@@ -116,6 +121,8 @@ class Command:
             raise PipelineError(f"{self._where}: its command wrote more than {MOST_OUTPUT_BYTES >> 20} MiB")
 
     def _rows(self, target: Path, wanted: set[str]) -> dict[str, Mapping[str, Any]]:
+        if not target.is_file():
+            raise PipelineError(f"{self._where}: its command left no file where its answers belong")
         self._check_size(target)
         found: dict[str, Mapping[str, Any]] = {}
         with target.open(encoding="utf-8", errors="replace") as file:
@@ -138,6 +145,14 @@ class Command:
                 f"{self._where}: its command wrote nothing for {len(missing)} of {len(wanted)} items, {min(missing)} first"
             )
         return found
+
+
+def _remove(path: Path) -> None:
+    """Whatever the program has made of one of its files."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _waited(started: subprocess.Popen[bytes], seconds: float) -> int | None:

@@ -73,6 +73,42 @@ def test_files_stand_for_input_and_output_where_the_arguments_name_them(root: Pa
     assert outcome.means == {"score_x": 1.0}
 
 
+COPY = (
+    "import json, os, sys\n"
+    "source, target = (argument.rpartition('=')[2] for argument in sys.argv[1:3])\n"
+    "with open(source) as given, open(target, 'w') as taken:\n"
+    "    for line in given:\n"
+    "        print(json.dumps({'item': json.loads(line)['item'], 'score': 1}), file=taken)\n"
+)
+
+
+def test_files_stand_also_within_arguments(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    outcome, _ = stored.run_judge(root, settings(root, COPY, "--in={input}", "--out={output}"))
+    assert outcome.means == {"score_x": 1.0}
+    assert not (root / "{output}").exists()
+
+
+def test_a_program_may_tidy_up_its_input_and_its_own_exit_code_is_told(root: Path) -> None:
+    outcome, folder = stored.run_judge(
+        root, settings(root, COPY + "os.unlink(source)\n", "{input}", "{output}")
+    )
+    assert outcome.means == {"score_x": 1.0}
+    assert sorted(path.name for path in folder.iterdir()) == ["items.jsonl"]
+    with pytest.raises(PipelineError, match="ended with exit code 7"):
+        stored.run_judge(
+            root, settings(root, "import os, sys; os.unlink(sys.argv[1]); sys.exit(7)", "{input}")
+        )
+
+
+@pytest.mark.parametrize("instead", ["pass", "os.mkdir(target)"])
+def test_a_program_whose_output_is_no_file_is_one_line_and_nothing_stays(root: Path, instead: str) -> None:
+    program = COPY + f"os.unlink(source); os.mkdir(source); os.unlink(target); {instead}\n"
+    with pytest.raises(PipelineError, match=r"^judge x: its command left no file where its answers belong$"):
+        stored.run_judge(root, settings(root, program, "{input}", "{output}"))
+    assert list((root / "judge-000000000000").iterdir()) == []
+
+
 def test_a_comparison_keeps_wins_lengths_and_what_the_program_wrote(root: Path) -> None:
     program = READ + (
         f"ours = {stored.REPLIES[stored.OWN]!r}\n"
@@ -136,6 +172,10 @@ def test_equal_replies_have_one_number_and_others_another(root: Path) -> None:
         ),
         (READ + WRITE.replace("len(row['reply'])", "float('nan')"), "must be a finite number, got nan"),
         (READ + WRITE.replace("len(row['reply'])", "10 ** 400"), "must be a finite number, got 1000"),
+        (
+            READ + WRITE.replace("len(row['reply'])", "-1e308"),
+            r"judge x, item i0, score: must be between -1e\+100 and 1e\+100, got -1e\+308",
+        ),
         (READ + WRITE.replace("len(row['reply'])", "True"), "must be a finite number, got True"),
         (READ + WRITE.replace("'score'", "'grade'"), "must be a finite number, got None"),
         ("import sys; sys.stdout.buffer.write(b'\\xff\\xfe')", "is not JSON"),
