@@ -19,11 +19,16 @@ _HOME_WITH_BLANKS = (
     rf"(?:(?:\\? [A-Z]{_PATH_CHARACTER}*){{1,3}}"
     rf"|\\? (?!(?:and|as|at|for|from|in|is|not|of|or|see|to|was|with)\b){_PATH_CHARACTER}+)(?=[/\\])"
 )
+# Backslashes begin one only behind a drive, of a server's share or of a home: the others are escapes, such as \x00 and \n.
+_NO_ESCAPE = rf"(?!\\(?!\\{{1,3}}{_PATH_CHARACTER}+\\{{1,2}}{_PATH_CHARACTER}|\\?(?:home|Users)\\))"
 _ABSOLUTE = re.compile(
-    r"(?:(?<![\w./~<>\]-])|(?<=\s-[IL]))(?!(?<=:)//)(?:file://)?(?:~|[A-Za-z]:)?"
+    rf"(?:(?<![\w./~<>\]-])|(?<=\s-[IL])){_NO_ESCAPE}"
+    r"(?!(?<=:)//)(?:file://)?(?:~|[A-Za-z]:)?"
     rf"(?:[/\\]{{1,2}}(?:{_HOME_WITH_BLANKS}|{_PATH_CHARACTER}+))+[/\\]{{0,2}}"
 )
-_QUOTED_PATH = re.compile(r"(['\"`])((?:file://)?(?:~|[A-Za-z]:)?[/\\](?:(?!\1)[^\n])+)\1")  # may have spaces
+_QUOTED_PATH = re.compile(
+    rf"(['\"`]){_NO_ESCAPE}" r"((?:file://)?(?:~|[A-Za-z]:)?[/\\](?:(?!\1)[^\n])+)\1"
+)  # may have spaces
 _HOME = re.compile(
     r"(?:file://)?(?:[A-Za-z]:|[/\\](?:export|mnt[/\\]\w))?[/\\]{1,2}(?:home|Users)[/\\]{1,2}[^/\\]+[/\\]{0,2}"
 )

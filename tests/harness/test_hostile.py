@@ -121,6 +121,10 @@ def test_control_characters_are_shown_by_name() -> None:
         ("in /home/ada or docs/x.md, /home/ada and/or y", "in ~ or docs/x.md, ~ and/or y"),
         ("the folder `/`, the mark '/'", "the folder `/`, the mark '/'"),
         ("/home/ada has no space left, see docs/x", "~ has no space left, see docs/x"),
+        (r"not JSON: '\x00\x01\x02 a' and \x00\x01", r"not JSON: '\x00\x01\x02 a' and \x00\x01"),
+        (r"'\n\t', (\n\t), '\\n'", r"'\n\t', (\n\t), '\\n'"),
+        (r"at \\server\share\a.json, '\\server\my share\a.json'", "at a.json, 'a.json'"),
+        (r"at \Users\bob\a.json, at D:\a.json", "at a.json, at a.json"),
         ("ratio 1/2, and/or, tokens/s, n / m", "ratio 1/2, and/or, tokens/s, n / m"),
     ],
 )
