@@ -6,7 +6,6 @@ A package brings its own by an entry point in the group `prefduel.judges`: a fun
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 from pipelines.errors import PipelineError
 
 WINS = (0.0, 0.5, 1.0)
+# Of a score, either way: means and variances of larger ones would not fit a double.
+LARGEST = 1e100
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,14 @@ def checked_score(value: Any, where: str) -> float:
         where: Begins the error: which judge, which reply.
 
     Raises:
-        PipelineError: it is no finite number.
+        PipelineError: it is no finite number, or beyond `LARGEST`.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        with contextlib.suppress(OverflowError):  # JSON's whole numbers have no bound
-            if math.isfinite(number := float(value)):
-                return number
-    raise PipelineError(f"{where}: must be a finite number, got {_shown(value)}")
+    number = _as_number(value)
+    if number is None or not math.isfinite(number):
+        raise PipelineError(f"{where}: must be a finite number, got {in_short(value)}")
+    if abs(number) > LARGEST:
+        raise PipelineError(f"{where}: must be between {-LARGEST:g} and {LARGEST:g}, got {in_short(value)}")
+    return number
 
 
 def checked_win(value: Any, where: str) -> float | None:
@@ -102,11 +104,24 @@ def checked_win(value: Any, where: str) -> float | None:
     """
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value not in WINS:
-        raise PipelineError(f"{where}: must be 1, 0.5, 0 or null, got {_shown(value)}")
-    return float(value)
+    number = _as_number(value)
+    if number not in WINS:
+        raise PipelineError(f"{where}: must be 1, 0.5, 0 or null, got {in_short(value)}")
+    return number
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
+def _as_number(value: Any) -> float | None:
+    """A number of any library as a float; None where it is none."""
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        return None
+    try:
+        return float(value)
+    # JSON's whole numbers have no bound; an array of several numbers is none.
+    except (OverflowError, RuntimeError, TypeError, ValueError):
+        return None
+
+
+def in_short(value: Any) -> str:
+    """What a judge gave, on one short line."""
+    text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
-from harness.evaluation.judges.interface import Judgement, Match, checked_win
+from harness.evaluation.judges.interface import Judgement, Match, checked_win, in_short
 from pipelines.errors import PipelineError
 
 
@@ -24,11 +24,17 @@ def turned_back(match: Match, said: Any, where: str) -> Judgement:
         where: Begins the error: which judge, which item.
 
     Raises:
-        PipelineError: it is no judgement, or holds a win that is neither 1, 0.5, 0 nor None.
+        PipelineError: it is no judgement, or holds a win that is neither 1, 0.5, 0 nor None, not two of them by order, or
+            answers that are no texts.
     """
     if not isinstance(said, Judgement):
         raise PipelineError(f"{where}: must be a Judgement, got {type(said).__name__}")
-    win, first, last = (checked_win(one, where) for one in (said.win, *(said.by_order or (said.win, None))))
+    by_order: Any = (said.win, None) if said.by_order is None else said.by_order
+    if not isinstance(by_order, tuple | list) or len(by_order) != 2:
+        raise PipelineError(f"{where}: by_order must be two wins, got {in_short(by_order)}")
+    if not isinstance(said.answers, tuple | list) or not all(isinstance(one, str) for one in said.answers):
+        raise PipelineError(f"{where}: answers must be texts, got {in_short(said.answers)}")
+    win, first, last = (checked_win(one, where) for one in (said.win, *by_order))
     if not _turned(match):
         return replace(said, win=win, by_order=(first, last))
     return replace(said, win=_other(win), by_order=(_other(last), _other(first)))

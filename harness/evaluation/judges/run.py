@@ -16,6 +16,7 @@ from harness.evaluation.judges.interface import (
     Reply,
     ScoringJudge,
     checked_score,
+    in_short,
 )
 from harness.evaluation.judges.make import make_judge
 from harness.evaluation.judges.stored import StoredReply, stored_replies
@@ -71,8 +72,7 @@ def _scored(name: str, made: ScoringJudge | ComparingJudge, own: Mapping[str, St
     if not isinstance(made, ScoringJudge):
         raise PipelineError(f"judge {name}: has no method `score`. Give it `mode: compare`")
     replies = [Reply(one.item, one.prompt, one.reply, one.category) for one in own.values()]
-    scores = list(made.score(replies))
-    _check_number(name, scores, len(replies))
+    scores = _one_each(name, made.score(replies), len(replies))
     return [
         _about(one)
         | {
@@ -115,14 +115,11 @@ def _compared(
 def _judgements(judge: Judge, made: ComparingJudge, matches: list[Match]) -> list[Judgement]:
     """The judge's verdicts, from the side of each match's first reply; which one it sees first is drawn."""
     if isinstance(judge, LlmJudge):  # that one sees both orders
-        said = list(made.compare(matches))
-        _check_number(judge.name, said, len(matches))
-        return said
+        return _one_each(judge.name, made.compare(matches), len(matches))
     # Imported here, since its places are no part of what an llm judge says: its answers are paid for.
     from harness.evaluation.judges.places import shown, turned_back
 
-    said = list(made.compare([shown(match) for match in matches]))
-    _check_number(judge.name, said, len(matches))
+    said = _one_each(judge.name, made.compare([shown(match) for match in matches]), len(matches))
     return [
         turned_back(match, one, f"judge {judge.name}, item {match.item}")
         for match, one in zip(matches, said, strict=True)
@@ -156,9 +153,16 @@ def _verdict(name: str, verdict: Judgement) -> dict[str, Any]:
     return row
 
 
-def _check_number(name: str, found: list[Any], expected: int) -> None:
-    if len(found) != expected:
-        raise PipelineError(f"judge {name}: must answer once for each of {expected} items, got {len(found)}")
+def _one_each(name: str, found: Any, expected: int) -> list[Any]:
+    """What a judge returned, as a list with an entry for each item."""
+    wrong = f"judge {name}: must answer once for each of {expected} items, got"
+    try:
+        answers = list(found)
+    except TypeError as error:
+        raise PipelineError(f"{wrong} {in_short(found)}") from error
+    if len(answers) != expected:
+        raise PipelineError(f"{wrong} {len(answers)}")
+    return answers
 
 
 def _kept(text: str) -> str:

@@ -82,9 +82,22 @@ def test_a_verdict_by_both_orders_is_turned_back_whole() -> None:
     assert (nothing.win, nothing.by_order) == (None, (None, None))
 
 
-@pytest.mark.parametrize("said", ["A", Judgement(0.7), Judgement(1.0, by_order=(1.0, 2.0))])
-def test_what_is_no_judgement_is_one_line(said: Any) -> None:
-    with pytest.raises(PipelineError, match=r"^judge x, item i: must be"):
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [
+        ("A", "must be a Judgement, got str"),
+        (1.0, "must be a Judgement, got float"),
+        (Judgement(0.7), "must be 1, 0.5, 0 or null, got 0.7"),
+        (Judgement("1"), "must be 1, 0.5, 0 or null, got '1'"),  # type: ignore[arg-type]
+        (Judgement(1.0, by_order=(1.0, 2.0)), "must be 1, 0.5, 0 or null, got 2.0"),
+        (Judgement(1.0, by_order=(1.0,)), r"by_order must be two wins, got \(1.0,\)"),  # type: ignore[arg-type]
+        (Judgement(1.0, by_order=5), "by_order must be two wins, got 5"),  # type: ignore[arg-type]
+        (Judgement(1.0, answers=(5,)), r"answers must be texts, got \(5,\)"),  # type: ignore[arg-type]
+        (Judgement(1.0, answers="A"), "answers must be texts, got 'A'"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_judgement_is_one_line(said: Any, wrong: str) -> None:
+    with pytest.raises(PipelineError, match=f"^judge x, item i: {wrong}$"):
         turned_back(Match("i", "p", "one", "two"), said, "judge x, item i")
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
+import torch
 
 from harness import judge_plugins
 from harness.evaluation.judges.interface import Judgement, Match, Reply
@@ -45,6 +48,21 @@ class Short:
         return [1.0]
 
 
+class Returns:
+    """Gives what the test says, whatever it is asked."""
+
+    gives: Any = None
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        pass
+
+    def score(self, replies: Sequence[Reply]) -> Any:
+        return self.gives
+
+    def compare(self, matches: Sequence[Match]) -> Any:
+        return self.gives
+
+
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     stored.write_both(tmp_path)
@@ -58,6 +76,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "none": "Neither",
             "short": "Short",
             "gone": "Gone",
+            "returns": "Returns",
         }
         points = [EntryPoint(key, f"{here}:{value}", group) for key, value in made.items()]
         return [point for point in points if name in (None, point.name)]
@@ -97,6 +116,56 @@ def test_a_plugin_that_cannot_serve_is_one_line(root: Path, plugin: str, said: s
         stored.run_judge(root, settings(plugin))
 
 
+@pytest.mark.parametrize(
+    "scores",
+    [
+        numpy.arange(4, dtype="float32"),
+        torch.arange(4).bfloat16(),
+        (Fraction(n) for n in range(4)),
+        [numpy.int64(0), 1, numpy.float16(2), torch.tensor([3.0])],
+    ],
+    ids=["numpy", "torch", "fractions", "mixed"],
+)
+def test_numbers_of_any_library_are_scores(root: Path, monkeypatch: pytest.MonkeyPatch, scores: Any) -> None:
+    monkeypatch.setattr(Returns, "gives", scores)
+    outcome, folder = stored.run_judge(root, settings("returns"))
+    assert outcome.means == {"score_mine": 1.5}
+    assert [row["score_mine"] for row in stored.rows(folder / "items.jsonl")] == [0, 1, 2, 3]
+
+
+def test_numbers_of_any_library_are_wins(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Returns, "gives", [Judgement(win) for win in numpy.array([1, 1, 0.5, 1], "float32")])
+    outcome, _ = stored.run_judge(root, settings("returns", mode="compare"), opponent=stored.OTHER)
+    assert 0 <= outcome.means["win_rate_mine"] <= 1
+    assert outcome.num_items == {"win_rate_mine": 4}
+
+
+@pytest.mark.parametrize(
+    ("gives", "said"),
+    [
+        (None, "judge mine: must answer once for each of 4 items, got None$"),
+        (1.0, r"judge mine: must answer once for each of 4 items, got 1\.0$"),
+        (["a"] * 4, "judge mine, item i0: must be a finite number, got 'a'$"),
+        (numpy.full(4, numpy.inf), r"judge mine, item i0: must be a finite number, got np\.float64\(inf\)$"),
+        (numpy.zeros((4, 2)), "judge mine, item i0: must be a finite number, got array"),
+        (torch.zeros(4, 2), "judge mine, item i0: must be a finite number, got tensor"),
+        ([1j] * 4, "judge mine, item i0: must be a finite number, got 1j$"),
+    ],
+    ids=["none", "number", "text", "infinite", "arrays", "tensors", "complex"],
+)
+def test_what_is_no_score_names_the_judge_and_what_it_gave(
+    root: Path, monkeypatch: pytest.MonkeyPatch, gives: Any, said: str
+) -> None:
+    monkeypatch.setattr(Returns, "gives", gives)
+    with pytest.raises(PipelineError, match=f"^{said}"):
+        stored.run_judge(root, settings("returns"))
+
+
+def test_a_comparison_that_gives_nothing_names_the_judge(root: Path) -> None:
+    with pytest.raises(PipelineError, match=r"^judge mine: must answer once for each of 4 items, got None$"):
+        stored.run_judge(root, settings("returns", mode="compare"), opponent=stored.OTHER)
+
+
 def test_a_mode_that_the_plugin_does_not_have_is_told(root: Path) -> None:
     with pytest.raises(PipelineError, match="has no method `compare`"):
         stored.run_judge(root, settings("short", mode="compare"), opponent=stored.OTHER)
@@ -104,6 +173,6 @@ def test_a_mode_that_the_plugin_does_not_have_is_told(root: Path) -> None:
 
 @pytest.mark.usefixtures("root")
 def test_the_identity_of_a_plugin_is_its_package_and_version() -> None:
-    assert judge_plugins.plugin_names() == ["gone", "length", "none", "refuses", "short"]
+    assert judge_plugins.plugin_names() == ["gone", "length", "none", "refuses", "returns", "short"]
     assert judge_plugins.plugin_version("length").endswith("test_plugin:ByLength")
     assert judge_plugins.plugin_version("absent") == "not installed"
