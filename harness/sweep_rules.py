@@ -32,6 +32,13 @@ def broken_sweep_rules(comparison: Comparison) -> Broken:
         if len(ways) != 1:
             yield key, f"must have one of grid, points and random, got {' and '.join(ways) or 'none'}."
             return
+        empty = [name for name, values in swept.grid.items() if not values]
+        if empty:
+            yield (
+                f"{key}.grid.{empty[0]}",
+                "must have at least 1 value, got an empty list: the grid has no point.",
+            )
+            return
         for name, span in (swept.random.keys if swept.random else {}).items():
             if span.high <= span.low or (span.scale == "log" and span.low <= 0):
                 yield (

@@ -246,6 +246,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"arms": {"orpo": {"grid": {"0.arguments.beta": [1]}, "points": [{"0.arguments.beta": 1}]}}},
         ["sweep.arms.orpo must have one of", "grid and points"],
     ),
+    "no value": (
+        {"arms": {"orpo": {"grid": {"0.arguments.learning_rate": [1e-3, 1e-4], "0.arguments.beta": []}}}},
+        ["sweep.arms.orpo.grid.0.arguments.beta must have at least 1 value, got an empty list"],
+    ),
     "a stage that is not there": ({"arms": {"orpo": {"grid": {"3.arguments.beta": [1, 2]}}}}, ["sweep.arms.orpo", "0.arguments.beta"]),
     "a key that is not there": ({"arms": {"orpo": {"grid": {"0.argument.beta": [1, 2]}}}}, ["sweep.arms.orpo", "argument"]),
     "a value that cannot be": (
