@@ -8,7 +8,7 @@ import re
 from torch import nn
 
 # The last name of a table of positions, such as GPT-2's `wpe`, OPT's `embed_positions` and BERT's `position_embeddings`.
-_TABLE = re.compile(r"(^|\.)(wpe|\w*position\w*)$")
+_TABLE = re.compile(r"(^|\.)(wpe|(?!\w*relative)\w*position\w*)$")
 
 
 def num_positions(model: nn.Module) -> float:

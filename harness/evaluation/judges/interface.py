@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from pipelines.errors import PipelineError
+from pipelines.strict import LARGEST_VALUE
 
 WINS = (0.0, 0.5, 1.0)
-# Of a score, either way: means and variances of larger ones would not fit a double.
-LARGEST = 1e100
 
 
 @dataclass(frozen=True)
@@ -86,13 +85,15 @@ def checked_score(value: Any, where: str) -> float:
         where: Begins the error: which judge, which reply.
 
     Raises:
-        PipelineError: it is no finite number, or beyond `LARGEST`.
+        PipelineError: it is no finite number, or beyond `LARGEST_VALUE`.
     """
     number = _as_number(value)
     if number is None or not math.isfinite(number):
         raise PipelineError(f"{where}: must be a finite number, got {in_short(value)}")
-    if abs(number) > LARGEST:
-        raise PipelineError(f"{where}: must be between {-LARGEST:g} and {LARGEST:g}, got {in_short(value)}")
+    if abs(number) > LARGEST_VALUE:
+        raise PipelineError(
+            f"{where}: must be between {-LARGEST_VALUE:g} and {LARGEST_VALUE:g}, got {in_short(value)}"
+        )
     return number
 
 
