@@ -14,6 +14,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from harness.evaluation.packing import Packed, Prompted, apart, attention_mask, batches, together
+from pipelines.positions import require_positions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -60,6 +61,8 @@ class Reader:
             max_logits: Logits that may be held at once; `MAX_LOGITS` if None.
         """
         self.model = without_adapter_wrapper(model)
+        replies = (len(item.prompt_ids) + max(map(len, item.replies), default=0) for item in items)
+        require_positions(self.model, max(replies, default=0))
         self.rows_at_once = _rows_at_once(self.model, max_logits)
         self.window = _window(self.model)
         self.tried: dict[int, Tensor] = {}

@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from harness.evaluation.logprobs import Progress
-from harness.evaluation.positions import num_positions
 from harness.evaluation.reading import without_adapter_wrapper
 from pipelines.errors import PipelineError
+from pipelines.positions import num_positions
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -15,6 +15,7 @@ from pipelines.data.prepared import read_split, read_tokenizer
 from pipelines.errors import PipelineError
 from pipelines.models import load_policy, starting_hash
 from pipelines.outcomes import ReferenceOutcome
+from pipelines.positions import longest_text, require_positions
 from pipelines.stages import Observer, ReferenceSettings, Stage, TrainSettings
 from pipelines.training.arguments import shared_arguments
 from pipelines.training.dpo import dpo_trainer
@@ -40,7 +41,7 @@ def compute_reference(stage: Stage, folder: Path, observer: Observer) -> Referen
     TRL's own function computes them, so that a stored reference and one in memory give DPO the same loss.
 
     Raises:
-        PipelineError: the model does not load.
+        PipelineError: the model does not load, or cannot read pairs so long.
     """
     assert stage.inputs.data is not None
     data = folder.parent / stage.inputs.data
@@ -54,6 +55,7 @@ def compute_reference(stage: Stage, folder: Path, observer: Observer) -> Referen
             tokenizer=read_tokenizer(data),
             pairs=read_split(data, "train"),
         )
+        require_positions(parts.policy, longest_text(parts.pairs))
         started_from = starting_hash(stage, folder)
         probed = probe(parts.policy, probe_rows(parts.pairs))
     with observer.phase("data"):

@@ -19,6 +19,7 @@ from pipelines.models import (
     with_new_adapter,
 )
 from pipelines.outcomes import TrainOutcome
+from pipelines.positions import longest_text, require_positions
 from pipelines.stages import Observer, Stage, TrainSettings
 from pipelines.training.arguments import effective_arguments, shared_arguments
 from pipelines.training.budget import hold_to_tokens, note_spent
@@ -50,7 +51,7 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
     Where the folder has a checkpoint that can be trusted, training goes on from it, to the same weights.
 
     Raises:
-        PipelineError: the model does not load, or the loss or a gradient is not finite.
+        PipelineError: the model does not load, or cannot read pairs so long, or the loss or a gradient is not finite.
     """
     settings = stage.settings
     assert isinstance(settings, TrainSettings)
@@ -65,6 +66,7 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
             tokenizer=read_tokenizer(data),
             pairs=_trained_on(stage, folder, every),
         )
+        require_positions(parts.policy, max(longest_text(every), longest_text(parts.pairs)))
         prepared = Prepared(parts.pairs)
         probed = probe_rows(every)
         start_probe = probe(parts.policy, probed)

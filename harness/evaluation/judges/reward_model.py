@@ -11,11 +11,11 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from harness.evaluation.judges.interface import Reply
-from harness.evaluation.positions import num_positions
 from pipelines.data.template import TEMPLATE_FAILURES
 from pipelines.errors import DoesNotLoad, PipelineError
 from pipelines.judge_settings import RewardModelJudge
 from pipelines.locations import model_location
+from pipelines.positions import num_positions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from pipelines.data.prepared import read_split, read_tokenizer
-from pipelines.errors import NotFinite
+from pipelines.errors import NotFinite, PipelineError
 from pipelines.models import load_base, load_policy, load_reference
 from pipelines.training import train as train_module
 from pipelines.training.arguments import shared_arguments
@@ -195,3 +195,11 @@ def test_an_infinite_learning_rate_is_reported_with_its_step(root: Path) -> None
     stage = tiny.stage("sft", learning_rate=1e30, max_grad_norm=1e30)
     with pytest.raises(NotFinite, match=r"(loss|grad_norm) is (nan|inf) at step \d+ of 12"):
         run(root, stage)
+
+
+@pytest.mark.parametrize("kind", ["sft", "orpo", "dpo"])
+def test_pairs_beyond_the_models_learnt_positions_are_refused_before_training(root: Path, kind: str) -> None:
+    shape = {"vocab_size": tiny.VOCABULARY, "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 8}
+    GPT2LMHeadModel(GPT2Config(**shape)).save_pretrained(root / tiny.BASE / "model")
+    with pytest.raises(PipelineError, match=r"training\.max_length: .* the model has learnt 8 positions"):
+        run(root, tiny.stage(kind))

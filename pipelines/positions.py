@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TYPE_CHECKING
 
+from pyarrow import compute
 from torch import nn
+
+from pipelines.errors import PipelineError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+PAIRS_AT_ONCE = 10_000
 
 # The last name of a table of positions, such as GPT-2's `wpe`, OPT's `embed_positions` and BERT's `position_embeddings`.
 _TABLE = re.compile(r"(^|\.)(wpe|(?!\w*relative)\w*position\w*)$")
@@ -26,6 +35,37 @@ def num_positions(model: nn.Module) -> float:
     # GPT-J and CodeGen look rotary positions up.
     sizes += [len(table) for name, table in model.named_buffers() if name.endswith("embed_positions")]
     return min(sizes, default=math.inf)
+
+
+def require_positions(model: nn.Module, longest: int) -> None:
+    """Refuse texts that the model cannot read, before it fails on one of them, on a GPU without a word on what it was.
+
+    Args:
+        model: What will read them.
+        longest: Tokens of the longest prompt with its reply.
+
+    Raises:
+        PipelineError: the model has learnt fewer positions.
+    """
+    positions = num_positions(model)
+    if longest > positions:
+        raise PipelineError(
+            f"training.max_length: the longest prompt and reply have {longest} tokens, the model has learnt {positions:.0f} "
+            f"positions. Use at most {positions:.0f}"
+        )
+
+
+def longest_text(pairs: Dataset) -> int:
+    """Tokens of the longest prompt and reply of prepared pairs."""
+    longest = 0
+    for batch in pairs.with_format("arrow").iter(batch_size=PAIRS_AT_ONCE):
+        prompts, *replies = (
+            compute.list_value_length(batch[column])
+            for column in ("prompt_ids", "chosen_ids", "rejected_ids")
+            if column in batch.column_names
+        )
+        longest = max(longest, *(compute.max(compute.add(prompts, reply)).as_py() or 0 for reply in replies))
+    return longest
 
 
 def _first(table: nn.Embedding) -> int:

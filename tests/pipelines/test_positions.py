@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import (
     BartConfig,
     BartForSequenceClassification,
@@ -19,7 +20,8 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from harness.evaluation.positions import num_positions
+from pipelines.errors import PipelineError
+from pipelines.positions import longest_text, num_positions, require_positions
 from tests.harness.evaluation import tiny_models
 
 CLASSIFIER = {
@@ -73,3 +75,21 @@ def test_calculated_positions_are_no_bound(make: Callable[[], PreTrainedModel]) 
     model = make()
     assert num_positions(model) == math.inf
     assert model(input_ids=torch.full((1, 100), 5)).logits.isfinite().all()
+
+
+def test_longer_texts_than_the_model_has_positions_are_refused_in_one_line() -> None:
+    require_positions(tiny_models.gpt2(), 64)
+    require_positions(tiny_models.llama(), 10_000)
+    with pytest.raises(
+        PipelineError, match="have 65 tokens, the model has learnt 64 positions. Use at most 64"
+    ):
+        require_positions(tiny_models.gpt2(), 65)
+
+
+@pytest.mark.parametrize("columns", [("chosen_ids", "rejected_ids"), ("chosen_ids",)])
+def test_the_longest_text_is_a_prompt_with_its_longer_reply(columns: tuple[str, ...]) -> None:
+    rows = {"prompt_ids": [[1] * 4, [1] * 2], "chosen_ids": [[1], [1] * 5], "rejected_ids": [[1] * 9, [1]]}
+    pairs = Dataset.from_dict({name: rows[name] for name in ("prompt_ids", *columns)})
+    assert longest_text(pairs) == (13 if len(columns) == 2 else 7)
+    assert longest_text(pairs.select([1])) == 7
+    assert longest_text(pairs.select([])) == 0
