@@ -80,9 +80,7 @@ def test_calculated_positions_are_no_bound(make: Callable[[], PreTrainedModel]) 
 def test_longer_texts_than_the_model_has_positions_are_refused_in_one_line() -> None:
     require_positions(tiny_models.gpt2(), 64)
     require_positions(tiny_models.llama(), 10_000)
-    with pytest.raises(
-        PipelineError, match="have 65 tokens, the model has learnt 64 positions. Use at most 64"
-    ):
+    with pytest.raises(PipelineError, match="have 65 tokens, the model has learnt 64 positions"):
         require_positions(tiny_models.gpt2(), 65)
 
 
