@@ -281,7 +281,9 @@ def _load(path: Path) -> dict[str, Any]:
         # The loader derives from yaml's safe one.
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_TaskLoader)  # noqa: S506
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such task file. Paths are taken from the working directory.") from error
+        raise UserError(
+            f"{path}: no such task file. It is looked for beside the config, then in the working directory."
+        ) from error
     # A date that there is not, or a path with a NUL, is a ValueError.
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error

@@ -225,7 +225,9 @@ def _one_pass(here: _Here) -> Iterator[Claim]:
     status: ClaimStatus = "cannot tell"
     if contrast.high is not None and contrast.reason is None:
         lands = contrast.low is not None and contrast.low > -margin
-        if (contrast.detected and contrast.difference < 0) or (ratio.low is not None and ratio.low > 1):
+        if (contrast.detected and contrast.difference < 0 and not lands) or (
+            ratio.low is not None and ratio.low > 1
+        ):
             status = "does not hold"
         elif lands and ratio.high is not None and ratio.high < 1:
             status = "holds"
@@ -239,7 +241,7 @@ def _one_pass(here: _Here) -> Iterator[Claim]:
         quantity=f"training time, {here.pair[0]} over {here.pair[1]}",
         reason=(
             f"holds if ORPO is less than {margin:g} below on {here.metric} and took less time, fails if it is worse "
-            f"or took more: {contrast_text(contrast)}; {times_text(ratio)}; "
+            f"and not so near, or took more: {contrast_text(contrast)}; {times_text(ratio)}; "
             + (tried or "how many settings must be tried to get there was not measured")
         ),
         evidence=[*here.trained(*here.pair), *here.measured(*here.pair)],

@@ -8,6 +8,7 @@ from itertools import combinations
 
 from harness.intervals import Estimate, estimate_mean, p_value
 from harness.metrics import TRAIN_PREFIX, metric
+from harness.numbers import NOTHING
 from harness.results import Results
 from harness.scores import Tables, scores_of, shared_items
 from harness.summary_schema import Contrast
@@ -105,6 +106,10 @@ class _Compared:
             p_holm: The corrected p-value; None outside of a family.
         """
         half = None if self.estimate is None else float(self.estimate.half_width(alpha))
+        if (
+            self.reason and half is not None and half > NOTHING
+        ):  # it would be of items alone, and look like one of seeds
+            half = None
         p_decisive = self.p_value if p_holm is None else p_holm
         tested = None if self.reason else self.estimate
         share = alpha / max(family, 1)  # Holm compares the smallest p-value of a family with it

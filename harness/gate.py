@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from harness.cost_schema import CostQuantity, CostSummary
 from harness.costs import BY_THE_CLOCK, cost_ratios
 from harness.hostile import terminal
 from harness.judgement import rule_of
@@ -55,7 +57,7 @@ def findings(
             yield Finding(f"{arm}: in the baseline, but not here", fails=True)
         else:
             yield _quality(arm, results, tables, before)
-            yield _cost(arm, results, summary, summary_before, most)
+            yield _cost(arm, results, baseline, summary, summary_before, most)
     machines = [_hardware(each) for each in (results, baseline)]
     if machines[0] != machines[1]:
         told = " and ".join(", ".join(sorted(found)) or "nothing" for found in machines)
@@ -91,7 +93,9 @@ def _quality(arm: str, results: Results, tables: Tables, before: Tables) -> Find
     return Finding(f"{arm}: {name} {said}: {change}", fails=worse)
 
 
-def _cost(arm: str, results: Results, summary: Summary, before: Summary, most: float) -> Finding:
+def _cost(
+    arm: str, results: Results, baseline: Results, summary: Summary, before: Summary, most: float
+) -> Finding:
     quantity = DECLARED_COST[results.plan.comparison.decision.cost]
     now, then = summary.arms[arm].cost, before.arms[arm].cost
     words = COST_WORDS[quantity].removeprefix("the ")
@@ -99,6 +103,10 @@ def _cost(arm: str, results: Results, summary: Summary, before: Summary, most: f
         side_by_side, alone = ("here", "in the baseline") if now.relaxed else ("in the baseline", "here")
         told = f"stages ran side by side {side_by_side} (metering: relaxed), and alone {alone}"
         return Finding(f"{arm}: {words} cannot be compared: {told}", fails=True)
+    taken_over = _taken_over(arm, results, baseline)
+    now = now.model_copy(update={"by_seed": [seed for seed in now.by_seed if seed.seed not in taken_over]})
+    if taken_over and not now.by_seed:
+        return Finding(f"{arm}: {words} was not measured anew: every seed's is the baseline's", fails=False)
     paired = cost_ratios(results, now, then, alpha=rule_of(results).alpha)
     found = next((ratio for ratio in paired if ratio.quantity == quantity), None)
     if found is not None:
@@ -106,7 +114,7 @@ def _cost(arm: str, results: Results, summary: Summary, before: Summary, most: f
         said = bounds if bounds == TOO_WIDE or found.low is None else f"interval {bounds}"
         ratio, sure = found.ratio, f", {said}, {found.num_seeds} seed{'s' * (found.num_seeds != 1)}"
     else:  # other seeds than the baseline's: means over seeds
-        above, below = getattr(now, quantity), getattr(then, quantity)
+        above, below = (_over_seeds(cost, quantity) for cost in (now, then))
         if not above or not below:
             return Finding(f"{arm}: {words} cannot be compared: not measured in both", fails=True)
         ratio, sure = above / below, ", of means over other seeds"
@@ -114,6 +122,33 @@ def _cost(arm: str, results: Results, summary: Summary, before: Summary, most: f
     if quantity in BY_THE_CLOCK and now.relaxed:
         told += f", {SIDE_BY_SIDE}"
     return Finding(f"{arm}: {words} is {told}", fails=ratio > most)
+
+
+def _taken_over(arm: str, results: Results, baseline: Results) -> set[int]:
+    """Seeds whose training the results have from the baseline: a cost that is compared with itself is no measurement."""
+    known = {trial.seed: trial for trial in baseline.models()[arm]}
+    return {
+        trial.seed
+        for trial in results.models()[arm]
+        if trial.seed is not None
+        and trial.seed in known
+        and trial.billed() == known[trial.seed].billed()
+        and all(results.records.get(one) == baseline.records.get(one) for one in trial.billed())
+    }
+
+
+def _over_seeds(cost: CostSummary, quantity: CostQuantity) -> float | None:
+    """The mean over the seeds that count, as the summary has it of all; the highest where it is a peak."""
+    field = "total_seconds" if quantity == "money" else quantity
+    values = [value for seed in cost.by_seed if (value := getattr(seed, field)) is not None]
+    if not values:
+        return None
+    if quantity == "peak_memory_bytes":
+        return float(max(values))
+    price = (
+        cost.money / cost.total_seconds if quantity == "money" and cost.money and cost.total_seconds else 1
+    )
+    return price * math.fsum(values) / len(values)
 
 
 def _tables(results: Results) -> Tables:

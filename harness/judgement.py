@@ -52,7 +52,10 @@ def judge_arms(results: Results, tables: Tables, pair: tuple[str, str]) -> Verdi
         for name, table in zip(pair, (first, second), strict=True)
     ]
     if arms[0].values.shape[1] < 2:
-        return _nothing("the arms share fewer than 2 items", num_items=arms[0].values.shape[1])
+        seeds = min(len(arm.seeds) for arm in arms)
+        return _nothing(
+            "the arms share fewer than 2 items", num_items=arms[0].values.shape[1], num_seeds=seeds
+        )
     return judge(arms[0], arms[1], rule_of(results))
 
 
@@ -123,5 +126,5 @@ def _own_scores(results: Results, tables: Tables, arm: str) -> Scores | None:
     return scores_of(arm, name, table, items=table.items)
 
 
-def _nothing(reason: str, *, num_items: int) -> Verdict:
-    return Verdict(INCOMPLETE, None, None, None, None, None, 0, num_items, reason=reason)
+def _nothing(reason: str, *, num_items: int, num_seeds: int = 0) -> Verdict:
+    return Verdict(INCOMPLETE, None, None, None, None, None, num_seeds, num_items, reason=reason)

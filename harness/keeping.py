@@ -6,12 +6,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.errors import UserError
 from harness.integrity import GIVEN_UP, standing
 from harness.metrics import metric
 from harness.plan import Plan, Trial
-from harness.records import read_record, write_json
+from harness.records import write_json
 from harness.reuse import inputs_of
-from pipelines.outcomes import EvaluateOutcome
 
 WEIGHTS = "model"
 DYING = ".model-given-up"
@@ -74,20 +74,29 @@ def give_up(folder: Path, *, because: str) -> None:
 
 def _best(plan: Plan, folder: Path, arms: list[Trial]) -> list[Trial]:
     """The trial with the best mean on the declared metric, alone in a list; all of them while one is not measured."""
-    sign = -1.0 if metric(plan.comparison.decision.metric).direction == "lower" else 1.0
-    scores = [_score(plan, folder, trial) for trial in arms]
-    measured = [score for score in scores if score is not None]
-    if len(measured) < len(arms) or not measured:
+    measures = {stage_id for trial in arms for stage_id in (*trial.evaluations, *trial.judgements)}
+    if not arms or any(standing(folder / stage_id) == "absent" for stage_id in measures):
         return arms
-    return [arms[max(range(len(arms)), key=lambda place: sign * measured[place])]]
+    # What the verdict is computed with loads scipy, which the process that runs a comparison has no other use for.
+    from harness.intervals import cluster_means
+    from harness.results import read_results
+    from harness.scores import score_tables
+    from harness.win_rates import with_win_rates
 
-
-def _score(plan: Plan, folder: Path, trial: Trial) -> float | None:
-    for stage_id in trial.evaluations:
-        if standing(folder / stage_id) != "absent":
-            record = read_record(folder / stage_id)
-            if record is not None and isinstance(record.outcome, EvaluateOutcome):
-                found = record.outcome.means.get(plan.comparison.decision.metric)
-                if found is not None:
-                    return found
-    return None
+    declared = plan.comparison.decision.metric
+    try:
+        results = read_results(folder)
+    except UserError:  # what is damaged is told where it is read for the report
+        return arms
+    tables = with_win_rates(
+        results, {name: score_tables(results, trials) for name, trials in results.models().items()}
+    )
+    sign = -1.0 if metric(declared).direction == "lower" else 1.0
+    scores = []
+    for trial in arms:
+        table = tables.get(trial.name, {}).get(declared)
+        if table is None or trial.seed not in table.seeds:
+            return arms
+        of_seed = table.values[table.seeds.index(trial.seed)]
+        scores.append(sign * float(cluster_means(of_seed, table.clusters).mean()))
+    return [arms[scores.index(max(scores))]]

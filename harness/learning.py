@@ -162,8 +162,8 @@ def target_summary(results: Results, models: dict[str, list[Trial]], alpha: floa
     ratio, num_seeds = None, 0
     if first and second and not first.not_reached and not second.not_reached:
         over, under = ({one.seed: one.train_seconds for one in arm.by_seed} for arm in (first, second))
-        positive = all(value > 0 for arm in (over, under) for value in arm.values())
-        if positive and (paired := log_ratio(over, under, alpha)):
+        trained = all(one.num_policy_tokens > 0 for arm in (first, second) for one in arm.by_seed)
+        if trained and (paired := log_ratio(over, under, alpha)):
             (mean, low, high), num_seeds = paired
             ratio = OverSeeds(mean=mean, low=low, high=high)
     return TargetSummary(

@@ -101,8 +101,6 @@ def recommendation(
 
 
 def _what_is_missing(verdict: Verdict, failed: bool, left_out: Sequence[str]) -> str:
-    if verdict.num_seeds and verdict.num_seeds < MIN_SEEDS and "failures" not in (verdict.reason or ""):
-        return "run the comparison with more seeds (--seeds 5)"
     if failed:
         return (
             "do what is advised under Failures, then run the same command again, which repeats only what failed or is "
@@ -110,7 +108,9 @@ def _what_is_missing(verdict: Verdict, failed: bool, left_out: Sequence[str]) ->
         )
     if left_out:
         return f"{' and '.join(left_out)} was left out: run the same command without --arm"
-    return "evaluate on more test pairs (data.num_pairs, data.test_share, the evaluation's max_items)"
+    if 0 < verdict.num_seeds < MIN_SEEDS:
+        return "run the comparison with more seeds (--seeds 5)"
+    return "evaluate on more test pairs (more rows, data.test_share, data.max_test_pairs, the evaluation's max_items)"
 
 
 def unproven_against(baselines: list[Contrast], compare: tuple[str, str]) -> dict[str, list[Contrast]]:

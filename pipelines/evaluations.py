@@ -30,7 +30,7 @@ class GenerationEvaluation(Strict):
 
     group: Literal["generation"] = "generation"
     split: Split = Field("test", description="Which split the prompts come from.")
-    max_items: int | None = Field(200, ge=1, description="Use at most so many prompts.")
+    max_items: int | None = Field(200, ge=1, description="Reply to the prompts of at most so many pairs.")
     max_new_tokens: int = Field(128, ge=1, description="Tokens after which a reply is cut.")
     sampled: bool = Field(False, description="Also sample each reply once, at `temperature`, seeded by item.")
     temperature: float = Field(

@@ -168,6 +168,8 @@ def _selected(view: View) -> Iterator[Block]:
 def _price(view: View, arm: str, reached: TargetReached) -> str:
     seeds = len(reached.by_seed) + len(reached.not_reached)
     best = f"best {_with(reached.best)}" if reached.best else ""
+    if reached.by_seed and not any(one.num_policy_tokens for one in reached.by_seed):
+        return f"{arm}: met before its training in {len(reached.by_seed)} of {seeds} seeds, so training paid nothing for it ({best})."
     if not reached.by_seed:
         return f"{arm}: not reached in any of {seeds} seeds ({best})."
     if reached.not_reached:

@@ -46,7 +46,7 @@ def win_rate_blocks(view: View) -> Iterator[Block]:
 def _table(view: View, found: list[WinRate]) -> Iterator[Block]:
     yield Paragraph(INTRO)
     head = ["judge", "pair", "win rate", "95 % interval", "win / tie / loss", "at equal length"]
-    head += ["shown first", "contradicts itself", "no verdict", "seeds", "prompts"]
+    head += ["shown first", "contradicts itself", "no verdict", "seeds", "items"]
     rows = [_row(one) for one in found]
     caption = LEFT_OUT if any(one.num_unparsable for one in found) else ""
     yield from cut(Table(head, rows, align="ll" + "r" * 9, caption=caption), view.export)
@@ -118,7 +118,7 @@ def _categories(view: View, found: list[WinRate]) -> Iterator[Block]:
             )
     if rows:
         caption = f"By category of the prompt, the {MOST_CATEGORIES} largest at most; small ones say little."
-        head = ["category", "judge", "pair", "win rate (95 % interval)", "prompts"]
+        head = ["category", "judge", "pair", "win rate (95 % interval)", "items"]
         yield from cut(Table(head, rows, align="lllrr", caption=caption), view.export)
 
 

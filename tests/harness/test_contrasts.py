@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from itertools import combinations
 from pathlib import Path
@@ -14,6 +15,7 @@ from statsmodels.stats.multitest import multipletests
 from harness import contrasts
 from harness.plan import read_plan
 from harness.recommendation import verdict_lines
+from harness.records import ITEMS, RECORD
 from harness.report.page import Code, Section, Table
 from harness.report.quality import quality_section
 from harness.report.view import View
@@ -66,6 +68,24 @@ def test_the_other_metrics_are_one_family_with_holms_correction(tmp_path: Path) 
         if contrast not in tested:
             assert (contrast.p_holm, contrast.detected, contrast.detectable) == (None, False, None)
             assert contrast.reason == SAME_SCORES
+
+
+def test_a_difference_that_no_seed_varies_has_no_interval_for_other_seeds(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run(seeds=3))
+    plan = read_plan(folder)
+    for trial in plan.trials:
+        first = next(one for one in plan.trials if one.name == trial.name)
+        for stage_id, source in zip(trial.evaluations, first.evaluations, strict=True):
+            if stage_id != source:
+                (folder / stage_id / ITEMS).write_text((folder / source / ITEMS).read_text())
+                record, of_first = (
+                    json.loads((folder / one / RECORD).read_text()) for one in (stage_id, source)
+                )
+                (folder / stage_id / RECORD).write_text(json.dumps(record | {"outcome": of_first["outcome"]}))
+    for contrast in summarise(folder).baselines:
+        assert contrast.reason is not None
+        assert "nothing can be said of other seeds" in contrast.reason
+        assert (contrast.low, contrast.high, contrast.detected) == (None, None, False)
 
 
 def test_lower_is_better_is_turned_in_secondary_metrics(tmp_path: Path) -> None:

@@ -112,6 +112,34 @@ def test_other_seeds_than_the_baselines_are_compared_by_their_means(tmp_path: Pa
     assert not finding.fails
 
 
+def test_a_cost_that_was_taken_over_from_the_baseline_is_not_compared_with_itself(tmp_path: Path) -> None:
+    """A night of `seeds: rotate` holds the seeds of the nights before."""
+    baseline = made(tmp_path, "a", Run(seeds=3))
+    here = made(tmp_path, "b", Run(seeds=5))
+    trials = [trial for trial in read_results(here).plan.trials if trial.name == "orpo"]
+    for trial in trials:
+        path = here / trial.training[0] / RECORD
+        if trial.seed is not None and trial.seed < 3:
+            path.write_text((baseline / trial.training[0] / RECORD).read_text())
+        else:
+            record = json.loads(path.read_text())
+            record["cost"]["train_seconds"] *= 2
+            path.write_text(json.dumps(record))
+    finding = against(here, baseline)["orpo training"]
+    assert finding.fails
+    costs = [read_results(folder).records for folder in (baseline, here)]
+    seconds = [
+        [cost[trial.training[0]].cost.train_seconds for trial in trials if trial.seed in seeds]
+        for cost, seeds in zip(costs, ({0, 1, 2}, {3, 4}), strict=True)
+    ]
+    ratio = np.mean(seconds[1]) / np.mean(seconds[0])
+    assert f"{ratio:.2f} times the baseline's" in finding.text
+    assert "means over other seeds" in finding.text
+    again = against(baseline, baseline)["orpo training"]
+    assert not again.fails
+    assert "was not measured anew: every seed's is the baseline's" in again.text
+
+
 def test_what_cannot_be_judged_does_not_pass(tmp_path: Path) -> None:
     baseline = made(tmp_path, "a", Run(seeds=3))
     few = made(tmp_path, "b", Run(seeds=2))

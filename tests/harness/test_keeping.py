@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import pytest
 from harness.integrity import standing
 from harness.keeping import DYING, give_up, give_up_weights
 from harness.plan import Plan, read_plan
-from harness.records import CHECKPOINTS
+from harness.records import CHECKPOINTS, ITEMS, RECORD
 from harness.reuse import work_left
-from tests.harness.fixtures_results import Run, make_results
+from tests.harness.fixtures_results import Run, add_products, make_results
 
 LEVELS = {"base": 0.4, "sft": 0.6, "orpo": 0.7, "sft-dpo": 0.9}
 
@@ -57,6 +58,46 @@ def test_where_lower_is_better_the_best_is_the_lowest(tmp_path: Path) -> None:
     plan, folder = finished(tmp_path, "best", decision=decision)
     give_up_weights(plan, folder)
     assert kept(plan, folder) == ["dpo"]
+
+
+def test_the_best_is_best_over_prompts_as_in_the_verdict(tmp_path: Path) -> None:
+    """By the mean over items, which the record has, another arm is ahead."""
+    plan, folder = finished(tmp_path, "best")
+    for trial in plan.trials:
+        for stage_id in trial.evaluations if trial.role == "arm" else ():
+            path = folder / stage_id / ITEMS
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            if "gold_score" in rows[0]:
+                many, few = (1.0, 0.0) if trial.name == "sft-dpo" else (0.0, 1.0)
+                scores = [many if place < 50 else few for place in range(len(rows))]
+                prompts = [
+                    "asked often" if place < 50 else f"asked once {place}" for place in range(len(rows))
+                ]
+                told = zip(rows, scores, prompts, strict=True)
+                lines = [
+                    json.dumps(row | {"gold_score": score, "prompt": prompt}) for row, score, prompt in told
+                ]
+                path.write_text("\n".join(lines) + "\n")
+                record = json.loads((folder / stage_id / RECORD).read_text())
+                record["outcome"]["means"]["gold_score"] = sum(scores) / len(scores)
+                (folder / stage_id / RECORD).write_text(json.dumps(record))
+    give_up_weights(plan, folder)
+    assert kept(plan, folder) == ["orpo"]
+
+
+@pytest.mark.parametrize("metric", ["win_rate_pairs", "win_rate_gold", "score_gold"])
+def test_the_best_on_a_judges_metric_is_found_among_its_judgements(tmp_path: Path, metric: str) -> None:
+    judges = (
+        {"name": "gold", "kind": "gold"},
+        {"name": "pairs", "kind": "command", "command": ["true"], "mode": "compare"},
+    )
+    decision = {"metric": metric, "margin": 0.02}
+    run = Run(seeds=2, levels=LEVELS, judges=judges, decision=decision, changes={"keep_weights": "best"})
+    folder = make_results(tmp_path, run)
+    add_products(folder)
+    plan = read_plan(folder)
+    give_up_weights(plan, folder)
+    assert len([kind for kind in kept(plan, folder) if kind in ("orpo", "dpo")]) == 1
 
 
 def test_an_adapter_keeps_its_base(tmp_path: Path) -> None:

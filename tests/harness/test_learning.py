@@ -193,6 +193,22 @@ def test_a_target_that_is_not_reached_is_a_result(tmp_path: Path) -> None:
     assert target.ratio is None
 
 
+def test_a_target_that_the_start_meets_has_no_price_whatever_getting_ready_took(tmp_path: Path) -> None:
+    met = {"orpo": (0.9, 0.9, 0.9), "sft-dpo": (0.9, 0.9, 0.9), "sft": (0.9, 0.9, 0.9)}
+    folder = looked(tmp_path, Run(seeds=3, changes=TARGET), ACCURACY | met)
+    for path in folder.glob(f"*/{VALIDATION}"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = [row | {"train_seconds": row["train_seconds"] + 1} for row in rows]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summary = summary_of(folder)
+    assert summary.target is not None
+    assert {one.num_policy_tokens for one in summary.target.arms["orpo"].by_seed} == {0}
+    assert summary.target.ratio is None
+    page = write_report(folder, tmp_path / "reports").read_text().replace("\\", "")
+    assert "orpo: met before its training in 3 of 3 seeds" in page
+    assert "as long as" not in page.split("Target:")[1].split("\n#")[0]
+
+
 def test_a_target_that_is_to_be_low_is_reached_from_above(tmp_path: Path) -> None:
     changes = {"target": {"metric": "chosen_nll", "value": 0.9}}
     target = summary_of(looked(tmp_path, Run(seeds=2, changes=changes))).target

@@ -171,19 +171,25 @@ def test_the_advice_follows_from_outcome_controls_and_cost(
             "do what is advised under Failures, then run the same",
         ),
         (
+            verdict("incomplete", num_seeds=1),
+            True,
+            [],
+            "do what is advised under Failures, then run the same",
+        ),
+        (
             verdict("incomplete", num_seeds=0),
             False,
             ["sft-dpo"],
             "sft-dpo was left out: run the same command without --arm",
         ),
         (
-            verdict("incomplete", num_seeds=0, num_items=1),
+            verdict("incomplete", num_seeds=3, num_items=1),
             False,
             [],
-            "evaluate on more test pairs (data.num_pairs",
+            "evaluate on more test pairs (more rows",
         ),
     ],
-    ids=["few seeds", "failures", "an arm left out", "one item"],
+    ids=["few seeds", "failures", "not finished", "an arm left out", "one item"],
 )
 def test_what_an_incomplete_comparison_needs_is_what_it_lacks(
     judged: Verdict, failed: bool, left_out: list[str], advice: str
