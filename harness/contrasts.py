@@ -106,9 +106,8 @@ class _Compared:
             p_holm: The corrected p-value; None outside of a family.
         """
         half = None if self.estimate is None else float(self.estimate.half_width(alpha))
-        if (
-            self.reason and half is not None and half > NOTHING
-        ):  # it would be of items alone, and look like one of seeds
+        # With a reason it would be of items alone, and look like one of seeds.
+        if self.reason and half is not None and half > NOTHING:
             half = None
         p_decisive = self.p_value if p_holm is None else p_holm
         tested = None if self.reason else self.estimate

@@ -12,7 +12,7 @@ from harness.hostile import terminal
 from harness.judgement import rule_of
 from harness.numbers import TOO_WIDE, interval, number, ratio_with_interval, with_interval
 from harness.results import Results
-from harness.scores import Tables, score_tables, scores_of, shared_items
+from harness.scores import Tables, scores_of, shared_items, tables_of_models
 from harness.sentences import COST_WORDS, SIDE_BY_SIDE
 from harness.summary import DECLARED_COST, make_summary
 from harness.summary_schema import Summary
@@ -46,7 +46,7 @@ def findings(
         baseline: What it is judged against.
         max_cost_ratio: In place of the config's `nightly.max_cost_ratio`.
     """
-    tables, before = _tables(results), _tables(baseline)
+    tables, before = tables_of_models(results), tables_of_models(baseline)
     summary, summary_before = make_summary(results), make_summary(baseline)
     most = results.plan.comparison.nightly.max_cost_ratio if max_cost_ratio is None else max_cost_ratio
     arms = dict.fromkeys([*summary_before.arms, *summary.arms])
@@ -149,10 +149,6 @@ def _over_seeds(cost: CostSummary, quantity: CostQuantity) -> float | None:
         cost.money / cost.total_seconds if quantity == "money" and cost.money and cost.total_seconds else 1
     )
     return price * math.fsum(values) / len(values)
-
-
-def _tables(results: Results) -> Tables:
-    return {name: score_tables(results, trials) for name, trials in results.models().items()}
 
 
 def _hardware(results: Results) -> set[str]:

@@ -22,10 +22,8 @@ LIBRARIES = (
 
 CPUINFO = Path("/proc/cpuinfo")
 GENERATION = {"cpu family": "family", "model": "model", "CPU part": "part"}  # the last is an ARM processor's
-WIDEST_VECTORS = {
-    "avx512f": "AVX-512",
-    "avx2": "AVX2",
-}  # the kernels of a CPU build of torch are chosen by these
+# The kernels of a CPU build of torch are chosen by these.
+WIDEST_VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}
 
 
 @cache

@@ -73,6 +73,11 @@ def score_tables(results: Results, trials: list[Trial]) -> dict[str, Table]:
     return {name: _table(columns[name], planned) for name in sorted(columns, key=_order)}
 
 
+def tables_of_models(results: Results) -> Tables:
+    """The tables of every model, controls first."""
+    return {name: score_tables(results, trials) for name, trials in results.models().items()}
+
+
 def shared_items(first: Table, second: Table) -> tuple[str, ...]:
     """The items that both models were measured on."""
     return tuple(sorted(set(first.items) & set(second.items)))

@@ -26,7 +26,7 @@ from harness.recommendation import recommendation
 from harness.records import write_json
 from harness.regression import station_changes, station_likelihoods
 from harness.results import Results, read_results
-from harness.scores import Table, score_tables
+from harness.scores import Table, tables_of_models
 from harness.summary_schema import (
     SUMMARY,
     Contrast,
@@ -62,8 +62,7 @@ def summarise(folder: Path) -> Summary:
 def make_summary(results: Results) -> Summary:
     """Summarise what was read; writes nothing."""
     trials = results.models()
-    tables = {name: score_tables(results, of_model) for name, of_model in trials.items()}
-    tables = with_win_rates(results, tables)
+    tables = with_win_rates(results, tables_of_models(results))
     models = {
         name: ModelSummary(
             metrics={key: _metric_summary(key, table) for key, table in tables[name].items()},

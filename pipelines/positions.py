@@ -55,6 +55,16 @@ def require_positions(model: nn.Module, longest: int) -> None:
         )
 
 
+def require_readable(model: nn.Module, *pairs: Dataset) -> None:
+    """As `require_positions`, of all prepared pairs; they are read only where the model has a bound.
+
+    Raises:
+        PipelineError: the model has learnt fewer positions than the longest of them needs.
+    """
+    if num_positions(model) < math.inf:
+        require_positions(model, max(map(longest_text, pairs)))
+
+
 def longest_text(pairs: Dataset) -> int:
     """Tokens of the longest prompt and reply of prepared pairs."""
     longest = 0

@@ -141,12 +141,10 @@ def _of_benchmarks(plan: Plan, todo: set[str]) -> Plan | None:
     stages = []
     for stage in plan.stages:
         settings = stage.settings
-        if isinstance(
-            settings, TrainSettings
-        ):  # tells the model's size; its looks at validation pairs are over
-            stages.append(
-                stage.model_copy(update={"settings": settings.model_copy(update={"eval_every": None})})
-            )
+        # A training stage tells the model's size; its looks at validation pairs are over.
+        if isinstance(settings, TrainSettings):
+            without_looks = settings.model_copy(update={"eval_every": None})
+            stages.append(stage.model_copy(update={"settings": without_looks}))
         elif isinstance(settings, PrepareSettings) or stage.id in todo:
             stages.append(stage)
     return plan.model_copy(update={"stages": stages})

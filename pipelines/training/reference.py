@@ -15,7 +15,7 @@ from pipelines.data.prepared import read_split, read_tokenizer
 from pipelines.errors import PipelineError
 from pipelines.models import load_policy, starting_hash
 from pipelines.outcomes import ReferenceOutcome
-from pipelines.positions import longest_text, require_positions
+from pipelines.positions import require_readable
 from pipelines.stages import Observer, ReferenceSettings, Stage, TrainSettings
 from pipelines.training.arguments import shared_arguments
 from pipelines.training.dpo import dpo_trainer
@@ -55,7 +55,7 @@ def compute_reference(stage: Stage, folder: Path, observer: Observer) -> Referen
             tokenizer=read_tokenizer(data),
             pairs=read_split(data, "train"),
         )
-        require_positions(parts.policy, longest_text(parts.pairs))
+        require_readable(parts.policy, parts.pairs)
         started_from = starting_hash(stage, folder)
         probed = probe(parts.policy, probe_rows(parts.pairs))
     with observer.phase("data"):

@@ -19,7 +19,7 @@ from pipelines.models import (
     with_new_adapter,
 )
 from pipelines.outcomes import TrainOutcome
-from pipelines.positions import longest_text, require_positions
+from pipelines.positions import require_readable
 from pipelines.stages import Observer, Stage, TrainSettings
 from pipelines.training.arguments import effective_arguments, shared_arguments
 from pipelines.training.budget import hold_to_tokens, note_spent
@@ -66,7 +66,8 @@ def train(stage: Stage, folder: Path, observer: Observer) -> TrainOutcome:
             tokenizer=read_tokenizer(data),
             pairs=_trained_on(stage, folder, every),
         )
-        require_positions(parts.policy, max(longest_text(every), longest_text(parts.pairs)))
+        others = [] if stage.inputs.demonstrations is None else [parts.pairs]  # else they are among `every`
+        require_readable(parts.policy, every, *others)
         prepared = Prepared(parts.pairs)
         probed = probe_rows(every)
         start_probe = probe(parts.policy, probed)
