@@ -16,7 +16,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.stage import STACKS_SIGNAL, run_stages
+from harness.stage import STACKS_SIGNAL, STILL_THERE, run_stages
 from pipelines.stages import Limits
 
 PRELOADED = "harness.preload"
@@ -60,6 +60,18 @@ class _Child:
     process: BaseProcess
     connection: connection.Connection
     holds: str | None
+
+    def answers(self) -> bool:
+        """Whether it waits for another stage, as it says when it is asked.
+
+        What the system knows of a process that was killed comes late: its threads hold the connection open for a while,
+        and a fork server's child is alive until the server has noticed.
+        """
+        try:
+            self.connection.send(STILL_THERE)
+            return self.connection.poll(STOP_SECONDS) and self.connection.recv() is STILL_THERE
+        except (EOFError, OSError):
+            return False
 
     def leave(self) -> int:
         """Let the process end, once its stage has; its exit code."""
@@ -253,7 +265,7 @@ class Launcher:
     def _waiting_with(self, holds: str | None) -> _Child | None:
         """The process that waits for another stage and has loaded what this one needs."""
         for child in self._idle:
-            if holds is not None and child.holds == holds and child.process.is_alive():
+            if holds is not None and child.holds == holds and child.answers():
                 self._idle.remove(child)
                 return child
         return None

@@ -41,6 +41,7 @@ STAGE = "stage.json"
 Report = Callable[[str, int, int], None]
 LOG_TAIL_LINES = 20
 STACKS_SIGNAL = signal.SIGUSR1  # upon it a stage's process writes the stacks of its threads into its log
+STILL_THERE = None  # what a process that waits for a stage may be asked, and answers
 
 
 def run_file(stage_file: Path, *, launched_at: float, report: Report, loaded: Loaded | None = None) -> Record:
@@ -91,8 +92,8 @@ def run_stages(launcher: connection.Connection) -> None:
     """What a launcher's process does: runs the stages that it is given until one fails or no more come.
 
     Args:
-        launcher: Gives (stage file, `time.monotonic()` when its clock began); gets (phase, done, total) as a stage goes on, and
-            None when it has succeeded.
+        launcher: Gives (stage file, `time.monotonic()` when its clock began), or None, which is given back at once; gets
+            (phase, done, total) as a stage goes on, and None when it has succeeded.
     """
     end_with_parent()
 
@@ -105,9 +106,14 @@ def run_stages(launcher: connection.Connection) -> None:
     with StopRequest([signal.SIGINT]) as stop:  # the launcher ends a stage by SIGTERM, which shall not wait
         while True:
             try:
-                stage_file, launched_at = launcher.recv()
+                asked = launcher.recv()
             except (EOFError, OSError, KeyboardInterrupt):
                 return
+            if asked is STILL_THERE:
+                with contextlib.suppress(OSError):
+                    launcher.send(STILL_THERE)
+                continue
+            stage_file, launched_at = asked
             with output_into(Path(stage_file).parent / LOG):
                 faulthandler.register(STACKS_SIGNAL, file=2, all_threads=True)
                 record = run_file(

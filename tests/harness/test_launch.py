@@ -321,10 +321,16 @@ def test_a_process_that_is_killed_while_it_waits_costs_nothing(launcher: Launche
     first, second = (evaluation({"group": "preference", "batch_size": size}, size) for size in (3, 4))
     run_alone(launcher, placed(tmp_path, first) / STAGE, lambda *_: None, holds="model")
     (waiting,) = map(psutil.Process, _stage_processes())
+    server = psutil.Process(launcher.server_pid())
+    server.suspend()  # it cannot notice that its child is gone
     waiting.kill()
-    psutil.wait_procs([waiting], timeout=5)
+    while waiting.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
     folder = placed(tmp_path, second)
+    noticing = threading.Timer(0.5, server.resume)
+    noticing.start()
     assert run_alone(launcher, folder / STAGE, lambda *_: None, holds="model").exit_code == 0
+    noticing.join()
     assert record_of(folder).status == "done"
     launcher.close()
 
