@@ -10,6 +10,8 @@ from harness.cost_schema import CostQuantity, CostSummary
 from harness.costs import BY_THE_CLOCK, cost_ratios
 from harness.hostile import terminal
 from harness.judgement import rule_of
+from harness.matches import reference_opponent
+from harness.metrics import WIN_PREFIX
 from harness.numbers import TOO_WIDE, interval, number, ratio_with_interval, with_interval
 from harness.results import Results
 from harness.scores import Tables, scores_of, shared_items, tables_of_models
@@ -17,6 +19,7 @@ from harness.sentences import COST_WORDS, SIDE_BY_SIDE
 from harness.summary import DECLARED_COST, make_summary
 from harness.summary_schema import Summary
 from harness.verdict import INCOMPLETE, judge
+from harness.win_rates import with_win_rates
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def findings(
         baseline: What it is judged against.
         max_cost_ratio: In place of the config's `nightly.max_cost_ratio`.
     """
-    tables, before = tables_of_models(results), tables_of_models(baseline)
+    tables, before = (with_win_rates(each, tables_of_models(each)) for each in (results, baseline))
     summary, summary_before = make_summary(results), make_summary(baseline)
     most = results.plan.comparison.nightly.max_cost_ratio if max_cost_ratio is None else max_cost_ratio
     arms = dict.fromkeys([*summary_before.arms, *summary.arms])
@@ -56,7 +59,7 @@ def findings(
         elif arm not in summary.arms:
             yield Finding(f"{arm}: in the baseline, but not here", fails=True)
         else:
-            yield _quality(arm, results, tables, before)
+            yield _quality(arm, results, baseline, tables, before)
             yield _cost(arm, results, baseline, summary, summary_before, most)
     machines = [_hardware(each) for each in (results, baseline)]
     if machines[0] != machines[1]:
@@ -69,8 +72,12 @@ def gate_line(finding: Finding) -> str:
     return terminal(f"{'FAIL' if finding.fails else 'ok  '} {finding.text}")
 
 
-def _quality(arm: str, results: Results, tables: Tables, before: Tables) -> Finding:
+def _quality(arm: str, results: Results, baseline: Results, tables: Tables, before: Tables) -> Finding:
     name = results.plan.comparison.decision.metric
+    against, against_before = (reference_opponent(each.plan.comparison) for each in (results, baseline))
+    if name.startswith(WIN_PREFIX) and against and against_before and against != against_before:
+        told = f"it is against {against} here and against {against_before} in the baseline"
+        return Finding(f"{arm}: {name} cannot be judged: {told}", fails=True)
     here, there = tables.get(arm, {}).get(name), before.get(arm, {}).get(name)
     if here is None or there is None:
         where = "here" if here is None else "in the baseline"

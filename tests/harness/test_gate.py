@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,3 +161,28 @@ def test_the_exit_code_is_1_with_a_line_for_each_reason(
     assert main(["gate", str(here), "--against", str(baseline)]) == 1
     assert sum(line.startswith("FAIL") for line in capsys.readouterr().out.splitlines()) == 2
     assert main(["gate", str(here), "--against", str(tmp_path)]) == 2
+
+
+def test_a_win_rate_that_decides_is_held_against_the_same_control(tmp_path: Path) -> None:
+    def night(name: str, orpo: float, **changes: Any) -> Path:
+        run = Run(
+            seeds=5,
+            num_items=200,
+            levels={**LEVELS, "orpo": orpo},
+            judges=({"name": "gold", "kind": "gold"},),
+            decision={"metric": "win_rate_gold"},
+            changes=changes,
+        )
+        return made(tmp_path, name, run)
+
+    baseline = night("a", LEVELS["orpo"])
+    found = against(night("same", LEVELS["orpo"]), baseline)
+    assert not found["orpo win_rate_gold"].fails
+    assert "5 seeds, 200 items" in found["orpo win_rate_gold"].text
+    found = against(night("worse", LEVELS["orpo"] - 0.3), baseline)
+    assert found["orpo win_rate_gold"].fails
+    assert "got worse by more than the margin" in found["orpo win_rate_gold"].text
+    assert not found["sft-dpo win_rate_gold"].fails
+    found = against(night("other", LEVELS["orpo"], controls=["base"]), baseline)
+    assert found["orpo win_rate_gold"].fails
+    assert "against base here and against sft in the baseline" in found["orpo win_rate_gold"].text
