@@ -109,15 +109,17 @@ def calibration(margins: FloatArray, reward: Reward) -> Calibration:
     confidence = 1 / (1 + np.exp(-np.abs(margins)))
     right = np.where(margins == 0, 0.5, (margins > 0).astype(np.float64))
     places = np.minimum(((confidence - 0.5) * 2 * NUM_BINS).astype(int), NUM_BINS - 1)
+    counts, confidences, rights = (
+        np.bincount(places, weights, NUM_BINS) for weights in (np.ones(len(places)), confidence, right)
+    )
     bins = [
         ReliabilityBin(
             low=0.5 + place / (2 * NUM_BINS),
-            num_pairs=len(found),
-            confidence=float(confidence[found].mean()),
-            accuracy=float(right[found].mean()),
+            num_pairs=int(counts[place]),
+            confidence=float(confidences[place] / counts[place]),
+            accuracy=float(rights[place] / counts[place]),
         )
-        for place in range(NUM_BINS)
-        if len(found := np.flatnonzero(places == place))
+        for place in map(int, np.flatnonzero(counts))
     ]
     error = sum(one.num_pairs * abs(one.confidence - one.accuracy) for one in bins) / len(margins)
     return Calibration(reward=reward, expected_error=error, bins=bins)

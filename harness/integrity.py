@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from harness.items import Column, read_items
 from harness.records import ITEMS, RECORD, Record, read_record
-from pipelines.outcomes import EvaluateOutcome
+from pipelines.outcomes import EvaluateOutcome, Outcome
 
 Standing = Literal["whole", "light", "absent"]
 
@@ -56,20 +56,24 @@ def standing(folder: Path) -> Standing:
 def damage(folder: Path, record: Record) -> str | None:
     """What is wrong with the files of a finished stage, naming the file; None if nothing is."""
     try:
-        checked_items(folder, record)
+        checked_items(folder, record.outcome)
     except ValueError as error:
         return str(error)
     return None
 
 
-def checked_items(folder: Path, record: Record) -> dict[str, Column]:
+def checked_items(folder: Path, outcome: Outcome | None) -> dict[str, Column]:
     """The items of a finished evaluation, which the verdict is computed from; nothing for another stage.
+
+    Args:
+        folder: The stage's.
+        outcome: As its record has it.
 
     Raises:
         ValueError: they are not there, a value is none that a stage writes, or their number or mean is not the record's.
             Names the file.
     """
-    if not isinstance(record.outcome, EvaluateOutcome):
+    if not isinstance(outcome, EvaluateOutcome):
         return {}
     try:
         columns = read_items(folder / ITEMS)
@@ -77,8 +81,8 @@ def checked_items(folder: Path, record: Record) -> dict[str, Column]:
         raise ValueError(f"{folder / ITEMS}: {error.strerror}") from error
     except ValueError as error:
         raise ValueError(f"{folder / ITEMS}: {error}") from error
-    for name, mean in record.outcome.means.items():
-        found, expected = columns.get(name), record.outcome.num_items.get(name, 0)
+    for name, mean in outcome.means.items():
+        found, expected = columns.get(name), outcome.num_items.get(name, 0)
         count = 0 if found is None else len(found.items)
         if found is None or count != expected:
             raise ValueError(f"{folder / ITEMS}: {name} has {count} items, {RECORD} says {expected}")

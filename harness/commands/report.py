@@ -26,7 +26,8 @@ def report(
     for folder in folders:
         if not (folder / COMPARISON).is_file():
             raise UserError(f"{folder}: must be a folder that `prefduel run` made, it has no {COMPARISON}.")
-    _refuse_one_name(folders)
+    if len(folders) > 1:
+        _refuse_one_name(folders)
     from harness.report import write_report
 
     for folder in folders:

@@ -170,7 +170,8 @@ def _trained(trial: Trial) -> list[str]:
 
 def _values(view: View, values: Iterable[object]) -> Text:
     """The distinct values, in order of first use."""
-    distinct = list(dict.fromkeys(view.shown(str(value)) for value in values))
+    found = dict.fromkeys(map(str, values))
+    distinct = list(dict.fromkeys(map(view.shown, found)))
     parts: list[Inline] = []
     for value in distinct[:MOST_VALUES]:
         parts += ["; ", Code(value)] if parts else [Code(value)]

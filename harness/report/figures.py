@@ -164,12 +164,14 @@ def draw_quality(
 
 def draw_panels(panels: Sequence[Panel], *, columns: int) -> Drawn:
     """Draw thin curves for seeds and a thick one for their mean, `columns` panels in a row."""
+    from matplotlib.collections import LineCollection
+
     with drawing():
         figure, all_axes = panel_axes(len(panels), 2.0, columns=columns, width=4.4)
         for axes, panel in zip(all_axes, panels, strict=True):
             colour, _, dash = panel.look
-            for curve in panel.curves:
-                axes.plot(curve.x, curve.y, color=colour, linewidth=0.7, alpha=0.4)
+            seeds = [list(zip(curve.x, curve.y, strict=True)) for curve in panel.curves]
+            axes.add_collection(LineCollection(seeds, colors=colour, linewidths=0.7, alpha=0.4))
             mean = mean_curve(panel.curves)
             axes.plot(mean.x, mean.y, color=colour, linestyle=dash, linewidth=1.9)
             axes.set_title(panel.title)

@@ -6,13 +6,14 @@ import gc
 from collections.abc import Mapping
 from pathlib import Path
 
+from harness.helpers import Helpers, helpers_for
 from harness.recommendation import verdict_lines
 from harness.report.audit import audit_section
 from harness.report.bill import bill_section
 from harness.report.claims import claims_section
 from harness.report.data import data_section, failures_section
 from harness.report.differences import differences_section
-from harness.report.drawing import drawing_processes, drawn
+from harness.report.drawing import drawn, prepare_drawing
 from harness.report.environment import environment_section, files_section, reproduce_section, words_section
 from harness.report.html import render_html
 from harness.report.index import index_page, write_entry
@@ -45,10 +46,10 @@ def write_report(folder: Path, reports: Path, *, with_host: bool = False) -> Pat
     Raises:
         UserError: `folder` is not a results folder, or a file in it is damaged.
     """
-    with drawing_processes(folder) as pool:
-        view = _read(folder, with_host=with_host)
+    with helpers_for(folder) as helpers:
+        view = _read(folder, helpers, with_host=with_host)
         page = make_page(view)
-        drawings = drawn(page.figures(), pool)
+        drawings = drawn(page.figures(), helpers)
     figures = reports / page.name
     figures.mkdir(parents=True, exist_ok=True)
     for pattern in FIGURE_FILES:
@@ -63,10 +64,11 @@ def write_report(folder: Path, reports: Path, *, with_host: bool = False) -> Pat
     return reports / f"{page.name}.md"
 
 
-def _read(folder: Path, *, with_host: bool) -> View:
+def _read(folder: Path, helpers: Helpers, *, with_host: bool) -> View:
     gc.disable()  # what is read lives until the end: no need to look through it again at each collection
     try:
-        results = read_results(folder)
+        results = read_results(folder, helpers)
+        prepare_drawing(helpers)
         return View(results, make_summary(results), with_host=with_host)
     finally:
         gc.freeze()

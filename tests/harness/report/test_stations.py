@@ -14,6 +14,7 @@ from harness.diagnostics_schema import (
     ReliabilityBin,
     StationLikelihood,
 )
+from harness.helpers import NOBODY
 from harness.report.drawing import drawn
 from harness.report.html import render_html
 from harness.report.markdown import render_markdown
@@ -178,7 +179,7 @@ def test_the_reliability_curve_counts_each_pair_of_all_seeds_once(diagnosed: Vie
 def test_both_formats_show_what_the_diagnostics_say(diagnosed: View) -> None:
     sections: list[Section] = [quality_section(diagnosed), lost_section(diagnosed)]
     page = Page("page", "page", [], sections)
-    for text in (render_markdown(page), render_html(page, drawn(page.figures(), None))):
+    for text in (render_markdown(page), render_html(page, drawn(page.figures(), NOBODY))):
         for words in (
             "Length, calibration, overfitting",
             "0.250 (0.200 to 0.300)",
