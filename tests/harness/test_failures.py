@@ -145,7 +145,7 @@ def test_a_stage_that_waits_for_ever_is_ended_and_shows_where_it_hangs(
     (arrow,) = (root / tiny.DATA / "splits/train").glob("*.arrow")
     arrow.unlink()
     os.mkfifo(arrow)  # nobody writes into it: whoever opens it waits
-    record = run(launcher, root, tiny.stage("orpo"), hang_minutes=2 / 60)
+    record = run(launcher, root, tiny.stage("orpo"), hang_minutes=5 / 60)
     check(record, "hung", "no step and no new phase", "raise hang_minutes")
     assert record.failure is not None
     assert "read_split" in (root / record.stage.id / "log.txt").read_text()
