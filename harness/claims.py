@@ -31,6 +31,7 @@ NO_PANIC = 'no "did the SFT model regress after DPO" panic'
 UNDERPERFORMS = "on some preference sets it underperforms a well-tuned DPO"
 STRAIGHT_IN = "same dataset, straight in"
 
+OF_ONE_RECIPE = ("useful_beta_range", "same_dataset_straight_in")  # claims that compare no two recipes
 HALF_AT_MOST = 0.55  # "half" is not judged to the last percent
 BETA_SWEEP = "a sweep over an ORPO arm's beta, such as configs/beta-sweep-toy.yaml"
 SWEEP = "a sweep over both arms, such as configs/beta-sweep-toy.yaml"
@@ -42,6 +43,8 @@ def claims(
     models: dict[str, ModelSummary],
     sweep: SweepSummary | None,
     target: TargetSummary | None = None,
+    *,
+    fair: bool = True,
 ) -> list[Claim]:
     """Every claim, in a fixed order; a claim that was measured on several cases has several rows.
 
@@ -51,9 +54,10 @@ def claims(
         models: Controls and arms with their costs.
         sweep: The points that were tried before; None where nothing was swept.
         target: What the declared target cost; None where none is declared.
+        fair: Whether the audit found the arms treated alike: else no recipe is judged against another.
     """
     here = _Here(results, tables, models, sweep, target)
-    return [
+    found = [
         *_half_memory(here),
         _fewer_footguns(here),
         *_no_panic(here),
@@ -62,6 +66,7 @@ def claims(
         *_underperforms(here),
         *_straight_in(here),
     ]
+    return [claim if fair or claim.name in OF_ONE_RECIPE else _withheld(claim) for claim in found]
 
 
 @dataclass(frozen=True)
@@ -309,6 +314,14 @@ def _straight_in(here: _Here) -> Iterator[Claim]:
         ),
         evidence=stages,
     )
+
+
+def _withheld(claim: Claim) -> Claim:
+    """The claim without its judgement, where it has one."""
+    if claim.status == "not measured":
+        return claim
+    reason = f"the audit did not find the arms treated alike; {claim.reason}"
+    return claim.model_copy(update={"status": "cannot tell", "finding": None, "reason": reason})
 
 
 def _not_measured(name: str, claim: str, reason: str, *, by: str | None = None) -> Claim:

@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         _complain(message)
     if code == INTERRUPTED:
-        _complain("interrupted. The same command goes on where it stopped.")
+        _complain("interrupted." + " The same command goes on where it stopped." * (given[:1] == ["run"]))
     return code
 
 

@@ -12,7 +12,7 @@ from harness.numbers import NOTHING
 from harness.results import Results
 from harness.scores import Tables, scores_of, shared_items
 from harness.summary_schema import Contrast
-from harness.verdict import estimate_difference, findable, no_spread
+from harness.verdict import estimate_difference, findable, no_spread, unequal_failures
 
 CONTROLS = ("sft", "base")
 FEW_SEEDS = "an interval needs 2 seeds of each model"
@@ -106,7 +106,7 @@ class _Compared:
             p_holm: The corrected p-value; None outside of a family.
         """
         half = None if self.estimate is None else float(self.estimate.half_width(alpha))
-        # With a reason it would be of items alone, and look like one of seeds.
+        # With a reason it would be of items alone, and look like one of seeds; or is withheld.
         if self.reason and half is not None and half > NOTHING:
             half = None
         p_decisive = self.p_value if p_holm is None else p_holm
@@ -152,6 +152,8 @@ def _compare(tables: Tables, name: str, first: str, second: str) -> _Compared | 
         # A base that all seeds share is one fixed model: only the arm's seeds vary.
         estimate = estimate_mean(one.values - other.values) if shared else estimate_difference(one, other)
     reason = FEW_SEEDS if estimate is None else no_spread(estimate, one, other)
+    if not {first, second} & set(CONTROLS):  # as in the verdict; a control is no contestant
+        reason = unequal_failures(one, other) or reason
     return _Compared(
         metric=name,
         first=first,

@@ -70,14 +70,31 @@ def helpers_for(folder: Path) -> Iterator[Helpers]:
     if not many or sys.platform != "linux" or threading.active_count() > 1:
         yield NOBODY
         return
-    executor = ProcessPoolExecutor(
-        number, mp_context=multiprocessing.get_context("fork"), initializer=_get_ready
-    )
+    executor = _forked(number)
+    if executor is None:
+        yield NOBODY
+        return
     try:
-        executor.submit(int)  # forks all of them
         yield Helpers(executor)
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def _forked(number: int) -> ProcessPoolExecutor | None:
+    """So many forks of this process; None where the system gives no processes, or no shared memory for their locks."""
+    others = multiprocessing.active_children()
+    try:
+        executor = ProcessPoolExecutor(
+            number, mp_context=multiprocessing.get_context("fork"), initializer=_get_ready
+        )
+        executor.submit(int)  # forks all of them
+    except (OSError, NotImplementedError):
+        for child in multiprocessing.active_children():
+            if child not in others:
+                child.kill()
+                child.join()
+        return None
+    return executor
 
 
 def _get_ready() -> None:

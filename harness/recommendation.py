@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.config import Decision
+from harness.contrasts import FEW_SEEDS
 from harness.cost_schema import CostRatio
 from harness.sentences import (
     COST_WORDS,
@@ -68,6 +69,7 @@ def recommendation(
     baselines: list[Contrast],
     *,
     failed: bool = False,
+    missing: bool = False,
     left_out: Sequence[str] = (),
 ) -> str:
     """What to do, each clause tied to the outcome, to a control or to the cost.
@@ -77,11 +79,12 @@ def recommendation(
         decision: The declared rule.
         ratio: Cost of the first arm over the second, in the declared cost.
         baselines: Arms against the controls.
-        failed: Whether a stage did not finish.
+        failed: Whether a stage failed.
+        missing: Whether a stage was not run, or failed.
         left_out: Compared arms that the run was told to leave out.
     """
     if verdict.outcome == INCOMPLETE:
-        return f"do not decide yet; {_what_is_missing(verdict, failed, left_out)}."
+        return f"do not decide yet; {_what_is_missing(verdict, failed, missing, left_out)}."
     if verdict.outcome == UNFAIR:
         return f"do not decide by these numbers: the audit did not find the arms treated alike ({verdict.reason})."
     unproven = unproven_against(baselines, decision.compare)
@@ -100,12 +103,14 @@ def recommendation(
     return f"train {winner}: better on {decision.metric}{limited}, {cost}{_not_shown(winner, baselines)}."
 
 
-def _what_is_missing(verdict: Verdict, failed: bool, left_out: Sequence[str]) -> str:
+def _what_is_missing(verdict: Verdict, failed: bool, missing: bool, left_out: Sequence[str]) -> str:
     if failed:
         return (
             "do what is advised under Failures, then run the same command again, which repeats only what failed or is "
             "missing"
         )
+    if missing:
+        return "run the same command again, which runs only what is missing"
     if left_out:
         return f"{' and '.join(left_out)} was left out: run the same command without --arm"
     if 0 < verdict.num_seeds < MIN_SEEDS:
@@ -118,7 +123,9 @@ def unproven_against(baselines: list[Contrast], compare: tuple[str, str]) -> dic
     unproven = {}
     for control in MODEL_WORDS:
         found = [each for each in baselines if each.pair[1] == control and each.pair[0] in compare]
-        if len(found) == len(compare) and not any(is_better(each) for each in found):
+        # With a single seed of the control nothing was tested: its failures are no finding about the arms.
+        tested = any(each.reason != FEW_SEEDS for each in found)
+        if len(found) == len(compare) and tested and not any(is_better(each) for each in found):
             unproven[control] = found
     return unproven
 

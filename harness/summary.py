@@ -98,7 +98,7 @@ def make_summary(results: Results) -> Summary:
         comparison=results.plan.comparison.name,
         arms=arms,
         controls={name: model for name, model in models.items() if name not in arms},
-        verdict=_verdict_summary(results, verdict, ratios, against_controls, failed=bool(failures)),
+        verdict=_verdict_summary(results, verdict, ratios, against_controls, failures=failures),
         cost_ratios=ratios,
         changes=station_changes(trials, tables),
         likelihoods=station_likelihoods(tables),
@@ -121,7 +121,9 @@ def make_summary(results: Results) -> Summary:
     return summary.model_copy(
         update={
             "doubts": doubts(results, summary),
-            "claims": claims(results, tables, models, summary.sweep, summary.target),
+            "claims": claims(
+                results, tables, models, summary.sweep, summary.target, fair=verdict.outcome != UNFAIR
+            ),
         }
     )
 
@@ -143,7 +145,7 @@ def _if_fair(verdict: Verdict, audited: Audit) -> Verdict:
     first = f"{failed[0].id}: {failed[0].evidence}"
     others = len(failed) - 1
     more = f"; {others} more check{'s' if others > 1 else ''} failed" if others else ""
-    return replace(verdict, outcome=UNFAIR, reason=f"{first}{more}")
+    return replace(verdict, outcome=UNFAIR, reason=f"{first}{more}", seeds_needed=None)
 
 
 def _metric_summary(name: str, table: Table) -> MetricSummary:
@@ -191,7 +193,7 @@ def _verdict_summary(
     ratios: list[CostRatio],
     baselines: list[Contrast],
     *,
-    failed: bool,
+    failures: list[FailureSummary],
 ) -> VerdictSummary:
     decision = results.plan.comparison.decision
     ratio = next((ratio for ratio in ratios if ratio.quantity == DECLARED_COST[decision.cost]), None)
@@ -210,7 +212,8 @@ def _verdict_summary(
             decision,
             ratio,
             baselines,
-            failed=failed,
+            failed=any(failure.status != "not_run" for failure in failures),
+            missing=bool(failures),
             left_out=[name for name in decision.compare if name not in results.models()],
         ),
         reason=verdict.reason,

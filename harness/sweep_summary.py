@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.costs import cost_of
 from harness.intervals import estimate_mean
 from harness.metrics import metric
+from harness.numbers import NOTHING
 from harness.results import Results
 from harness.scores import Table, score_tables
 from harness.summary_schema import PointScore, PointSummary, SweepSummary, SweptArm
@@ -82,4 +83,5 @@ def _near_the_best(points: list[PointSummary], margin: float, direction: str) ->
     if not means:
         return None
     best = min(means) if direction == "lower" else max(means)
-    return sum(abs(mean - best) <= margin for mean in means)
+    # A point at the margin itself counts, on whichever side of it the last bit of the difference falls.
+    return sum(abs(mean - best) <= margin + NOTHING for mean in means)

@@ -106,18 +106,18 @@ def _verdicts(nights: list[NightResults]) -> Table:
             (
                 night.when,
                 verdict.outcome,
+                f"{' minus '.join(verdict.compare)} on {verdict.metric}",
                 with_interval(verdict.difference, verdict.low, verdict.high, signed=True),
                 interval(verdict.low, verdict.high, signed=True),
                 str(verdict.num_seeds),
                 Code(night.results.folder.name),
             )
         )
-    first, second = nights[-1].summary.verdict.compare
     return Table(
-        ["date", "outcome", "difference", "interval", "seeds", "results"],
+        ["date", "outcome", "of", "difference", "interval", "seeds", "results"],
         rows,
-        align="llrrrl",
-        caption=f"{first} minus {second} on {nights[-1].summary.verdict.metric}, turned so that more is better.",
+        align="lllrrrl",
+        caption="Differences are turned so that more is better.",
     )
 
 
@@ -156,11 +156,14 @@ def _costs(nights: list[NightResults]) -> Table:
         bounds = "" if found.low is None else f" ({within})"
         return number(found.ratio) + bounds + RELAXED * found.relaxed
 
-    first, second = nights[-1].summary.verdict.compare
-    rows = [(night.when, *(shown(night, arm) for arm in arms), ratio(night)) for night in nights]
+    pairs = [" / ".join(night.summary.verdict.compare) for night in nights]
+    rows = [
+        (night.when, *(shown(night, arm) for arm in arms), ratio(night), pair)
+        for night, pair in zip(nights, pairs, strict=True)
+    ]
     words = COST_WORDS[quantity].removeprefix("the ")
     return Table(
-        ["date", *arms, f"{first} / {second}"],
+        ["date", *arms, "ratio", "of"],
         rows,
         caption=f"{words}, {quantity}: means over seeds; the ratio paired by seed, with its interval."
         + f" Relaxed: {SIDE_BY_SIDE}." * any(RELAXED in cell for row in rows for cell in row),

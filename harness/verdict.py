@@ -249,17 +249,25 @@ def _too_small(distance: float, rule: Rule) -> str | None:
 
 def _incomplete(first: Scores, second: Scores) -> str | None:
     """Why the two arms cannot be judged, if so."""
-    lost = [sorted(set(arm.planned) - set(arm.seeds)) for arm in (first, second)]
-    if lost[0] != lost[1]:
-        told = (
-            f"{arm.name} lacks seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-            for arm, seeds in zip((first, second), lost, strict=True)
-            if seeds
-        )
-        return f"failures differ between the arms: {'; '.join(told)}"
+    unequal = unequal_failures(first, second)
+    if unequal:
+        return unequal
     if len(first.seeds) < MIN_SEEDS:
         return f"a verdict needs at least {MIN_SEEDS} seeds in each arm, there are {len(first.seeds)}"
     return None
+
+
+def unequal_failures(first: Scores, second: Scores) -> str | None:
+    """Which seeds each arm lacks, where these are not the same: "better" is then withheld. None where they are."""
+    lost = [sorted(set(arm.planned) - set(arm.seeds)) for arm in (first, second)]
+    if lost[0] == lost[1]:
+        return None
+    told = (
+        f"{arm.name} lacks seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+        for arm, seeds in zip((first, second), lost, strict=True)
+        if seeds
+    )
+    return f"failures differ between the arms: {'; '.join(told)}"
 
 
 def _checked(arm: Scores) -> Scores:

@@ -39,15 +39,19 @@ def differences_section(view: View) -> Section:
 def _figures(view: View, contrasts: list[Contrast]) -> Iterator[Figure]:
     verdict = view.summary.verdict
     level = f"{100 * (1 - verdict.alpha):g} %"
-    rows = list(_primary_rows(verdict, contrasts))
+    primary = [each for each in contrasts if each.metric == verdict.metric]
+    rows = list(_primary_rows(verdict, primary))
     shown = rows[:MOST_ROWS]
+    compared: list[VerdictSummary | Contrast] = [*primary]
+    if verdict.difference is not None:
+        compared.append(verdict)
     more = first_of(MOST_ROWS, len(rows), "pairs")
     if rows:
         draw = partial(draw_forest, [(verdict.metric, _label(verdict.metric), shown)], margin=verdict.margin)
         caption = (
-            f"Differences on {verdict.metric}, the primary metric, each with its {level} interval where it has one (n = {verdict.num_seeds} "
-            f"seeds, {verdict.num_items} items); right of 0 the first is better. Shaded: the declared margin, "
-            f"{verdict.margin:g}.{more}"
+            f"Differences on {verdict.metric}, the primary metric, each with its {level} interval where it has one "
+            f"(n = {span(each.num_seeds for each in compared)} seeds, {span(each.num_items for each in compared)} items); right of 0 "
+            f"the first is better. Shaded: the declared margin, {verdict.margin:g}.{more}"
         )
         alt = f"Differences on {verdict.metric}: {'; '.join(_told(row) for row in shown)}"
         yield Figure("differences", alt, caption, draw)
@@ -69,8 +73,7 @@ def _primary_rows(verdict: VerdictSummary, contrasts: list[Contrast]) -> Iterato
     if verdict.difference is not None:
         yield Difference(_pair(verdict.compare), verdict.difference, verdict.low, verdict.high)
     for each in contrasts:
-        if each.metric == verdict.metric:
-            yield _difference(each, name=_pair(each.pair))
+        yield _difference(each, name=_pair(each.pair))
 
 
 def _table(view: View, contrasts: list[Contrast]) -> list[Block]:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from harness.claims import claims
 from harness.intervals import paired
 from harness.results import read_results
-from harness.scores import score_tables
-from harness.summary import summarise
+from harness.scores import score_tables, tables_of_models
+from harness.summary import make_summary, summarise
 from harness.summary_schema import Claim
 from tests.harness.fixtures_results import LEVELS, Run, make_results
 
@@ -330,3 +331,21 @@ def test_a_sweep_of_both_arms_is_not_called_one_setting(tmp_path: Path) -> None:
     assert one_pass.measured_by is None
     assert "one setting" not in somewhere.reason
     assert somewhere.reason.endswith(f"2 of orpo ({near['orpo']}), 2 of sft-dpo ({near['sft-dpo']})")
+
+
+def test_no_recipe_is_judged_against_another_where_the_audit_found_them_treated_unalike(
+    tmp_path: Path,
+) -> None:
+    results = read_results(make_results(tmp_path, Run(seeds=5)))
+    tables = tables_of_models(results)
+    models = make_summary(results).models()
+    fair = claims(results, tables, models, None)
+    unfair = claims(results, tables, models, None, fair=False)
+    judged = {claim.name for claim in fair if claim.status in ("holds", "does not hold")}
+    assert judged >= {"lands_in_one_pass", "no_regression_panic", "same_dataset_straight_in"}
+    for before, now in zip(fair, unfair, strict=True):
+        if before.name == "same_dataset_straight_in" or before.status == "not measured":
+            assert now == before
+        else:
+            assert (now.status, now.finding, now.value) == ("cannot tell", None, before.value)
+            assert "the audit did not find the arms treated alike" in now.reason

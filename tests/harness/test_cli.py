@@ -78,6 +78,10 @@ def test_an_interrupted_run_exits_with_130(
     monkeypatch.setattr("harness.run.run_comparison", interrupted)
     assert main(["run", str(write(tmp_path))]) == 130
     assert capsys.readouterr().err == "interrupted. The same command goes on where it stopped.\n"
+    monkeypatch.setattr("harness.commands.report._refuse_one_name", interrupted)
+    (tmp_path / "comparison.json").touch()
+    assert main(["report", str(tmp_path), str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "interrupted.\n"
 
 
 def test_run_hands_over_what_the_options_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

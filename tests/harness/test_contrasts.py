@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -233,3 +234,29 @@ def _rows(section: Section) -> list[list[str]]:
         if isinstance(block, Table)
         for row in block.rows
     ]
+
+
+def test_better_is_withheld_where_not_the_same_seeds_of_two_arms_failed(tmp_path: Path) -> None:
+    run = Run(seeds=5, levels={**LEVELS, "orpo": 0.9})
+    whole = make_summary(read_results(make_results(tmp_path / "whole", run)))
+    failed = {("orpo", 1): ("out_of_memory", "no memory left")}
+    one = make_summary(read_results(make_results(tmp_path / "one", replace(run, failed=failed))))
+    assert any(each.detected for each in whole.secondary if each.pair == ("orpo", "sft-dpo"))
+    assert one.verdict.outcome == "incomplete"
+    for each in one.secondary:
+        assert not each.detected
+        assert each.reason == "failures differ between the arms: orpo lacks seed 1"
+        assert each.low in (None, each.difference)  # where nothing varies at all there is nothing to withhold
+    assert any(
+        each.detected for each in one.baselines if each.pair[0] == "orpo"
+    )  # a control is no contestant
+    (claim,) = [claim for claim in one.claims if claim.name == "lands_in_one_pass"]
+    assert claim.status == "cannot tell"
+
+
+def test_a_control_that_failed_is_no_finding_about_the_arms(tmp_path: Path) -> None:
+    lost = {("sft", seed): ("out_of_memory", "no memory left") for seed in (1, 2, 3, 4)}
+    run = Run(seeds=5, levels={**LEVELS, "sft-dpo": 0.9, "orpo": 0.5})
+    summary = make_summary(read_results(make_results(tmp_path, replace(run, failed=lost))))
+    assert {each.reason for each in summary.baselines if each.pair[1] == "sft"} == {contrasts.FEW_SEEDS}
+    assert "do not train either arm" not in summary.verdict.recommendation

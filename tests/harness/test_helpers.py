@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -93,3 +95,30 @@ def test_results_are_the_same_with_helpers_and_so_is_what_is_wrong_with_them(
         read_results(folder, helping)
     assert str(helped.value) == str(alone.value)
     assert "line 1 is not JSON" in str(alone.value)
+
+
+def test_there_are_none_where_the_system_gives_no_processes_or_no_shared_memory(
+    many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork, forked = os.fork, 0
+
+    def first_only() -> int:
+        nonlocal forked
+        forked += 1
+        if forked > 1:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return fork()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fork", first_only)
+        with helpers_for(many) as helping:
+            assert helping == NOBODY
+    assert forked == 2
+    assert not multiprocessing.active_children()
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", read_only)
+    with helpers_for(many) as helping:
+        assert helping == NOBODY

@@ -272,3 +272,11 @@ def test_a_winner_by_less_than_the_margin_says_so_in_the_advice() -> None:
     assert advice.startswith(
         "train orpo: better on gold_score (the estimate lies below the margin of 0.02), at 0.50"
     )
+
+
+def test_what_was_only_not_run_needs_no_advice_but_the_same_command() -> None:
+    incomplete = verdict("incomplete", num_seeds=2)
+    told = recommendation(incomplete, DECISION, None, [], failed=True, missing=True)
+    assert "do what is advised under Failures" in told
+    told = recommendation(incomplete, DECISION, None, [], missing=True)
+    assert told == "do not decide yet; run the same command again, which runs only what is missing."

@@ -24,7 +24,9 @@ from harness.report import write_report
 from harness.report.sweep import sweep_lines
 from harness.results import read_results
 from harness.summary import make_summary
+from harness.summary_schema import PointSummary
 from harness.sweep import choose, points_of, still_to_choose
+from harness.sweep_summary import _near_the_best
 from pipelines.stages import EvaluateSettings, TrainSettings
 from tests.harness.configs import VALID, write
 from tests.harness.fixtures_results import Run, give_prompts, make_results
@@ -426,3 +428,11 @@ def test_the_claims_on_tuning_and_on_beta_are_judged_by_a_sweep(tmp_path: Path) 
     signals = [point.sft_signal.mean for point in points]
     assert signal.value == pytest.approx(signals[1] - signals[2], abs=1e-9)  # turned: less is better
     assert beta.value == pytest.approx(points[2].mean - points[1].mean, abs=1e-9)
+
+
+@pytest.mark.parametrize("best", [0.72, 0.70, 0.90, 0.62])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_point_at_the_margin_counts_whatever_its_last_bit(best: float, sign: int) -> None:
+    means = [best, best - sign * 0.02, best - sign * 0.0201]
+    points = [PointSummary.model_construct(mean=mean) for mean in means]
+    assert _near_the_best(points, 0.02, "higher" if sign > 0 else "lower") == 2

@@ -120,3 +120,15 @@ def test_seconds_of_a_night_whose_stages_ran_side_by_side_are_marked(tmp_path: P
     assert marked == {"2026-11-24": 0, "2026-11-25": 3}  # two arms and their ratio
     assert "unreliable, as stages ran side by side" in costs
     assert "relaxed" not in section(page_of(night(tmp_path / "alone", "2026-11-24")), "Cost by date")
+
+
+def test_a_night_that_judged_something_else_says_so_in_its_row(tmp_path: Path) -> None:
+    first = night(tmp_path, "2026-11-24")
+    turned = Run(decision={"metric": "preference_accuracy", "compare": ["sft-dpo", "orpo"]})
+    page = page_of(first, night(tmp_path, "2026-11-25", turned))
+    verdicts = section(page, "Verdict by date")
+    assert re.search(r"^\| 2026-11-24.*\| orpo minus sft-dpo on gold\\?_score +\|", verdicts, re.M)
+    assert re.search(r"^\| 2026-11-25.*\| sft-dpo minus orpo on preference\\?_accuracy +\|", verdicts, re.M)
+    costs = section(page, "Cost by date")
+    assert re.search(r"^\| 2026-11-24.*\| orpo / sft-dpo +\|", costs, re.M)
+    assert re.search(r"^\| 2026-11-25.*\| sft-dpo / orpo +\|", costs, re.M)
