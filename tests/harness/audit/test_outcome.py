@@ -16,7 +16,7 @@ from harness.results import read_results
 from harness.run import run_comparison
 from harness.summary import make_summary, summarise
 from harness.summary_schema import SUMMARY
-from tests.harness.fixtures_results import Run, add_products, make_results, write_results
+from tests.harness.fixtures_results import LEVELS, Run, add_products, make_results, write_results
 
 ORPO_ALONE = "of orpo and sft-dpo orpo alone finished its training: there is nothing to compare"
 NOTHING_TRAINED = frozenset((name, seed) for name in ("orpo", "sft-dpo", "sft") for seed in range(3))
@@ -178,3 +178,13 @@ def test_a_folder_without_results_is_one_line_and_exit_2(
         shown = capsys.readouterr()
         assert (shown.out, shown.err.count("\n")) == ("", 1)
         assert str(tmp_path) in shown.err
+
+
+def test_no_number_of_seeds_mends_an_unfair_comparison(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run(levels=dict.fromkeys(LEVELS, 0.7), shifts={("orpo", 1): 0.1}))
+    undecided = make_summary(read_results(folder)).verdict
+    assert undecided.outcome == "undecided"
+    assert undecided.seeds_needed
+    on_another_machine(folder)
+    unfair = make_summary(read_results(folder)).verdict
+    assert (unfair.outcome, unfair.seeds_needed) == ("unfair", None)

@@ -16,6 +16,7 @@ from harness.report.view import View
 from harness.report.write import make_page
 from harness.results import read_results
 from harness.summary import make_summary
+from tests.harness.fixtures_results import Run, make_results
 from tests.harness.test_learning import looked
 from tests.harness.test_sweep import SWEPT
 
@@ -96,3 +97,11 @@ def test_an_interval_of_few_seeds_does_not_flatten_the_curves() -> None:
 def test_counts_in_captions() -> None:
     assert (span([5, 5]), span([98, 196, 100])) == ("5", "98 to 196")
     assert (first_of(16, 16, "models"), first_of(16, 17, "models")) == ("", " The first 16 of 17 models.")
+
+
+def test_a_caption_spans_the_seeds_of_all_its_rows(tmp_path: Path) -> None:
+    run = Run(seeds=5, failed={("orpo", 1): ("out_of_memory", "no memory left")})
+    results = read_results(make_results(tmp_path, run))
+    figures = make_page(View(results, make_summary(results))).figures()
+    (caption,) = [figure.caption for figure in figures if figure.stem == "differences"]
+    assert "(n = 4 to 5 seeds, 60 items)" in caption
