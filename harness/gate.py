@@ -14,12 +14,12 @@ from harness.matches import reference_opponent
 from harness.metrics import WIN_PREFIX
 from harness.numbers import TOO_WIDE, interval, number, ratio_with_interval, with_interval
 from harness.results import Results
-from harness.scores import Tables, scores_of, shared_items, tables_of_models
+from harness.scores import Tables, scores_of, shared_items
 from harness.sentences import COST_WORDS, SIDE_BY_SIDE
 from harness.summary import DECLARED_COST, make_summary
 from harness.summary_schema import Summary
 from harness.verdict import INCOMPLETE, judge
-from harness.win_rates import with_win_rates
+from harness.win_rates import tables_with_win_rates
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def findings(
         baseline: What it is judged against.
         max_cost_ratio: In place of the config's `nightly.max_cost_ratio`.
     """
-    tables, before = (with_win_rates(each, tables_of_models(each)) for each in (results, baseline))
+    tables, before = (tables_with_win_rates(each) for each in (results, baseline))
     summary, summary_before = make_summary(results), make_summary(baseline)
     most = results.plan.comparison.nightly.max_cost_ratio if max_cost_ratio is None else max_cost_ratio
     arms = dict.fromkeys([*summary_before.arms, *summary.arms])

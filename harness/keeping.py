@@ -80,15 +80,14 @@ def _best(plan: Plan, folder: Path, arms: list[Trial]) -> list[Trial]:
     # What the verdict is computed with loads scipy, which the process that runs a comparison has no other use for.
     from harness.intervals import cluster_means
     from harness.results import read_results
-    from harness.scores import tables_of_models
-    from harness.win_rates import with_win_rates
+    from harness.win_rates import tables_with_win_rates
 
     declared = plan.comparison.decision.metric
     try:
         results = read_results(folder)
     except UserError:  # what is damaged is told where it is read for the report
         return arms
-    tables = with_win_rates(results, tables_of_models(results))
+    tables = tables_with_win_rates(results)
     sign = -1.0 if metric(declared).direction == "lower" else 1.0
     scores = []
     for trial in arms:

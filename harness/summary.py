@@ -26,7 +26,7 @@ from harness.recommendation import recommendation
 from harness.records import write_json
 from harness.regression import station_changes, station_likelihoods
 from harness.results import Results, read_results
-from harness.scores import Table, tables_of_models
+from harness.scores import Table
 from harness.summary_schema import (
     SUMMARY,
     Contrast,
@@ -38,7 +38,7 @@ from harness.summary_schema import (
 )
 from harness.sweep_summary import summarise_sweep
 from harness.verdict import UNFAIR, Verdict
-from harness.win_rates import win_rates, with_win_rates
+from harness.win_rates import tables_with_win_rates, win_rates
 
 MEAN_ALPHA = 0.05  # intervals of single means are shown at 95 % whatever the verdict's alpha
 DECLARED_COST: dict[str, CostQuantity] = {
@@ -62,7 +62,7 @@ def summarise(folder: Path) -> Summary:
 def make_summary(results: Results) -> Summary:
     """Summarise what was read; writes nothing."""
     trials = results.models()
-    tables = with_win_rates(results, tables_of_models(results))
+    tables = tables_with_win_rates(results)
     models = {
         name: ModelSummary(
             metrics={key: _metric_summary(key, table) for key, table in tables[name].items()},

@@ -13,7 +13,7 @@ from harness.length_control import length_controlled
 from harness.matches import judged_pairs, reference_opponent
 from harness.metrics import WIN_PREFIX
 from harness.results import Results
-from harness.scores import Table, Tables
+from harness.scores import Table, Tables, tables_of_models
 from harness.win_rate_schema import CategoryRate, NoWinRate, Rate, WinRate
 from pipelines.judge_settings import Judge
 
@@ -38,16 +38,16 @@ def win_rates(results: Results) -> tuple[list[WinRate], list[NoWinRate]]:
     return rates, without
 
 
-def with_win_rates(results: Results, tables: Tables) -> Tables:
-    """The tables with the metric `win_rate_<judge>`: each model against the same control, which ties with itself."""
+def tables_with_win_rates(results: Results) -> Tables:
+    """The tables of every model with the metric `win_rate_<judge>`: each against the same control, which ties with itself."""
     comparison = results.plan.comparison
     opponent = reference_opponent(comparison)
-    found: Tables = {name: dict(of_model) for name, of_model in tables.items()}
+    found = tables_of_models(results)
     if opponent is None:
         return found
     for judge in comparison.evaluations.judges:
         metric = WIN_PREFIX + judge.name
-        for name in tables:
+        for name in found:
             table = judged(seed_matches(results, judge, name, opponent)) if name != opponent else None
             if table is not None:
                 found[name][metric] = _table(results, name, table, table.wins)

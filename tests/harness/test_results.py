@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from harness.errors import UserError
 from harness.plan import COMPARISON
 from harness.records import LOSSES, REPLIES, VALIDATION
-from harness.results import read_results
+from harness.results import NEEDED, OPTIONAL, _are_sound, _problem, read_results
 from tests.harness.fixtures_results import Run, make_results
 
 GOOD: dict[str, dict[str, Any]] = {
@@ -95,3 +96,25 @@ def test_a_trial_with_a_stage_that_no_one_planned_is_damage(folder: Path) -> Non
     (folder / COMPARISON).write_text(json.dumps(content))
     with pytest.raises(UserError, match="evaluate-000000000000"):
         read_results(folder)
+
+
+@pytest.mark.parametrize("name", [LOSSES, VALIDATION, REPLIES])
+def test_rows_that_are_sound_by_columns_are_sound_row_by_row(name: str) -> None:
+    needed, optional = NEEDED[name], OPTIONAL.get(name, {})
+    kinds = {int: 3, float: 1.5, str: "text", list: [], dict: {"team": 1.0}, object: "any", type(None): None}
+    odd = [True, None, "x", {}, {"a": "b"}, {"a": 1e61}, 1e61, 10**70, -1e61, [1]]
+    told = set()
+    for seed in range(3000):
+        draw = random.Random(seed)
+        rows: list[Any] = []
+        for _ in range(draw.randint(1, 4)):
+            row = {key: kinds[draw.choice(types)] for key, types in (needed | optional).items()}
+            if draw.random() < 0.2:
+                row[draw.choice(list(row))] = draw.choice(odd)
+            if draw.random() < 0.05:
+                del row[draw.choice(list(row))]
+            rows.append(row if draw.random() < 0.98 else draw.choice([3, "x", []]))
+        sound = _are_sound(rows, needed, optional)
+        assert not sound or all(_problem(row, needed, optional) is None for row in rows)
+        told.add(sound)
+    assert name == REPLIES or told == {True, False}
