@@ -25,9 +25,16 @@ def gold_parts(results: Results, trials: Sequence[Trial]) -> dict[str, float]:
 
 
 def changes_by_layer(results: Results, trials: Sequence[Trial]) -> dict[str, float]:
-    """The norm of each layer's change over that of the base's layer, in the order of the model; empty where it was not measured."""
+    """The norm of each layer's change over that of the base's layer, in the order of the model; empty where it was not measured.
+
+    A layer of zeros that has moved is not in it.
+    """
     by_seed = [
-        {str(row["layer"]): float(row["relative"]) for row in results.rows(stage_id, WEIGHTS_BY_LAYER)}
+        {
+            row["layer"]: row["relative"]
+            for row in results.rows(stage_id, WEIGHTS_BY_LAYER)
+            if row["relative"] is not None
+        }
         for trial in trials
         for stage_id in results.evaluations(trial, "drift")
     ]

@@ -100,6 +100,11 @@ class CostRatio(Strict):
         description="Whether it is of seconds or money, and stages ran where several could at a time (`metering: relaxed`): "
         "it decides nothing.",
     )
+    resident: bool = Field(
+        False,
+        description="Whether it is of peak memory that is a process's own on a CPU, libraries included: it says nothing of a "
+        "GPU's.",
+    )
 
 
 class KindCost(Strict):

@@ -99,7 +99,19 @@ def _ratio(
         return None
     (ratio, low, high), num_seeds = found
     relaxed = quantity in BY_THE_CLOCK and (first.relaxed or second.relaxed)
-    return CostRatio(quantity=quantity, ratio=ratio, low=low, high=high, num_seeds=num_seeds, relaxed=relaxed)
+    resident = quantity == "peak_memory_bytes" and "resident" in (
+        first.peak_memory_kind,
+        second.peak_memory_kind,
+    )
+    return CostRatio(
+        quantity=quantity,
+        ratio=ratio,
+        low=low,
+        high=high,
+        num_seeds=num_seeds,
+        relaxed=relaxed,
+        resident=resident,
+    )
 
 
 def log_ratio(

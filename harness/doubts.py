@@ -101,9 +101,7 @@ def _controls(summary: Summary) -> Iterator[str]:
 def _resident(summary: Summary) -> Iterator[str]:
     """Where memory is the declared cost and was a process's own."""
     ratio = summary.verdict.cost_ratio
-    if ratio is None or ratio.quantity != "peak_memory_bytes":
-        return
-    if any(model.cost.peak_memory_kind == "resident" for _, model in _compared(summary)):
+    if ratio is not None and ratio.resident:
         yield "the peak memory is the processes' resident memory on a CPU, libraries included, which says nothing of a GPU's"
 
 

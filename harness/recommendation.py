@@ -8,12 +8,12 @@ from harness.config import Decision
 from harness.contrasts import FEW_SEEDS
 from harness.cost_schema import CostRatio
 from harness.sentences import (
-    COST_WORDS,
     MODEL_WORDS,
     NO_RATIO,
     RULE_WORDS,
     SIDE_BY_SIDE,
     contrast_text,
+    cost_words,
     difference_text,
     inverted,
     outcome_text,
@@ -164,13 +164,11 @@ def _equivalent(decision: Decision, ratio: CostRatio | None, baselines: list[Con
     first, second = decision.compare
     within = f"equivalent within {decision.margin:g} on {decision.metric}"
     if ratio is not None and ratio.relaxed:
-        return (
-            f"either of them: {within}; {COST_WORDS[ratio.quantity]} is {SIDE_BY_SIDE}, and decides nothing."
-        )
+        return f"either of them: {within}; {cost_words(ratio)} is {SIDE_BY_SIDE}, and decides nothing."
     if ratio is None or ratio.low is None or ratio.high is None:
         return f"either of them: {within}; {NO_RATIO} over several seeds."
     if ratio.low <= 1 <= ratio.high:
-        words = COST_WORDS[ratio.quantity]
+        words = cost_words(ratio)
         return (
             f"either of them: {within}, and no difference in {words} was detected at {ratio.num_seeds} seeds."
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import from_json
 
 from harness.errors import UserError
 from harness.helpers import NOBODY, Helpers, Task
@@ -20,55 +18,14 @@ from harness.identity import decision_hash
 from harness.integrity import checked_items
 from harness.items import Column
 from harness.plan import COMPARISON, Plan, Trial, read_plan
-from harness.records import LOSSES, RECORD, REPLIES, VALIDATION, Record, read_record
+from harness.records import RECORD, Record, read_record
+from harness.rows import read_rows
 from harness.sweep import points_of
 from pipelines.outcomes import DataOutcome, Outcome
 from pipelines.stages import EvaluateSettings, PrepareSettings, Stage
 
-BATCHES, PAIRS = "batches.jsonl", "pairs.jsonl"  # what a model received, and what was prepared for it
-LINES_AT_ONCE = 1000
 STAGES_AT_ONCE = 100
 OTHER_VERSION = "Read it with the version that wrote it, or run again."
-LARGEST_IN_A_ROW = 1e60  # a loss that diverges reaches what float32 holds, 3e38; figures can draw that
-NUMBER, ANY = (int, float), (object,)
-MAYBE = (*NUMBER, type(None))
-# Of files that no hash in a record covers: what each row has, and of which types it is.
-NEEDED: dict[str, dict[str, tuple[type, ...]]] = {
-    LOSSES: {"step": (int,)},
-    VALIDATION: dict.fromkeys(("step", "num_pairs", "num_policy_tokens", "num_reference_tokens"), (int,))
-    | {"split": (str,), "train_seconds": NUMBER, "total_seconds": NUMBER},
-    BATCHES: {"step": (int,), "sequences": (list,)},
-    PAIRS: dict.fromkeys(
-        (
-            "uid",
-            "split",
-            "chosen",
-            "rejected",
-            "prompt",
-            "prompt_normalised",
-            "closed",
-            "prompt_tokens",
-            "chosen_tokens",
-            "rejected_tokens",
-            "prompt_ends",
-        ),
-        ANY,
-    ),
-    REPLIES: {
-        "item": ANY,
-        "temperature": NUMBER,
-        "prompt": (str,),
-        "reply": (str,),
-        "num_tokens": (int,),
-        "stopped": ANY,
-    }
-    | {"gold": (dict, type(None))},
-}
-# What a row may have.
-OPTIONAL: dict[str, dict[str, tuple[type, ...]]] = {
-    LOSSES: {"loss": MAYBE, "learning_rate": MAYBE},
-    VALIDATION: {"energy_joules": MAYBE},
-}
 
 
 @dataclass(frozen=True)
@@ -129,20 +86,8 @@ class Results:
     def rows(self, stage_id: str, name: str) -> Iterator[dict[str, Any]]:
         """The rows of a JSON-lines file of a stage; none where there is no such file."""
         path = self.folder / stage_id / name
-        if not path.is_file():
-            return
-        number, needed, optional = 0, NEEDED.get(name, {}), OPTIONAL.get(name, {})
-        with path.open(encoding="utf-8", errors="replace") as file:  # a damaged line is told below
-            while lines := list(islice(file, LINES_AT_ONCE)):
-                rows = _parsed(lines)
-                sound = _are_sound(rows, needed, optional)
-                for place, row in enumerate([] if sound else rows, start=1):
-                    if problem := _problem(row, needed, optional):
-                        raise UserError(
-                            f"{path}: line {number + place} {problem}. Delete the folder {stage_id} and run again."
-                        )
-                yield from rows
-                number += len(rows)
+        if path.exists():
+            yield from read_rows(path)
 
     def evaluations(self, trial: Trial, group: str) -> list[str]:
         """Ids of the finished evaluations of a group on the trial's model."""
@@ -172,78 +117,6 @@ class Results:
 
 def _is_of_another_schema(error: ValidationError) -> bool:
     return any(problem["loc"] == ("schema",) for problem in error.errors())
-
-
-class _NotJson:
-    """In the place of a line that does not parse."""
-
-
-def _parsed(lines: list[str]) -> list[Any]:
-    """All lines as one array, several times faster than one by one; one by one where a line is damaged."""
-    try:
-        rows: list[Any] = from_json("[" + ",".join(lines) + "]", allow_inf_nan=False)
-    except ValueError:
-        rows = []
-    return rows if len(rows) == len(lines) else [_parsed_line(line) for line in lines]
-
-
-def _parsed_line(line: str) -> Any:
-    try:
-        return json.loads(line, parse_constant=_refused)  # unlike the other it reads lone surrogates
-    except ValueError:
-        return _NotJson()
-
-
-def _refused(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _are_sound(
-    rows: list[Any], needed: dict[str, tuple[type, ...]], optional: dict[str, tuple[type, ...]]
-) -> bool:
-    """Whether it is plain that no row has a problem: told by columns, several times faster than row by row."""
-    if not {dict}.issuperset(map(type, rows)):
-        return False
-    if not all(row.keys() >= needed.keys() for row in rows):
-        return False
-    for key, types in (needed | optional).items():
-        values = [row.get(key) for row in rows]
-        kinds = set(map(type, values))
-        if dict in kinds or not all(issubclass(kind, types) for kind in kinds):
-            return False
-        numbers = [value for value in values if type(value) in NUMBER] if kinds & set(NUMBER) else []
-        if numbers and max(map(abs, numbers)) > LARGEST_IN_A_ROW:
-            return False
-    return True
-
-
-def _problem(
-    row: Any, needed: dict[str, tuple[type, ...]], optional: dict[str, tuple[type, ...]]
-) -> str | None:
-    """What is wrong with a row; None if nothing is."""
-    if isinstance(row, _NotJson):
-        return "is not JSON"
-    if not isinstance(row, dict):
-        return "is no JSON object"
-    for key, types in needed.items():
-        if key not in row:
-            return f"has no {key!r}"
-        value = row[key]
-        if not _can_be(value, types) or (type(value) is dict and not _holds_numbers(value)):
-            return f"has a {key!r} that it cannot have"
-    for key, types in optional.items():
-        if not _can_be(row.get(key), types):
-            return f"has a {key!r} that it cannot have"
-    return None
-
-
-def _holds_numbers(value: dict[str, Any]) -> bool:
-    return all(_can_be(each, NUMBER) for each in value.values())
-
-
-def _can_be(value: Any, types: tuple[type, ...]) -> bool:
-    """Whether it is of one of these types, and a number no larger than a stage writes."""
-    return isinstance(value, types) and (not isinstance(value, NUMBER) or abs(value) <= LARGEST_IN_A_ROW)
 
 
 def read_results(folder: Path, helpers: Helpers = NOBODY) -> Results:

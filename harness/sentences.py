@@ -23,6 +23,7 @@ RULE_WORDS = {
     "after_data": "decided after the data were seen",
     "unknown": "when it was declared was not kept",
 }
+RESIDENT = "the peak resident memory on the CPU"
 SIDE_BY_SIDE = "unreliable, as stages ran side by side (metering: relaxed)"
 NO_RATIO = "the cost ratio was not measured"
 
@@ -110,12 +111,17 @@ def _without_ratio(summary: Summary) -> str:
     return ": no seed has a cost above 0 in both arms" if len(seeds) == 2 and seeds[0] & seeds[1] else ""
 
 
+def cost_words(ratio: CostRatio) -> str:
+    """What the ratio is of: `the training time`."""
+    return RESIDENT if ratio.resident else COST_WORDS[ratio.quantity]
+
+
 def times_text(ratio: CostRatio) -> str:
     """A cost ratio with its interval: `0.7 times (0.6 to 0.8; 5 seeds) the training time`."""
     value, bounds = ratio_with_interval(ratio.ratio, ratio.low, ratio.high)
     span = "" if ratio.low is None else f" ({bounds}; {ratio.num_seeds} seeds)"
     doubt = f" ({SIDE_BY_SIDE})" if ratio.relaxed else ""
-    return f"{value} times{span} {COST_WORDS[ratio.quantity]}{doubt}"
+    return f"{value} times{span} {cost_words(ratio)}{doubt}"
 
 
 def inverted(ratio: CostRatio) -> CostRatio:

@@ -58,7 +58,7 @@ class ModelSummary(Strict):
     )
     layers: dict[str, float] = Field(
         default_factory=dict,
-        description="Relative change of each layer's weights since the base, mean over seeds.",
+        description="Relative change of each layer's weights since the base, mean over seeds; without one that was all zeros.",
     )
     learning: list[LearningPoint] = Field(
         default_factory=list,

@@ -13,7 +13,8 @@ from harness.differences import Difference, Place, argument_differences, planned
 from harness.errors import UserError
 from harness.plan import Trial
 from harness.records import Record
-from harness.results import BATCHES, PAIRS, Results
+from harness.results import Results
+from harness.rows import BATCHES, PAIRS
 from pipelines.outcomes import TrainOutcome
 from pipelines.stages import TrainSettings
 

@@ -11,7 +11,7 @@ from harness.audit.case import Case, Trained, covers_prompt
 from harness.audit.checks import RECORDED, Check, judged, not_applicable, warned
 from harness.audit.prepared import ABSENT, Index, PreparedPairs
 from harness.audit.received import Examples, Received
-from harness.results import BATCHES, PAIRS
+from harness.rows import BATCHES, PAIRS
 from pipelines.data.splitting import share_of
 
 NOT_RECORDED = f"no finished stage has a {BATCHES} beside a data stage with hashes"

@@ -36,10 +36,10 @@ class LayerChange:
     change_norm: float
 
     @property
-    def relative(self) -> float:
-        """Norm of the change over that of the base; infinite where a base of zeros has moved."""
+    def relative(self) -> float | None:
+        """Norm of the change over that of the base; None where a base of zeros has moved, infinitely far."""
         if self.base_norm == 0:
-            return 0.0 if self.change_norm == 0 else math.inf
+            return 0.0 if self.change_norm == 0 else None
         return self.change_norm / self.base_norm
 
 

@@ -22,7 +22,7 @@ from harness.report.forecast import forecast_blocks
 from harness.report.page import Block, Bullets, Code, Paragraph, Section, Table, Text, cut
 from harness.report.stage_meters import billed_stages, memory_table, time_table
 from harness.report.view import View
-from harness.sentences import COST_WORDS
+from harness.sentences import cost_words
 from pipelines.outcomes import TrainOutcome
 
 PEAK_KINDS = {
@@ -138,7 +138,7 @@ def _ratios(view: View) -> list[Block]:
         return [Paragraph(f"Ratio of {first} to {second}: not measured, no seed finished in both.")]
     rows = [
         (
-            COST_WORDS[ratio.quantity].removeprefix("the "),
+            cost_words(ratio).removeprefix("the "),
             *(_amount(models[name].cost, ratio.quantity) for name in (first, second)),
             *ratio_with_interval(ratio.ratio, ratio.low, ratio.high),
             str(ratio.num_seeds),

@@ -26,7 +26,7 @@ def layer_blocks(view: View) -> Iterator[Block]:
         yield Heading("How far each layer has moved")
         yield Paragraph(
             "Frobenius norm of the change of a layer's weights over that of the base's layer, mean over seeds; of an adapter the "
-            "merged update."
+            "merged update. A layer that was all zeros has none."
         )
         yield from _table(view, "layer", layers)
 

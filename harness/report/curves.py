@@ -16,7 +16,7 @@ from harness.report.figures import (
     mean_curve,
     panel_axes,
     saved,
-    shortened,
+    short_names,
 )
 from harness.report.page import Drawn
 from harness.report.palette import INK, PAPER, Look, drawing
@@ -67,9 +67,10 @@ def draw_reliability(panels: Sequence[tuple[str, Sequence[Reliability]]]) -> Dra
         figure, all_axes = panel_axes(len(panels), with_legend(2.6, len(panels[0][1])))
         for axes, (title, curves) in zip(all_axes, panels, strict=True):
             axes.plot([0.5, 1], [0.5, 1], ":", color=INK, linewidth=1)
+            labels = short_names(curve.name for curve in curves)
             for curve in curves:
                 x, y = [one.confidence for one in curve.bins], [one.accuracy for one in curve.bins]
-                _marked(axes, x, y, curve.look, curve.name, linewidth=1, markersize=4)
+                _marked(axes, x, y, curve.look, labels[curve.name], linewidth=1, markersize=4)
                 few = [one for one in curve.bins if one.num_pairs < FEW_PAIRS]
                 axes.plot(
                     [one.confidence for one in few],
@@ -79,7 +80,7 @@ def draw_reliability(panels: Sequence[tuple[str, Sequence[Reliability]]]) -> Dra
                     markerfacecolor=PAPER,
                     markersize=4,
                 )
-            axes.set_title(shortened(title, 40), fontweight="normal")
+            axes.set_title(title, fontweight="normal")
             axes.set_xlabel("confidence", fontsize=8)
             axes.set_xlim(0.48, 1.02)
             axes.set_ylim(-0.04, 1.04)
@@ -99,8 +100,8 @@ def draw_fronts(
         direction: Which quality is better.
     """
     with drawing():
-        names = {point.name for _, points in panels for point in points}
-        figure, all_axes = panel_axes(len(panels), with_legend(2.8, len(names)), columns=2, width=4.4)
+        labels = short_names(point.name for _, points in panels for point in points)
+        figure, all_axes = panel_axes(len(panels), with_legend(2.8, len(labels)), columns=2, width=4.4)
         for axes, (x_label, points) in zip(all_axes, panels, strict=True):
             front = best_for_their_price(points, direction)
             axes.plot(
@@ -119,7 +120,7 @@ def draw_fronts(
                     color=look.colour,
                     markersize=5,
                     alpha=0.8,
-                    label=shortened(name),
+                    label=labels[name],
                 )
             axes.set_xlabel(x_label, fontsize=8)
             axes.set_ylabel(y_label, fontsize=8)
@@ -134,12 +135,13 @@ def draw_lines(panels: Sequence[LinesPanel], *, columns: int) -> Drawn:
         names = max(len(panel.lines) for panel in panels)
         figure, all_axes = panel_axes(len(panels), with_legend(2.4, names), columns=columns, width=4.4)
         for axes, panel in zip(all_axes, panels, strict=True):
+            labels = short_names(line.name for line in panel.lines)
             for line in panel.lines:
                 colour, _, dash = line.look
                 for curve in line.curves:
                     axes.plot(curve.x, curve.y, color=colour, linestyle=dash, linewidth=0.6, alpha=0.4)
                 mean = mean_curve(line.curves)
-                _marked(axes, mean.x, mean.y, line.look, line.name, linewidth=1.9, markersize=3.5)
+                _marked(axes, mean.x, mean.y, line.look, labels[line.name], linewidth=1.9, markersize=3.5)
             if panel.level is not None:
                 axes.axhline(panel.level, color=INK, linestyle=":", linewidth=1)
             axes.set_title(panel.title)
@@ -173,7 +175,7 @@ def _marked(
     x: Sequence[float],
     y: Sequence[float],
     look: Look,
-    name: str,
+    label: str,
     *,
     linewidth: float,
     markersize: float,
@@ -188,5 +190,5 @@ def _marked(
         linestyle=dash,
         linewidth=linewidth,
         markersize=markersize,
-        label=shortened(name),
+        label=label,
     )

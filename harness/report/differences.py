@@ -7,13 +7,14 @@ from functools import partial
 
 from harness.metrics import metric
 from harness.numbers import interval, number, p_text, with_interval
-from harness.report.figures import Difference, draw_forest, first_of, shortened, span
+from harness.report.figures import Difference, draw_forest, first_of, short_names, span
 from harness.report.page import Block, Bullets, Code, Figure, Paragraph, Section, Table, Text, cut
 from harness.report.view import View
 from harness.summary_schema import Contrast, VerdictSummary
 
 TITLE = "Differences"
 MOST_ROWS, MOST_PANELS = 14, 18
+MOST_IN_PAIR = 20  # characters of each name
 
 
 def differences_section(view: View) -> Section:
@@ -70,10 +71,12 @@ def _figures(view: View, contrasts: list[Contrast]) -> Iterator[Figure]:
 
 
 def _primary_rows(verdict: VerdictSummary, contrasts: list[Contrast]) -> Iterator[Difference]:
+    pairs = [verdict.compare, *(each.pair for each in contrasts)]
+    labels = short_names((name for pair in pairs for name in pair), MOST_IN_PAIR)
     if verdict.difference is not None:
-        yield Difference(_pair(verdict.compare), verdict.difference, verdict.low, verdict.high)
+        yield Difference(_minus(verdict.compare, labels), verdict.difference, verdict.low, verdict.high)
     for each in contrasts:
-        yield _difference(each, name=_pair(each.pair))
+        yield _difference(each, name=_minus(each.pair, labels))
 
 
 def _table(view: View, contrasts: list[Contrast]) -> list[Block]:
@@ -144,8 +147,8 @@ def _difference(each: Contrast, *, name: str) -> Difference:
     return Difference(name, each.difference, each.low, each.high)
 
 
-def _pair(pair: tuple[str, str]) -> str:
-    return f"{shortened(pair[0], 20)} minus {shortened(pair[1], 20)}"
+def _minus(pair: tuple[str, str], labels: dict[str, str]) -> str:
+    return f"{labels[pair[0]]} minus {labels[pair[1]]}"
 
 
 def _label(name: str) -> str:

@@ -23,6 +23,7 @@ BETTER: dict[Direction, str] = {
     "none": "neither is better",
 }
 MOST_MODELS, MOST_SEED_MARKS = 16, 30
+MOST_IN_TITLE = 40  # characters
 COLUMNS, PANEL_WIDTH, ROW_HEIGHT = 3, 3.0, 0.22  # inches
 PNG_DPI = 150
 THOUSANDS = 10_000  # an axis that reaches this far is labelled in thousands
@@ -97,6 +98,7 @@ def draw_quality_cost(
             linewidth=1,
             zorder=ABOVE,
         )
+        labels = short_names(point.name for point in [*points, *tried])
         for point in points:
             colour, marker, _ = point.look
             if point.cost_bounds:
@@ -111,7 +113,7 @@ def draw_quality_cost(
                 fillstyle="none",  # an outline hides no mark beneath it
                 markersize=8,
                 markeredgewidth=1.6,
-                label=shortened(point.name),
+                label=labels[point.name],
             )
         for name, look in {point.name: point.look for point in tried}.items():
             own = [point for point in tried if point.name == name]
@@ -123,7 +125,7 @@ def draw_quality_cost(
                 markersize=3,
                 alpha=0.45,
                 zorder=BENEATH,
-                label=f"{shortened(name)}, tried",
+                label=f"{labels[name]}, tried",
             )
         axes.set_xlim(left=min(0.0, *axes.get_xlim()))
         axes.set_xlabel(x_label)
@@ -146,15 +148,16 @@ def draw_quality(
     with drawing():
         height = ROW_HEIGHT * len(looks) + 0.9
         figure, panels = panel_axes(len(metrics), height)
+        titles, labels = short_names((name for name, _ in metrics), MOST_IN_TITLE), short_names(looks)
         for place, (axes, (name, found)) in enumerate(zip(panels, metrics, strict=True)):
             for row, (model, look) in enumerate(looks.items()):
                 if model in found:
                     _draw_model(axes, row, found[model], look)
             some = next(iter(found.values()))
-            axes.set_title(shortened(name, 40), fontweight="bold" if name == primary else "normal")
+            axes.set_title(titles[name], fontweight="bold" if name == primary else "normal")
             axes.set_xlabel(f"{some.unit}; {BETTER[some.direction]}", fontsize=8)
-            labels = [shortened(model) for model in looks] if place % COLUMNS == 0 else []
-            axes.set_yticks(range(len(looks)), labels or [""] * len(looks))
+            first = place % COLUMNS == 0
+            axes.set_yticks(range(len(looks)), [labels[model] if first else "" for model in looks])
             axes.set_ylim(len(looks) - 0.4, -0.6)
             axes.margins(x=0.08)
             axes.locator_params(axis="x", nbins=5)
@@ -192,6 +195,7 @@ def draw_forest(groups: Sequence[tuple[str, str, Sequence[Difference]]], *, marg
     with drawing():
         height = ROW_HEIGHT * max(len(rows) for _, _, rows in groups) + 0.9
         figure, panels = panel_axes(len(groups), height, width=PANEL_WIDTH if len(groups) > 1 else 6.4)
+        titles = short_names((title for title, _, _ in groups), MOST_IN_TITLE)
         for place, (axes, (title, label, rows)) in enumerate(zip(panels, groups, strict=True)):
             axes.axvline(0, color=INK, linewidth=0.8)
             if place == 0 and margin is not None:
@@ -200,7 +204,7 @@ def draw_forest(groups: Sequence[tuple[str, str, Sequence[Difference]]], *, marg
                 if difference.low is not None and difference.high is not None:
                     axes.plot([difference.low, difference.high], [row, row], color=INK, linewidth=1.4)
                 axes.plot([difference.value], [row], "D", color=INK, markersize=5)
-            axes.set_title(shortened(title, 40), fontweight="normal" if margin is None else "bold")
+            axes.set_title(titles[title], fontweight="normal" if margin is None else "bold")
             axes.set_xlabel(label, fontsize=8)
             named = [(y, row.name) for y, row in enumerate(rows) if row.name]
             axes.set_yticks([y for y, _ in named], [name for _, name in named])
@@ -290,8 +294,43 @@ def first_of(most: int, count: int, noun: str) -> str:
     return f" The first {most} of {count} {noun}." if count > most else ""
 
 
-def shortened(name: str, most: int = 26) -> str:
-    """A long name without its middle: names of one sweep differ at their ends."""
+def short_names(names: Iterable[str], most: int = 26) -> dict[str, str]:
+    """Long names without their middle, since names of one sweep differ at their ends; each still another's no twin.
+
+    Args:
+        names: All that stand in one figure.
+        most: Characters; names that can be told apart in no other way stay whole.
+    """
+    alike: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        alike.setdefault(_without_middle(name, most), []).append(name)
+    found: dict[str, str] = {}
+    for short, own in alike.items():
+        found |= {own[0]: short} if len(own) == 1 else _around_their_difference(own, most)
+    return found if len(set(found.values())) == len(found) else {name: name for name in found}
+
+
+def _without_middle(name: str, most: int) -> str:
     if len(name) <= most:
         return name
     return f"{name[: most // 2]}…{name[-(most - most // 2 - 1) :]}"
+
+
+def _around_their_difference(names: Sequence[str], most: int) -> dict[str, str]:
+    """Names that begin and end alike, each with the part in which they differ; whole where that part is too long."""
+    begin = _length_in_common(names)
+    end = _length_in_common([name[begin:][::-1] for name in names])
+    room = most - 2 - max(len(name) - begin - end for name in names)
+    if room < 2:  # a character at either end
+        return {name: name for name in names}
+    return {
+        name: f"{name[: room - room // 2]}…{name[begin : len(name) - end]}…{name[-(room // 2) :]}"
+        for name in names
+    }
+
+
+def _length_in_common(names: Sequence[str]) -> int:
+    """Of their beginning, in characters."""
+    first, last = min(names), max(names)  # no other two differ earlier
+    both = enumerate(zip(first, last, strict=False))
+    return next((place for place, (one, other) in both if one != other), len(first))

@@ -11,7 +11,7 @@ from harness.numbers import interval, ratio_with_interval, with_interval
 from harness.records import write_json
 from harness.report.page import Bullets, Code, Link, Page, Paragraph, Section, Table, Text
 from harness.report.view import View
-from harness.sentences import COST_WORDS
+from harness.sentences import cost_words
 from harness.summary_schema import VerdictSummary
 from pipelines.stages import Strict
 
@@ -94,7 +94,7 @@ def _row(entry: Entry) -> list[Text]:
     if ratio is not None:
         value, within = ratio_with_interval(ratio.ratio, ratio.low, ratio.high)
         span = f" ({within})" if ratio.low is not None else ""
-        words = COST_WORDS[ratio.quantity].removeprefix("the ")
+        words = cost_words(ratio).removeprefix("the ")
         cost = f"{value}{span} {words}"
     return [
         (Link(entry.comparison, entry.comparison), f": {' against '.join(verdict.compare)}"),

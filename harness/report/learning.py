@@ -8,7 +8,7 @@ from functools import partial
 from harness.numbers import number
 from harness.plan import Trial
 from harness.records import LOSSES
-from harness.report.figures import Curve, Panel, draw_panels, first_of, mean_curve, shortened
+from harness.report.figures import Curve, Panel, draw_panels, first_of, mean_curve, short_names
 from harness.report.page import Figure, Paragraph, Section
 from harness.report.price import price_blocks
 from harness.report.view import View
@@ -52,7 +52,7 @@ def learning_section(view: View) -> Section:
 def _panels(view: View, arm: str, place: int) -> Iterator[Panel]:
     trials = view.arms[arm]
     found = [both for trial in trials[:MOST_SEEDS] if (both := _curves(view, trial, place))]
-    title = f"{shortened(arm)}: {place + 1}. {view.results.stage(trials[0].training[place]).kind} (n = {len(found)})"
+    title = f"{short_names(view.arms)[arm]}: {place + 1}. {view.results.stage(trials[0].training[place]).kind} (n = {len(found)})"
     for column, label in enumerate(("policy tokens so far", "training seconds so far")):
         if found:
             yield Panel(title, view.looks[arm], label, "training loss", [both[column] for both in found])

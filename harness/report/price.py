@@ -10,7 +10,7 @@ from harness.learning_schema import Displacement, OverSeeds, TargetReached, Targ
 from harness.metrics import metric
 from harness.numbers import count, interval, number, ratio_with_interval, seconds_text, with_interval
 from harness.report.curves import Line, LinesPanel, draw_lines
-from harness.report.figures import BETTER, MOST_MODELS, Curve, first_of, span
+from harness.report.figures import BETTER, MOST_IN_TITLE, MOST_MODELS, Curve, first_of, short_names, span
 from harness.report.page import Block, Bullets, Code, Figure, Heading, Paragraph, Table, Text, cut
 from harness.report.palette import Look
 from harness.report.view import View
@@ -225,7 +225,7 @@ def _likelihood_figure(
     view: View, seen: dict[str, list[list[Moment]]], changes: Sequence[Displacement]
 ) -> Figure:
     drawn = {arm: by_seed for arm, by_seed in seen.items() if by_seed}
-    panels = []
+    panels, titles = [], short_names(drawn, MOST_IN_TITLE)
     for arm, by_seed in list(drawn.items())[:MOST_PANELS]:
         colours = {"chosen": view.looks[arm].colour, "rejected": "#808081"}
         lines = [
@@ -239,7 +239,7 @@ def _likelihood_figure(
             )
             and all(curve.x for curve in curves)
         ]
-        panels.append(LinesPanel(arm, "policy tokens so far", "log p, nats per token", lines))
+        panels.append(LinesPanel(titles[arm], "policy tokens so far", "log p, nats per token", lines))
     draw = partial(draw_lines, panels, columns=2)
     tested = ", and on test pairs (dotted)" if any(one.split == "test" for one in changes) else ""
     caption = (

@@ -9,7 +9,7 @@ from functools import partial
 from harness.metrics import metric
 from harness.numbers import GIB, bytes_text, interval, number, with_interval
 from harness.report.curves import draw_fronts
-from harness.report.figures import BETTER, Point, first_of, span
+from harness.report.figures import BETTER, Point, first_of, short_names, span
 from harness.report.page import Block, Bullets, Figure, Paragraph, Section, Table, Text, cut
 from harness.report.palette import Look, look
 from harness.report.sweep_curves import MOST_LINES, SweepLine, SweepPanel, draw_sweep
@@ -81,8 +81,9 @@ def _on_signal(points: Sequence[PointSummary]) -> list[PointSummary]:
 
 
 def _figure(view: View, sweep: SweepSummary, name: str) -> list[Block]:
+    labels = short_names(sweep.arms)
     panels = [
-        SweepPanel(arm, names[key], _look(view, arm), lines)
+        SweepPanel(labels[arm], names[key], _look(view, arm), lines)
         for arm, found in sweep.arms.items()
         if (names := _names(found.points))
         for key in _numeric_keys(found.points)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.report.curves import legend_below, with_legend
-from harness.report.figures import COLUMNS, Bounds, panel_axes, saved, shortened
+from harness.report.figures import COLUMNS, Bounds, panel_axes, saved
 from harness.report.page import Drawn
 from harness.report.palette import DASHES, INK, MARKERS, Look, drawing
 
@@ -42,7 +42,11 @@ class SweepLine:
 
 @dataclass(frozen=True)
 class SweepPanel:
-    """What the values of one swept key of one arm were worth."""
+    """What the values of one swept key of one arm were worth.
+
+    Attributes:
+        arm: Its name, short enough for a title.
+    """
 
     arm: str
     key: str
@@ -52,7 +56,7 @@ class SweepPanel:
     @property
     def title(self) -> str:
         """The arm's name and the key's."""
-        return f"{shortened(self.arm)}: {self.key}"
+        return f"{self.arm}: {self.key}"
 
 
 def draw_sweep(panels: Sequence[SweepPanel], *, y_label: str) -> Drawn:

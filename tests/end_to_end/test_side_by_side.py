@@ -55,8 +55,8 @@ def kill_in_the_middle_of_its_stage(process: subprocess.Popen[str], root: Path) 
         for stage in stage_processes(process):
             with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):  # it has just ended
                 stage.suspend()
-                folder = Path(os.readlink(f"/proc/{stage.pid}/fd/1")).parent  # its output goes into its stage's log
-                if (folder / "stage.json").exists() and not (folder / RECORD).exists():
+                log = Path(f"/proc/{stage.pid}/fd/1").readlink()  # its output goes into its stage's log
+                if log.with_name("stage.json").exists() and not log.with_name(RECORD).exists():
                     stage.kill()
                     return
                 stage.resume()

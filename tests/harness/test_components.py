@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas
@@ -38,6 +39,17 @@ def test_each_layers_change_is_the_mean_over_seeds_and_the_base_has_none(results
     assert summary.arms["orpo"].layers == pytest.approx(layers.to_dict())
     assert list(summary.arms["orpo"].layers) == ["layer 0", "layer 1", "layer 2"]
     assert summary.controls["base"].layers == {}
+
+
+def test_a_layer_that_moved_away_from_zeros_is_left_out(tmp_path: Path) -> None:
+    folder = make_results(tmp_path, Run(groups=("generation", "drift")))
+    results = read_results(folder)
+    [first, *_] = [one for trial in results.models()["orpo"] for one in results.evaluations(trial, "drift")]
+    rows = [json.loads(line) for line in (folder / first / "weights.jsonl").read_text().splitlines()]
+    rows[0]["relative"] = None
+    (folder / first / "weights.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    layers = of_model(results, "orpo", "drift", "weights.jsonl").groupby("layer")["relative"].mean()
+    assert make_summary(results).arms["orpo"].layers == pytest.approx(layers.to_dict())
 
 
 def test_the_page_has_both_tables_and_neither_where_nothing_was_measured(

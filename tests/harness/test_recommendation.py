@@ -15,6 +15,7 @@ from harness.verdict import Verdict
 
 DECISION = Decision(metric="gold_score", margin=0.02)
 CHEAP = CostRatio(quantity="train_seconds", ratio=0.5, low=0.4, high=0.6, num_seeds=5)
+MEMORY = CHEAP.model_copy(update={"quantity": "peak_memory_bytes", "resident": True})
 SPOILT = CHEAP.model_copy(update={"relaxed": True})
 
 
@@ -72,6 +73,12 @@ def both(low: float, high: float, control: str = "sft") -> list[Contrast]:
         ),
         (verdict("orpo"), None, [], "train orpo: better on gold_score, the cost ratio was not measured."),
         (verdict("equivalent"), CHEAP, [], "train orpo: equivalent within 0.02 on gold_score, at 0.50 times"),
+        (
+            verdict("equivalent"),
+            MEMORY,
+            [],
+            "train orpo: equivalent within 0.02 on gold_score, at 0.50 times (0.40 to 0.60; 5 seeds) the peak resident memory on the",
+        ),
         (
             verdict("equivalent"),
             SPOILT,

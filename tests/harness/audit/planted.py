@@ -10,7 +10,7 @@ from transformers import Trainer, TrainerCallback
 
 from harness.plan import Plan
 from harness.records import read_record
-from harness.results import BATCHES
+from harness.rows import BATCHES
 from pipelines.data.fingerprints import pair_line
 from pipelines.data.prepare import IDS
 from pipelines.data.prepared import PAIRS

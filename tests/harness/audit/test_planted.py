@@ -15,7 +15,8 @@ from harness.errors import UserError
 from harness.identity import IDENTITY
 from harness.plan import COMPARISON
 from harness.records import Missing, read_record
-from harness.results import BATCHES, read_results
+from harness.results import read_results
+from harness.rows import BATCHES
 from pipelines.errors import NotFinite
 from pipelines.models import load_base
 from pipelines.outcomes import TrainOutcome

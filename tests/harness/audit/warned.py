@@ -6,7 +6,7 @@ import json
 
 from harness.plan import COMPARISON
 from harness.records import Cost, Missing, read_record
-from harness.results import BATCHES
+from harness.rows import BATCHES
 from pipelines.outcomes import TrainOutcome
 from tests.harness.audit.arms import Arms, change_config, comparison
 from tests.harness.audit.planted import more_epochs, swept, twice_the_tuning_points

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.report.curves import legend_below
-from harness.report.figures import first_of, panel_axes, span
+from harness.report.figures import first_of, panel_axes, short_names, span
 from harness.report.palette import drawing, look
 from harness.report.sweep_curves import SweepLine, SweepPanel, label_values, limits, ticks
 from harness.report.view import View
@@ -105,3 +105,34 @@ def test_a_caption_spans_the_seeds_of_all_its_rows(tmp_path: Path) -> None:
     figures = make_page(View(results, make_summary(results))).figures()
     (caption,) = [figure.caption for figure in figures if figure.stem == "differences"]
     assert "(n = 4 to 5 seeds, 60 items)" in caption
+
+
+@pytest.mark.parametrize("most", [20, 26, 40])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["orpo", "sft-dpo"],
+        [f"orpo-with-a-long-name-of-its-own-{middle}-and-the-same-end-everywhere" for middle in "abc"],
+        [f"orpo-with-a-long-name-{middle}-and-the-same-end-everywhere" for middle in ("", "b", "bb", "bc")],
+        [f"orpo-with-{a}-long-name-of-its-own-and-the-same-{b}-nd-everywhere" for a in "xy" for b in "xy"],
+        ["orpo-with-a-long-name", "orpo-with-a-long-name-at-whose-end-there-is-more-and-more"],
+        ["a" * 60, "a" * 61, "a" * 62],
+    ],
+)
+def test_long_names_of_one_figure_can_be_told_apart(names: list[str], most: int) -> None:
+    labels = short_names(names, most)
+    assert list(labels) == names
+    assert len(set(labels.values())) == len(names)
+    for name, label in labels.items():
+        assert label == name or (len(label) <= most < len(name) and "…" in label)
+        parts = label.split("…")
+        assert name.startswith(parts[0])
+        assert name.endswith(parts[-1])
+
+
+def test_long_names_that_differ_in_one_place_are_cut_around_it() -> None:
+    names = [
+        f"orpo-with-a-long-name-of-its-own-{middle}-and-the-same-end-everywhere" for middle in ("one", "two")
+    ]
+    assert list(short_names(names).values()) == ["orpo-with-a…one…everywhere", "orpo-with-a…two…everywhere"]
+    assert short_names(names[:1]) == {names[0]: "orpo-with-a-l…d-everywhere"}
