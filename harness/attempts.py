@@ -23,6 +23,7 @@ from harness.records import (
     Record,
     Status,
     read_record,
+    sound_record,
     write_json,
     write_record,
 )
@@ -107,7 +108,7 @@ def _attempt(
     ended = yield launcher.start(partial / STAGE, moved, stage.limits, holds=model_of(stage))
     assert ended is not None
     stop.check()
-    return read_record(partial) or _record_of_dead(
+    return sound_record(partial) or _record_of_dead(
         stage, partial, ended, out_of_memory=oom_kills() > kills_before
     )
 
@@ -119,8 +120,8 @@ def _clear(partial: Path, final: Path) -> None:
     elif final.is_dir():
         final.rename(partial)
     partial.mkdir(exist_ok=True)
-    (partial / RECORD).unlink(missing_ok=True)  # first: what is left of it must not be taken for finished
-    for leftover in partial.iterdir():
+    # The record first: what is left of it must not be taken for finished.
+    for leftover in sorted(partial.iterdir(), key=lambda path: path.name != RECORD):
         if leftover.name == CHECKPOINTS:
             continue
         if leftover.is_dir() and not leftover.is_symlink():

@@ -16,7 +16,7 @@ from harness.errors import UserError
 from harness.identity import decision_hash
 from harness.integrity import standing
 from harness.plan import Plan
-from harness.records import RECORD, append_line, is_torn, read_record
+from harness.records import RECORD, append_line, is_torn, sound_record
 from harness.results import Results
 from harness.summary_schema import SUMMARY, RuleStatus, RuleSummary
 from pipelines.stages import Strict
@@ -73,9 +73,10 @@ def read_declarations(folder: Path) -> list[Declaration]:
 
     Raises:
         UserError: a line is damaged.
+        OSError: it cannot be read; a folder of its name, for one.
     """
     path = folder / DECISIONS
-    if not path.is_file():
+    if not path.exists():
         return []
     found = []
     text = path.read_text(encoding="utf-8", errors="replace")
@@ -149,7 +150,7 @@ def redecided(results: Results, changes: dict[str, object]) -> Results:
 
 
 def _num_measured(folder: Path) -> int:
-    records = (read_record(path.parent) for path in folder.glob(f"evaluate-*/{RECORD}"))
+    records = (sound_record(path.parent) for path in folder.glob(f"evaluate-*/{RECORD}"))
     return sum(record is not None and record.status == "done" for record in records)
 
 

@@ -12,7 +12,7 @@ from harness.hub import snapshot
 from harness.keeping import KINDS_WITH_WEIGHTS
 from harness.numbers import bytes_text
 from harness.plan import Plan
-from harness.records import read_record
+from harness.records import sound_record
 from pipelines.data.sources import TOY
 from pipelines.locations import model_location
 from pipelines.outcomes import PretrainOutcome, TrainOutcome
@@ -123,7 +123,7 @@ def _trained_size(plan: Plan) -> int:
 def _parameters(plan: Plan, folder: Path) -> tuple[int | None, int | None]:
     """Parameters of the model, and of what is trained of it, as far as records, files or the forecast tell."""
     for stage in plan.stages:
-        record = read_record(folder / stage.id)
+        record = sound_record(folder / stage.id)
         outcome = record.outcome if record else None
         if isinstance(outcome, TrainOutcome):
             return outcome.num_parameters, outcome.num_trainable_parameters

@@ -7,10 +7,9 @@ import math
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
+from harness.errors import UserError
 from harness.items import Column, read_items
-from harness.records import ITEMS, RECORD, Record, read_record
+from harness.records import ITEMS, RECORD, Record, sound_record
 from pipelines.outcomes import EvaluateOutcome, Outcome
 
 Standing = Literal["whole", "light", "absent"]
@@ -40,10 +39,7 @@ def standing(folder: Path) -> Standing:
         its weights were given up on purpose (`keep_weights`, `prefduel gc`), so nothing can start from it. `absent`:
         anything else; also a record without weights as a repository keeps it, and what is outdated.
     """
-    try:
-        record = read_record(folder)
-    except ValidationError:
-        return "absent"
+    record = sound_record(folder)
     if record is None or record.status != "done" or record.outcome is None or (folder / OUTDATED).is_file():
         return "absent"
     if damage(folder, record):
@@ -51,6 +47,20 @@ def standing(folder: Path) -> Standing:
     if all((folder / name).is_dir() for name in PRODUCTS[record.outcome.kind]):
         return "whole"
     return "light" if (folder / GIVEN_UP).is_file() else "absent"
+
+
+def refuse_other_than_folder(folder: Path) -> None:
+    """Refuse a stage's folder that is none; one that is not there may be made.
+
+    Raises:
+        UserError: something else stands in its place.
+    """
+    if folder.is_symlink() and not folder.exists():
+        raise UserError(
+            f"{folder}: is a link that leads nowhere. Bring back what it led to, or delete it and run again."
+        )
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: must be a folder, is none. Delete it and run again.")
 
 
 def damage(folder: Path, record: Record) -> str | None:
@@ -110,7 +120,7 @@ def damaged_file(folder: Path, record: Record) -> str | None:
 
 def is_intact(folder: Path) -> bool:
     """Whether every file of a finished stage that later stages read is what it wrote: reads them all."""
-    record = read_record(folder)
+    record = sound_record(folder)
     return record is not None and damaged_file(folder, record) is None
 
 

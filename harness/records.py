@@ -245,11 +245,24 @@ class Record(Strict):
 
 
 def read_record(folder: Path) -> Record | None:
-    """The record of the stage in `folder`, or None where there is none."""
+    """The record of the stage in `folder`, or None where there is none.
+
+    Raises:
+        ValueError: it is damaged.
+        OSError: it cannot be read; a folder of its name, for one.
+    """
     path = folder / RECORD
-    if not path.is_file():
+    if not path.exists():
         return None
     return Record.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def sound_record(folder: Path) -> Record | None:
+    """The record of the stage in `folder`, or None where there is none that can be read: the stage is as good as not run."""
+    try:
+        return read_record(folder)
+    except (ValueError, OSError):
+        return None
 
 
 def append_line(path: Path, line: str) -> None:

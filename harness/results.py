@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from harness.errors import UserError
 from harness.helpers import NOBODY, Helpers, Task
 from harness.identity import decision_hash
-from harness.integrity import checked_items
+from harness.integrity import checked_items, refuse_other_than_folder
 from harness.items import Column
 from harness.plan import COMPARISON, Plan, Trial, read_plan
 from harness.records import RECORD, Record, read_record
@@ -176,6 +176,12 @@ def _read_record(folder: Path, stage: Stage) -> Record | None:
                 f"{path}: has a schema that this version does not know. {OTHER_VERSION}"
             ) from error
         raise UserError(f"{path}: is damaged. Delete the folder {stage.id} and run again.") from error
+    except OSError as error:
+        raise UserError(
+            f"{folder / stage.id / RECORD}: {error.strerror}. Delete the folder {stage.id} and run again."
+        ) from error
+    if record is None:
+        refuse_other_than_folder(folder / stage.id)
     if record is not None and record.stage == stage:
         # The plan has the stage, too: held once, ten thousand trials fit in memory.
         return record.model_copy(update={"stage": stage})

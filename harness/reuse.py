@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.integrity import OUTDATED, is_intact, standing
+from harness.integrity import OUTDATED, is_intact, refuse_other_than_folder, standing
 from harness.plan import COMPARISON, Plan
 from harness.records import read_record, write_json
 from pipelines.outcomes import PretrainOutcome, ReferenceOutcome, TrainOutcome
@@ -48,7 +48,12 @@ def work_left(plan: Plan, folder: Path) -> Work:
     Args:
         plan: The plan.
         folder: The comparison's results folder; the folders beside it are searched as well.
+
+    Raises:
+        UserError: something that is no folder stands in the place of a stage's.
     """
+    for stage in plan.stages:
+        refuse_other_than_folder(folder / stage.id)
     roots = (folder, *_siblings(folder))
     there = _there(plan, roots)
     readable = _Readable(roots)

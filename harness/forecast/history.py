@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from harness.forecast.schema import Forecast, PlannedForecast, Range
-from harness.records import Record, read_record
+from harness.records import Record, sound_record
 from pipelines.stages import Strict
 
 FORECAST = "forecast.json"
@@ -133,14 +133,7 @@ def rates(history: list[Earlier], *, device: str, kind: str, tuning: str, dtype:
 
 def records_of(folder: Path) -> Find:
     """Finds records in a results folder; a damaged one is none."""
-
-    def find(stage_id: str) -> Record | None:
-        try:
-            return read_record(folder / stage_id)
-        except ValidationError:
-            return None
-
-    return find
+    return lambda stage_id: sound_record(folder / stage_id)
 
 
 def _finished(forecast: Forecast, find: Find) -> Iterator[tuple[PlannedForecast, list[Record]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from harness.report.view import View
 from harness.results import read_results
 from harness.summary import make_summary
 
-FIGURE_FILES = ("*.svg", "*.png")
+FIGURE_SUFFIXES = (".svg", ".png")
 
 
 def write_report(folder: Path, reports: Path, *, with_host: bool = False) -> Path:
@@ -52,15 +53,19 @@ def write_report(folder: Path, reports: Path, *, with_host: bool = False) -> Pat
         drawings = drawn(page.figures(), helpers)
     figures = reports / page.name
     figures.mkdir(parents=True, exist_ok=True)
-    for pattern in FIGURE_FILES:
-        for old in figures.glob(pattern):
-            old.unlink()
-    for stem, drawing in drawings.items():
-        (figures / f"{stem}.svg").write_bytes(drawing.svg)
-        (figures / f"{stem}.png").write_bytes(drawing.png)
+    files = {
+        f"{stem}.{suffix}": content
+        for stem, drawing in drawings.items()
+        for suffix, content in (("svg", drawing.svg), ("png", drawing.png))
+    }
+    for name, content in files.items():
+        _replace(figures / name, content)
     write_page(page, reports, drawings)
     write_entry(view, figures)
     write_page(index_page(reports), reports)
+    for old in figures.iterdir():  # last: until now a page may have named it
+        if old.suffix in FIGURE_SUFFIXES and old.name not in files:
+            old.unlink()
     return reports / f"{page.name}.md"
 
 
@@ -78,7 +83,17 @@ def _read(folder: Path, helpers: Helpers, *, with_host: bool) -> View:
 def write_page(page: Page, folder: Path, drawings: Mapping[str, Drawn] | None = None) -> None:
     """Write a page in both formats, with the drawings of its figures by their stems."""
     for suffix, text in ((".md", render_markdown(page)), (".html", render_html(page, drawings))):
-        (folder / f"{page.name}{suffix}").write_text(text, encoding="utf-8", newline="\n")
+        _replace(folder / f"{page.name}{suffix}", text.encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, also where this process is killed or the disk is full."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # two reports may share an index
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def make_page(view: View) -> Page:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from harness.cli import main
+from harness.declared import declare, read_declarations
+from harness.disk import bytes_needed
 from harness.errors import UserError
 from harness.integrity import standing
+from harness.plan import read_plan
 from harness.records import ITEMS, LOSSES, RECORD, REPLIES
 from harness.results import read_results
+from harness.reuse import work_left
 from tests.harness.fixtures_results import Run, make_results
 
 
@@ -85,12 +90,51 @@ def test_a_score_that_no_stage_writes_is_told_with_its_file_and_item(
     assert f"got {found}. Delete the folder {stage.name} and run again." in line
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"schema": 1}'])
-def test_a_damaged_record_is_a_stage_to_run_again(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("kind", ["data", "orpo", "evaluate"])
+@pytest.mark.parametrize("content", [b"", b"{", b'{"schema": 1}', b"\xff\xfe", None])
+def test_a_damaged_record_is_a_stage_to_run_again(tmp_path: Path, content: bytes | None, kind: str) -> None:
+    """None: a folder stands in its place."""
     folder = make_results(tmp_path, Run())
-    stage = evaluation(folder)
-    (stage / RECORD).write_text(text)
+    plan, stage = read_plan(folder), next(folder.glob(f"{kind}-*"))
+    (stage / RECORD).unlink()
+    if content is None:
+        (stage / RECORD).mkdir()
+    else:
+        (stage / RECORD).write_bytes(content)
     assert standing(stage) == "absent"
+    assert stage.name in [one.id for one in work_left(plan, folder).todo]
+    declare(folder, plan, {})
+    finished = sum(one.kind == "evaluate" for one in plan.stages)
+    assert read_declarations(folder)[-1].num_measured == finished - (kind == "evaluate")
+    bytes_needed(plan, plan.stages, folder)
+    with pytest.raises(
+        UserError, match=rf"{stage.name}/{RECORD}: .*\. Delete the folder {stage.name} and run"
+    ):
+        read_results(folder)
+
+
+def a_file(stage: Path) -> None:
+    stage.touch()
+
+
+def a_dead_link(stage: Path) -> None:
+    stage.symlink_to(stage.parent / "an-unmounted-disk")
+
+
+@pytest.mark.parametrize(
+    ("put", "said"), [(a_file, "must be a folder, is none"), (a_dead_link, "is a link that leads nowhere")]
+)
+def test_what_stands_in_the_place_of_a_stages_folder_is_refused_by_reports_and_before_a_run(
+    tmp_path: Path, put: Callable[[Path], None], said: str
+) -> None:
+    folder = make_results(tmp_path, Run())
+    plan, stage = read_plan(folder), evaluation(folder)
+    shutil.rmtree(stage)
+    put(stage)
+    with pytest.raises(UserError, match=f"{stage.name}: {said}"):
+        read_results(folder)
+    with pytest.raises(UserError, match=f"{stage.name}: {said}"):
+        work_left(plan, folder)
 
 
 @pytest.mark.parametrize(
