@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 from harness.errors import UserError
 from harness.records import JUDGEMENTS, LOSSES, REPLIES, VALIDATION, WEIGHTS_BY_LAYER
 from pipelines.evaluations import Split
-from pipelines.strict import Count, Quantity
+from pipelines.stages import Count, Quantity
 
 BATCHES, PAIRS = "batches.jsonl", "pairs.jsonl"  # what a model received, and what was prepared for it
 LINES_AT_ONCE, LONGEST_KEY = 1000, 60
