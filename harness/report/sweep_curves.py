@@ -142,9 +142,10 @@ def label_values(axes: Axes, panel: SweepPanel) -> None:
     """Scale and labels of a panel's axis of values."""
     if is_logarithmic(sorted(x for line in panel.lines for x in line.x)):
         axes.set_xscale("log")
-    axes.minorticks_off()
     labelled = ticks(panel)
     axes.set_xticks(labelled, [_short(value) for value in labelled], fontsize=8)
+    unlabelled = {x for line in panel.lines for x in line.x} - set(labelled)
+    axes.set_xticks(sorted(unlabelled), [""] * len(unlabelled), minor=True)
 
 
 def _short(value: float) -> str:

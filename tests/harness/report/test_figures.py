@@ -78,6 +78,7 @@ def test_labels_of_swept_values_do_not_touch_and_few_are_left_out(values: list[f
         label_values(axes, SweepPanel("orpo", "beta", look(0), [line]))
         figure.draw_without_rendering()
         boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+        assert sorted([*axes.get_xticks(), *axes.get_xticks(minor=True)]) == sorted(values)
     assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
     assert len(boxes) >= min(len(values), 3)
 
