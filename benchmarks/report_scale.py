@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from harness.config import Comparison
+from harness.integrity import hashes_of_files
 from harness.plan import COMPARISON
 from harness.planning import make_plan
 from harness.records import (
@@ -120,6 +121,7 @@ def _write(folder: Path, stage: Stage, model: str, random: np.random.Generator) 
         ),
         versions={"python": "3.11"},
         git_commit="0123456789ab",
+        files=hashes_of_files(folder, outcome.kind) if outcome else {},
         started_at="2026-11-24T01:00:00+00:00",
     )  # fmt: skip
     content = record.model_dump(mode="json", by_alias=True)

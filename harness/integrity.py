@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +29,7 @@ GIVEN_UP = "given_up.json"  # beside a record whose weights were removed on purp
 OUTDATED = (
     "outdated.json"  # beside a record of what a run has set out to make again, its input being made again
 )
+ROWS = ".jsonl"  # what reports read; it stays where weights are given up
 TOLERANCE = 1e-9  # means are sums of floats in one order; JSON keeps every bit of them
 
 
@@ -66,25 +68,32 @@ def refuse_other_than_folder(folder: Path) -> None:
 def damage(folder: Path, record: Record) -> str | None:
     """What is wrong with the files of a finished stage, naming the file; None if nothing is."""
     try:
-        checked_items(folder, record.outcome)
+        checked_items(folder, record.outcome, record.files)
     except ValueError as error:
         return str(error)
     return None
 
 
-def checked_items(folder: Path, outcome: Outcome | None) -> dict[str, Column]:
+def checked_items(folder: Path, outcome: Outcome | None, files: Mapping[str, str]) -> dict[str, Column]:
     """The items of a finished evaluation, which the verdict is computed from; nothing for another stage.
 
     Args:
-        folder: The stage's.
+        folder: A finished stage's.
         outcome: As its record has it.
+        files: The same; of these the files of rows are looked at.
 
     Raises:
-        ValueError: they are not there, a value is none that a stage writes, or their number or mean is not the record's.
-            Names the file.
+        ValueError: they are not there, a value is none that a stage writes, or their number or mean is not the record's;
+            or any file of rows is not what the stage left. Names the file.
     """
-    if not isinstance(outcome, EvaluateOutcome):
-        return {}
+    columns = _items(folder, outcome) if isinstance(outcome, EvaluateOutcome) else {}
+    rows = {name: digest for name, digest in files.items() if name.endswith(ROWS)}
+    if problem := _first_changed(folder, rows):
+        raise ValueError(problem)
+    return columns
+
+
+def _items(folder: Path, outcome: EvaluateOutcome) -> dict[str, Column]:
     try:
         columns = read_items(folder / ITEMS)
     except OSError as error:
@@ -101,15 +110,20 @@ def checked_items(folder: Path, outcome: Outcome | None) -> dict[str, Column]:
     return columns
 
 
-def hashes_of_products(folder: Path, kind: str) -> dict[str, str]:
-    """SHA-256 of every file that later stages read, by its path in `folder`."""
-    files = (path for name in PRODUCTS[kind] for path in sorted((folder / name).rglob("*")) if path.is_file())
+def hashes_of_files(folder: Path, kind: str) -> dict[str, str]:
+    """SHA-256 of every file that later stages or reports read, by its path in `folder`."""
+    products = (path for name in PRODUCTS[kind] for path in sorted((folder / name).rglob("*")))
+    files = [path for path in (*products, *sorted(folder.glob(f"*{ROWS}"))) if path.is_file()]
     return {str(path.relative_to(folder)): _hash(path) for path in files}
 
 
 def damaged_file(folder: Path, record: Record) -> str | None:
     """The first file that is not what the stage left, in words; None if all are (or an old record has no hashes)."""
-    for name, digest in record.files.items():
+    return _first_changed(folder, record.files)
+
+
+def _first_changed(folder: Path, files: Mapping[str, str]) -> str | None:
+    for name, digest in files.items():
         try:
             if _hash(folder / name) != digest:
                 return f"{folder.name}/{name} is not what its stage wrote"
@@ -119,7 +133,7 @@ def damaged_file(folder: Path, record: Record) -> str | None:
 
 
 def is_intact(folder: Path) -> bool:
-    """Whether every file of a finished stage that later stages read is what it wrote: reads them all."""
+    """Whether every file of a finished stage that others read is what it wrote: reads them all."""
     record = sound_record(folder)
     return record is not None and damaged_file(folder, record) is None
 

@@ -57,6 +57,6 @@ def _so_far(folder: Path, plan: Plan) -> tuple[dict[str, Record], dict[str, dict
             if (record := read_record(folder / stage.id)) is None:
                 continue
             if stage.id in of_points:
-                items[stage.id] = checked_items(folder / stage.id, record.outcome)
+                items[stage.id] = checked_items(folder / stage.id, record.outcome, record.files)
             records[stage.id] = record
     return records, items

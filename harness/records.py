@@ -235,7 +235,7 @@ class Record(Strict):
     )
     files: dict[str, str] = Field(
         default_factory=dict,
-        description="SHA-256 of each file that later stages read, by its path in the folder.",
+        description="SHA-256 of each file that later stages or reports read, by its path in the folder.",
     )
     started_at: str = Field(description="UTC, ISO 8601.")
     decision_hash: str | None = Field(

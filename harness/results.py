@@ -135,8 +135,10 @@ def read_results(folder: Path, helpers: Helpers = NOBODY) -> Results:
     stages = iter(plan.stages)
     while some := list(islice(stages, STAGES_AT_ONCE)):
         read = {stage.id: record for stage in some if (record := _read_record(folder, stage)) is not None}
-        outcomes = {name: record.outcome for name, record in read.items() if record.status == "done"}
-        tasks.append(helpers.start(_read_items, folder, outcomes))
+        finished = {
+            name: (record.outcome, record.files) for name, record in read.items() if record.status == "done"
+        }
+        tasks.append(helpers.start(_read_items, folder, finished))
         records |= read
     items = {name: columns for task in tasks for name, columns in task.result().items()}
     # The rule that is there, not the one that its hash says is there: somebody may have edited it.
@@ -188,12 +190,14 @@ def _read_record(folder: Path, stage: Stage) -> Record | None:
     return record
 
 
-def _read_items(folder: Path, outcomes: dict[str, Outcome | None]) -> dict[str, dict[str, Column]]:
-    """The items of finished stages, by their ids."""
+def _read_items(
+    folder: Path, finished: dict[str, tuple[Outcome | None, dict[str, str]]]
+) -> dict[str, dict[str, Column]]:
+    """The items of finished stages, by their ids; of each its outcome and the hashes of its files."""
     items = {}
-    for stage_id, outcome in outcomes.items():
+    for stage_id, (outcome, files) in finished.items():
         try:
-            items[stage_id] = checked_items(folder / stage_id, outcome)
+            items[stage_id] = checked_items(folder / stage_id, outcome, files)
         except ValueError as error:
             raise UserError(f"{error}. Delete the folder {stage_id} and run again.") from error
     return items

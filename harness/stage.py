@@ -26,7 +26,7 @@ from harness.determinism import make_deterministic
 from harness.evaluation.loaded import Loaded
 from harness.failures import advice, status_of
 from harness.instruments import instruments_of
-from harness.integrity import damaged_file, hashes_of_products
+from harness.integrity import damaged_file, hashes_of_files
 from harness.interrupts import StopRequest, end_with_parent
 from harness.machine import git_commit, machine, versions
 from harness.meters import Instruments, Meter, activations
@@ -159,7 +159,7 @@ def _run_to_its_products(
     """Run the stage and hash what it leaves for others, which takes its time where weights are big: part of saving."""
     outcome = _run(stage, folder, meter, loaded)
     with meter.aside("save"):
-        return outcome, hashes_of_products(folder, outcome.kind)
+        return outcome, hashes_of_files(folder, outcome.kind)
 
 
 def _run(stage: Stage, folder: Path, meter: Meter, loaded: Loaded) -> Outcome:

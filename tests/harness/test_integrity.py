@@ -13,11 +13,12 @@ from harness.cli import main
 from harness.declared import declare, read_declarations
 from harness.disk import bytes_needed
 from harness.errors import UserError
-from harness.integrity import standing
+from harness.integrity import hashes_of_files, standing
 from harness.plan import read_plan
-from harness.records import ITEMS, LOSSES, RECORD, REPLIES
+from harness.records import ITEMS, LOSSES, RECORD, REPLIES, WEIGHTS_BY_LAYER, read_record, write_record
 from harness.results import read_results
 from harness.reuse import work_left
+from harness.rows import PAIRS
 from tests.harness.fixtures_results import Run, make_results
 
 
@@ -111,6 +112,45 @@ def test_a_damaged_record_is_a_stage_to_run_again(tmp_path: Path, content: bytes
         UserError, match=rf"{stage.name}/{RECORD}: .*\. Delete the folder {stage.name} and run"
     ):
         read_results(folder)
+
+
+@pytest.fixture
+def hashed(tmp_path: Path) -> Path:
+    """Results as stages leave them: each record has the hashes of the files of rows."""
+    folder = make_results(tmp_path, Run(groups=("preference", "generation", "drift")))
+    (next(folder.glob("data-*")) / PAIRS).touch()
+    for stage in read_plan(folder).stages:
+        record = read_record(folder / stage.id)
+        assert record is not None
+        write_record(
+            folder / stage.id,
+            record.model_copy(update={"files": hashes_of_files(folder / stage.id, "evaluate")}),
+        )
+    return folder
+
+
+def test_what_stages_left_is_read(hashed: Path) -> None:
+    assert len(read_results(hashed).items) == len(read_plan(hashed).stages)
+
+
+@pytest.mark.parametrize("name", [LOSSES, REPLIES, ITEMS, WEIGHTS_BY_LAYER, PAIRS])
+@pytest.mark.parametrize("change", ["cut", "add", "remove"])
+def test_a_file_of_rows_that_is_not_what_its_stage_left_is_refused_and_made_again(
+    hashed: Path, name: str, change: str
+) -> None:
+    """Each line of it may be sound."""
+    path = sorted(hashed.glob(f"*/{name}"))[0]
+    lines = path.read_text().splitlines(keepends=True)
+    if change == "remove":
+        path.unlink()
+    else:
+        path.write_text("".join(lines[:-1] if change == "cut" and lines else [*lines, *lines[:1], "\n"]))
+    stage = path.parent
+    with pytest.raises(
+        UserError, match=rf"{stage.name}/{name}.*\. Delete the folder {stage.name} and run again\."
+    ):
+        read_results(hashed)
+    assert standing(stage) == "absent"
 
 
 def a_file(stage: Path) -> None:

@@ -34,7 +34,7 @@ def test_hashing_what_a_stage_leaves_is_part_of_saving(
         return {"model/weights": "hash"}
 
     monkeypatch.setattr(stage, "_run", fake_work)
-    monkeypatch.setattr(stage, "hashes_of_products", fake_hashes)
+    monkeypatch.setattr(stage, "hashes_of_files", fake_hashes)
     metered = meter(clock)
     found = stage._run_to_its_products(tiny.stage("sft"), tmp_path, metered, Loaded())
     assert found == (OUTCOME, {"model/weights": "hash"})
