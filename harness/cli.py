@@ -102,7 +102,8 @@ def _explained(error: Exception) -> tuple[int, str]:
             "no space is left on the disk. Free some: the same command goes on where it stopped.",
         )
     if isinstance(error, OSError) and error.filename is not None:
-        return USERS_MISTAKE, f"{error.filename}: {error.strerror}."
+        # Of a file that is renamed the second is the one that a person knows.
+        return USERS_MISTAKE, f"{error.filename2 or error.filename}: {error.strerror}."
     what = f"{type(error).__name__}: {error}"
     return A_BUG, f"a bug in prefduel: {what}. Please report it with what --debug shows."
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from harness.config import AUTO, Comparison
 from harness.identity import canonical_hash
@@ -75,7 +75,7 @@ def read_choice(folder: Path) -> Concurrency | None:
     """The choice that a results folder keeps; None where there is none of this form."""
     try:
         return Concurrency.model_validate_json((folder / CONCURRENCY).read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
+    except (OSError, ValueError):
         return None
 
 

@@ -184,7 +184,10 @@ def _looks(lines: Sequence[Declaration], rule: str, comparison: str) -> list[Loo
         for line, following in zip_longest(lines, lines[1:])
         if line.decision_hash == rule and (following is None or following.num_measured > 0)
     ]
-    return list({(look.comparison, look.seeds): look for look in reversed(found)}.values())[::-1]
+    first: dict[tuple[str, int], Look] = {}
+    for look in found:
+        first.setdefault((look.comparison, look.seeds), look)
+    return list(first.values())
 
 
 def _looks_elsewhere(folder: Path, plan: Plan, elsewhere: Mapping[str, Path]) -> list[Look]:

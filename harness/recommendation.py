@@ -203,4 +203,4 @@ def _seeds_clause(verdict: Verdict, decision: Decision) -> str:
         return f"about {span} {FRESH_SEEDS}, {shown}"
     if verdict.num_seeds > MIN_SEEDS:
         return f"the rule has no look left: about {span} {FRESH_SEEDS}, {shown}"
-    return f"about {span} seeds {shown} (--seeds {high} is the second and last look; there are {verdict.num_seeds})"
+    return f"about {span} seeds {shown} (the second and last look, which --until-decided makes; there are {verdict.num_seeds})"

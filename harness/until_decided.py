@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.config import Comparison
-from harness.summary_schema import VerdictSummary
-from harness.verdict import INCOMPLETE, UNDECIDED, UNFAIR
+from harness.summary_schema import Summary, VerdictSummary
+from harness.verdict import INCOMPLETE, MIN_SEEDS, UNDECIDED, UNFAIR
 
 LOOKS = 2
 FIRST_LOOK = 3  # seeds: the fewest that give a verdict
@@ -20,7 +20,7 @@ def run_until_decided(
     *,
     max_seeds: int,
     run: Callable[[Comparison], int],
-    verdict: Callable[[], VerdictSummary],
+    summary: Callable[[], Summary],
     say: Callable[[str], None],
 ) -> int:
     """Run a comparison at 3 seeds and, if they leave it undecided, once more at as many as would decide it.
@@ -31,7 +31,7 @@ def run_until_decided(
         comparison: The validated config; its number of seeds is replaced.
         max_seeds: The second look has at most as many.
         run: Runs a comparison to its end and returns the exit code.
-        verdict: The verdict that the last run left.
+        summary: What the last run left.
         say: Told why it goes on or stops.
 
     Returns:
@@ -40,12 +40,13 @@ def run_until_decided(
     decision = comparison.decision.model_copy(update={"looks": LOOKS})
     planned = comparison.model_copy(update={"decision": decision, "seeds": FIRST_LOOK})
     code = run(planned)
-    first = verdict()
+    left = summary()
+    first = left.verdict
     seeds = second_look(first.outcome, first.seeds_needed, max_seeds)
     if seeds is None:
         say(f"First look: {first.outcome} at {FIRST_LOOK} seeds{_why_no_more(first)}")
         return code
-    say(f"First look: undecided at {FIRST_LOOK} seeds. The second and last look is at {seeds} seeds.")
+    say(f"First look: undecided at {FIRST_LOOK} seeds. {_the_next(seeds, left)}")
     return run(planned.model_copy(update={"seeds": seeds}))
 
 
@@ -60,6 +61,18 @@ def second_look(outcome: str, seeds_needed: tuple[int, int] | None, max_seeds: i
     if outcome != UNDECIDED or seeds_needed is None:
         return None
     return min(seeds_needed[1], max_seeds)
+
+
+def _the_next(seeds: int, left: Summary) -> str:
+    """What is said of the look at so many seeds."""
+    looks = left.rule.looks if left.rule else []
+    spent = [str(made) for made in looks if made >= MIN_SEEDS and made not in (FIRST_LOOK, seeds)]
+    if not spent:
+        return f"The second and last look is at {seeds} seeds."
+    return (
+        f"The rule has no look left: the data were judged with {' and '.join(spent)} seeds before. The look at {seeds} seeds is one "
+        "more, and adds false verdicts."
+    )
 
 
 def _why_no_more(first: VerdictSummary) -> str:

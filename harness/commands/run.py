@@ -112,6 +112,6 @@ def run(
         comparison,
         max_seeds=MOST_SEEDS if max_seeds is None else max_seeds,
         run=run_at,
-        verdict=lambda: read_summary(results / comparison.name).verdict,
+        summary=lambda: read_summary(results / comparison.name),
         say=typer.echo,
     )

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from harness.forecast.schema import Forecast, PlannedForecast, Range
 from harness.records import Record, sound_record
 from pipelines.stages import Strict
@@ -70,7 +68,7 @@ def read_forecast(folder: Path) -> Forecast | None:
     """The forecast that a run left in its results folder; None where there is none of this form."""
     try:
         return Forecast.model_validate_json((folder / FORECAST).read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
+    except (OSError, ValueError):
         return None
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from harness.config import Name
 from harness.numbers import interval, ratio_with_interval, with_interval
@@ -80,7 +81,8 @@ def _read(path: Path) -> Entry | None:
     """An entry; None for one that is damaged or another folder's: another comparison's report must not fail by it."""
     try:
         entry = Entry.model_validate_json(path.read_bytes())
-    except ValidationError:
+        json.dumps(entry.model_dump(), allow_nan=False)
+    except (OSError, ValueError):
         return None
     return entry if entry.comparison == path.parent.name else None
 

@@ -266,7 +266,9 @@ def test_more_seeds_are_advised_as_a_look_that_the_rule_has() -> None:
     assert "about 7 to 12 seeds that were not seen yet, in a comparison of their own (first_seed)" in advice
     assert "--seeds" not in advice  # as the seeds that are there would be judged again
     twice = DECISION.model_copy(update={"looks": 2})
-    assert "--seeds 12 is the second and last look; there are 3" in recommendation(judged, twice, CHEAP, [])
+    assert "(the second and last look, which --until-decided makes; there are 3)" in recommendation(
+        judged, twice, CHEAP, []
+    )
     neither = recommendation(judged, DECISION, CHEAP, both(-0.1, 0.2))
     assert "(first_seed)" in neither
     assert "--seeds" not in neither

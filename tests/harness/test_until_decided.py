@@ -14,7 +14,7 @@ from harness.config import Comparison
 from harness.intervals import FloatArray
 from harness.recommendation import recommendation
 from harness.summary import summarise
-from harness.summary_schema import VerdictSummary, read_summary
+from harness.summary_schema import Summary, read_summary
 from harness.until_decided import FIRST_LOOK, LOOKS, run_until_decided, second_look
 from harness.verdict import Rule, Scores, Verdict, judge
 from tests.harness.fixtures_results import LEVELS, Run, make_results
@@ -110,8 +110,8 @@ class FakeRun:
         summarise(self.folder)
         return 0
 
-    def verdict(self) -> VerdictSummary:
-        return read_summary(self.folder).verdict
+    def summary(self) -> Summary:
+        return read_summary(self.folder)
 
 
 @pytest.mark.parametrize(
@@ -130,11 +130,11 @@ def test_it_runs_at_three_seeds_and_at_most_once_more(
 ) -> None:
     run, said = FakeRun(tmp_path, levels, margin), list[str]()
     comparison = Run(seeds=7).comparison()
-    code = run_until_decided(comparison, max_seeds=8, run=run, verdict=run.verdict, say=said.append)
+    code = run_until_decided(comparison, max_seeds=8, run=run, summary=run.summary, say=said.append)
     assert code == 0
     assert expected(run.runs), run.runs
     assert len(said) == 1
-    assert run.verdict().alpha == 0.025
+    assert run.summary().verdict.alpha == 0.025
 
 
 @pytest.mark.parametrize(
@@ -158,13 +158,41 @@ def test_it_runs_at_three_seeds_and_at_most_once_more(
 def test_why_the_first_look_was_the_last_is_said_as_it_is(
     tmp_path: Path, outcome: str, reason: str | None, expected: str
 ) -> None:
-    verdict = summarise(make_results(tmp_path, Run(seeds=3))).verdict
-    first = verdict.model_copy(update={"outcome": outcome, "reason": reason, "seeds_needed": None})
+    summary = summarise(make_results(tmp_path, Run(seeds=3)))
+    first = summary.verdict.model_copy(update={"outcome": outcome, "reason": reason, "seeds_needed": None})
+    left = summary.model_copy(update={"verdict": first})
     said = list[str]()
     code = run_until_decided(
-        Run().comparison(), max_seeds=8, run=lambda _planned: 1, verdict=lambda: first, say=said.append
+        Run().comparison(), max_seeds=8, run=lambda _planned: 1, summary=lambda: left, say=said.append
     )
     assert (code, said) == (1, [expected])
+
+
+@pytest.mark.parametrize(
+    ("looks", "said"),
+    [
+        ([3], "The second and last look is at 8 seeds."),
+        ([3, 8], "The second and last look is at 8 seeds."),  # it was stopped before
+        (
+            [3, 6],
+            "The rule has no look left: the data were judged with 6 seeds before. The look at 8 seeds is one more, and adds false verdicts.",
+        ),
+    ],
+)
+def test_a_look_beyond_the_rules_two_is_announced_as_one(tmp_path: Path, looks: list[int], said: str) -> None:
+    summary = summarise(make_results(tmp_path, Run(seeds=3)))
+    assert summary.rule is not None
+    left = summary.model_copy(
+        update={
+            "rule": summary.rule.model_copy(update={"looks": looks}),
+            "verdict": summary.verdict.model_copy(update={"outcome": "undecided", "seeds_needed": (7, 12)}),
+        }
+    )
+    lines = list[str]()
+    run_until_decided(
+        Run().comparison(), max_seeds=8, run=lambda _planned: 0, summary=lambda: left, say=lines.append
+    )
+    assert lines == [f"First look: undecided at 3 seeds. {said}"]
 
 
 def test_a_rule_without_a_look_left_does_not_advise_more_seeds() -> None:
