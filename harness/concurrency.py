@@ -74,7 +74,7 @@ def settle(comparison: Comparison, plan: Plan, folder: Path, *, measure: Measure
 def read_choice(folder: Path) -> Concurrency | None:
     """The choice that a results folder keeps; None where there is none of this form."""
     try:
-        return Concurrency.model_validate_json((folder / CONCURRENCY).read_text(encoding="utf-8"))
+        return Concurrency.model_validate_json((folder / CONCURRENCY).read_bytes())
     except (OSError, ValueError):
         return None
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
+from pydantic_core import from_json
 
 from harness.lock import Holder
 from harness.outlook import stage_label
@@ -211,7 +212,7 @@ def run_log(folder: Path, display: Progress, died: Holder | None) -> Iterator[Ru
 def read_moves(folder: Path) -> dict[str, Move]:
     """How far each stage is that runs now, by its id; nothing where that cannot be read."""
     try:
-        content = json.loads((folder / MOVES).read_text(encoding="utf-8"))
+        content = from_json((folder / MOVES).read_bytes())
         return {stage_id: Move.model_validate(move) for stage_id, move in content.items()}
     except (OSError, ValueError, AttributeError):  # pydantic's is a ValueError
         return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, TypeVar
 
 from harness.errors import UserError
 from harness.hostile import terminal
-from harness.identity import IDENTITY, Identity
+from harness.identity import IDENTITY, Identity, read_identity
 from harness.plan import COMPARISON, Plan, Trial, read_plan
 from harness.records import RECORD, read_record
 
@@ -124,14 +123,14 @@ def _undamaged(read: Callable[[Path], Kept], folder: Path, file: str) -> Kept:
 
 def _read(folder: Path) -> Made:
     path = folder / IDENTITY
-    try:
-        return Made(folder, json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
+    if not path.exists():
         raise UserError(
             f"{folder}: has no {IDENTITY}: it was not run yet, or by a version that did not keep it."
-        ) from error
-    except ValueError as error:
-        raise UserError(f"{path}: is damaged. Delete the folder {folder.name} and run again.") from error
+        )
+    identity = read_identity(folder)
+    if not identity or not isinstance(identity.get("inputs", {}), dict):
+        raise UserError(f"{path}: is damaged. Delete the folder {folder.name} and run again.")
+    return Made(folder, identity)
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import time
 from pathlib import Path
+
+from pydantic_core import from_json
 
 from harness.records import write_json
 
@@ -49,7 +50,7 @@ def _stamp(path: Path) -> list[int]:
 
 def _read() -> dict[str, dict[str, object]]:
     try:
-        content = json.loads(cache_file().read_text(encoding="utf-8"))
+        content = from_json(cache_file().read_bytes())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) and all(isinstance(v, dict) for v in content.values()) else {}

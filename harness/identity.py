@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from harness.benchmark_tasks import benchmark_name
 from harness.benchmark_tasks import content_hash as tasks_hash
 from harness.config import Decision
@@ -159,7 +161,7 @@ def canonical_hash(content: Any) -> str:
 def read_identity(folder: Path) -> Identity:
     """What the id of the stage in `folder` is a hash of; empty where it left none, or a damaged one."""
     try:
-        found = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
+        found = from_json((folder / IDENTITY).read_bytes())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -25,13 +25,11 @@ def give_up_weights(plan: Plan, folder: Path) -> None:
 
 
 def weights_to_give_up(plan: Plan, folder: Path) -> Iterator[str]:
-    """Ids of the stages whose weights are there, are not to be kept and are read by no stage that is not done."""
+    """Ids of the stages whose weights are there, are not to be kept and are read by no stage that has to run."""
     if plan.comparison.keep_weights == "all":
         return
     kept = weights_to_keep(plan, folder)
-    read = {
-        name for stage in plan.stages if standing(folder / stage.id) == "absent" for name in inputs_of(stage)
-    }
+    read = _still_read(plan, folder)
     for stage in plan.stages:
         if (
             stage.kind in KINDS_WITH_WEIGHTS
@@ -40,6 +38,16 @@ def weights_to_give_up(plan: Plan, folder: Path) -> Iterator[str]:
             and standing(folder / stage.id) == "whole"
         ):
             yield stage.id
+
+
+def _still_read(plan: Plan, folder: Path) -> set[str]:
+    """Ids of what stages read that have to run: those that are not done, and those that run again for their weights."""
+    read: set[str] = set()
+    for stage in reversed(plan.stages):
+        there = standing(folder / stage.id)
+        if there == "absent" or (there == "light" and stage.id in read):
+            read |= inputs_of(stage)
+    return read
 
 
 def weights_to_keep(plan: Plan, folder: Path) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from harness.errors import UserError
 from harness.records import write_json
@@ -67,13 +67,15 @@ def run_lock(folder: Path) -> Iterator[Holder | None]:
 def read_holder(folder: Path) -> Holder | None:
     """The run that holds the folder, or died holding it; None if there is none."""
     try:
-        return Holder.model_validate(json.loads((folder / HOLDER).read_text(encoding="utf-8")))
+        return Holder.model_validate(from_json((folder / HOLDER).read_bytes()))
     except (OSError, ValueError, ValidationError):
         return None
 
 
 def is_held(folder: Path) -> bool:
     """Whether a run is working in the folder now; where nothing can be written, whether one has said so."""
+    if not folder.is_dir():  # the lock would make it
+        return False
     lock = FileLock(folder / LOCK)
     try:
         with lock.acquire(timeout=0):

@@ -100,4 +100,4 @@ class Plan(Strict):
 
 def read_plan(folder: Path) -> Plan:
     """The plan that a run left in its results folder."""
-    return Plan.model_validate_json((folder / COMPARISON).read_text(encoding="utf-8"))
+    return Plan.model_validate_json((folder / COMPARISON).read_bytes())

@@ -55,6 +55,7 @@ Status = Literal[
 ]
 
 Number = TypeVar("Number", int, float)
+Read = TypeVar("Read", bound=Strict)
 
 
 class Missing(Strict):
@@ -254,7 +255,7 @@ def read_record(folder: Path) -> Record | None:
     path = folder / RECORD
     if not path.exists():
         return None
-    return Record.model_validate_json(path.read_text(encoding="utf-8"))
+    return Record.model_validate_json(path.read_bytes())
 
 
 def sound_record(folder: Path) -> Record | None:
@@ -263,6 +264,16 @@ def sound_record(folder: Path) -> Record | None:
         return read_record(folder)
     except (ValueError, OSError):
         return None
+
+
+def finite(read: Read) -> Read:
+    """What was read from a file, if every number in it is finite.
+
+    Raises:
+        ValueError: one is not.
+    """
+    json.dumps(read.model_dump(mode="json"), allow_nan=False)
+    return read
 
 
 def append_line(path: Path, line: str) -> None:

@@ -153,8 +153,6 @@ def _read_plan(folder: Path) -> Plan:
         raise UserError(f"{folder}: must be a folder that `prefduel run` made, it has no {COMPARISON}.")
     try:
         plan = read_plan(folder)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{folder / COMPARISON}: is damaged, it is not text. Run again.") from error
     except ValidationError as error:
         raise UserError(
             f"{folder / COMPARISON}: does not have the form of this version. {OTHER_VERSION}"
@@ -171,9 +169,9 @@ def _read_plan(folder: Path) -> Plan:
 def _read_record(folder: Path, stage: Stage) -> Record | None:
     try:
         record = read_record(folder / stage.id)
-    except (ValidationError, UnicodeDecodeError) as error:
+    except ValidationError as error:
         path = folder / stage.id / RECORD
-        if isinstance(error, ValidationError) and _is_of_another_schema(error):
+        if _is_of_another_schema(error):
             raise UserError(
                 f"{path}: has a schema that this version does not know. {OTHER_VERSION}"
             ) from error

@@ -55,7 +55,7 @@ def run_file(stage_file: Path, *, launched_at: float, report: Report, loaded: Lo
     """
     folder = stage_file.parent
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
-    stage = Stage.model_validate_json(stage_file.read_text(encoding="utf-8"))
+    stage = Stage.model_validate_json(stage_file.read_bytes())
     outcome: Outcome | None = None
     files: dict[str, str] = {}
     failure: Failure | None = None

@@ -299,7 +299,7 @@ class Summary(Strict):
 
 def read_summary(folder: Path) -> Summary:
     """The summary that a run left in its results folder."""
-    return Summary.model_validate_json((folder / SUMMARY).read_text(encoding="utf-8"))
+    return Summary.model_validate_json((folder / SUMMARY).read_bytes())
 
 
 def json_schema() -> dict[str, object]:

@@ -157,6 +157,8 @@ def _load(text: str, where: str) -> Any:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise UserError(f"{where}: {place}not YAML: {_plain(error)}.{_about_tabs(text, mark)}") from error
+    except (KeyError, AttributeError) as error:  # of the library's constructors
+        raise UserError(f"{where}: not YAML: a value is not of the type that its tag (`!!`) says.") from error
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{where}: not YAML: {str(error).splitlines()[0]}.") from error
 

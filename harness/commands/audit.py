@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic_core import from_json
 
 from harness.commands.options import DONE, SOME_FAILED, Debug, Folder
 
@@ -42,6 +42,6 @@ def audit(
 def _last_verdict(summary: Path) -> str | None:
     """The audit's verdict in the summary that the last run wrote; None where there is none."""
     try:
-        return str(json.loads(summary.read_text(encoding="utf-8"))["audit"]["verdict"])
+        return str(from_json(summary.read_bytes())["audit"]["verdict"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

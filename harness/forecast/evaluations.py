@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from statistics import fmean, median
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from harness.forecast.benchmarks import ROUGHLY, work_of
 from harness.forecast.devices import Device
@@ -95,7 +95,7 @@ def earlier_seconds(results: Path, device: str) -> dict[str, list[float]]:
     for path in files[:MOST_READ]:
         # Only what is needed: an evaluation's record can be long.
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = from_json(path.read_bytes())
             settings = Stage.model_validate(content["stage"]).settings
             machine = content["machine"]
             done = content["status"] == "done" and device in (machine["accelerator"], machine["processor"])

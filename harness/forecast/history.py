@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.forecast.schema import Forecast, PlannedForecast, Range
-from harness.records import Record, sound_record
+from harness.records import Record, finite, sound_record
 from pipelines.stages import Strict
 
 FORECAST = "forecast.json"
@@ -67,7 +67,7 @@ class Errors:
 def read_forecast(folder: Path) -> Forecast | None:
     """The forecast that a run left in its results folder; None where there is none of this form."""
     try:
-        return Forecast.model_validate_json((folder / FORECAST).read_text(encoding="utf-8"))
+        return finite(Forecast.model_validate_json((folder / FORECAST).read_bytes()))
     except (OSError, ValueError):
         return None
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from pydantic import Field
 
 from harness.config import Name
 from harness.numbers import interval, ratio_with_interval, with_interval
-from harness.records import write_json
+from harness.records import finite, write_json
 from harness.report.page import Bullets, Code, Link, Page, Paragraph, Section, Table, Text
 from harness.report.view import View
 from harness.sentences import cost_words
@@ -80,8 +79,7 @@ def _has_page(reports: Path, name: str) -> bool:
 def _read(path: Path) -> Entry | None:
     """An entry; None for one that is damaged or another folder's: another comparison's report must not fail by it."""
     try:
-        entry = Entry.model_validate_json(path.read_bytes())
-        json.dumps(entry.model_dump(), allow_nan=False)
+        entry = finite(Entry.model_validate_json(path.read_bytes()))
     except (OSError, ValueError):
         return None
     return entry if entry.comparison == path.parent.name else None
