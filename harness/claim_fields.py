@@ -25,7 +25,7 @@ def panic_status(contrast: Contrast, recipe: str) -> dict[str, Any]:
     """
     worse = holds_if_worse(contrast)
     if worse == "cannot tell":
-        return {"status": worse, "finding": f"{recipe} was not detected to lose or gain"}
+        return {"status": worse, "finding": contrast.reason or f"{recipe} was not detected to lose or gain"}
     lost = worse == "holds"
     turned: dict[bool, ClaimStatus] = {True: "holds", False: "does not hold"}
     return {

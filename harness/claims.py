@@ -188,7 +188,7 @@ def _no_panic(here: _Here) -> Iterator[Claim]:
         for key in here.tables.get(arm, {})
         if key.startswith(BENCHMARK_PREFIX) or key == "chosen_nll"
     ]
-    found = family_of(here.tables, wanted, here.alpha)
+    found = family_of(here.tables, wanted, here.alpha, controls_too=True)
     if not any(arms[contrast.pair[0]] == "DPO" for contrast in found):
         reason = "SFT alone and SFT then DPO were not both measured on a benchmark or on the chosen replies"
         yield _not_measured(

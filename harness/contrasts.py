@@ -37,15 +37,18 @@ def secondary(results: Results, tables: Tables, alpha: float) -> list[Contrast]:
     return family_of(tables, wanted, alpha)
 
 
-def family_of(tables: Tables, wanted: Iterable[tuple[str, str, str]], alpha: float) -> list[Contrast]:
+def family_of(
+    tables: Tables, wanted: Iterable[tuple[str, str, str]], alpha: float, *, controls_too: bool = False
+) -> list[Contrast]:
     """Comparisons that share alpha, corrected by Holm.
 
     Args:
         tables: Of every model.
         wanted: (metric, first, second); what was not measured is left out.
         alpha: Share of families with a false detection that is accepted.
+        controls_too: Nothing is detected between an arm and a control either where not the same seeds of them failed.
     """
-    found = _compared(tables, wanted)
+    found = _compared(tables, wanted, controls_too=controls_too)
     tested = [each.p_value for each in found if each.p_value is not None]
     corrected = iter(holm(tested))
     return [
@@ -130,13 +133,15 @@ class _Compared:
         )
 
 
-def _compared(tables: Tables, wanted: Iterable[tuple[str, str, str]]) -> list[_Compared]:
+def _compared(
+    tables: Tables, wanted: Iterable[tuple[str, str, str]], *, controls_too: bool = False
+) -> list[_Compared]:
     """What can be compared at all: both models measured, on at least 2 units in common."""
-    found = (_compare(tables, *contrast) for contrast in wanted)
+    found = (_compare(tables, *contrast, controls_too=controls_too) for contrast in wanted)
     return [compared for compared in found if compared is not None]
 
 
-def _compare(tables: Tables, name: str, first: str, second: str) -> _Compared | None:
+def _compare(tables: Tables, name: str, first: str, second: str, *, controls_too: bool) -> _Compared | None:
     of_first, of_second = tables.get(first, {}).get(name), tables.get(second, {}).get(name)
     if of_first is None or of_second is None:
         return None
@@ -152,7 +157,8 @@ def _compare(tables: Tables, name: str, first: str, second: str) -> _Compared | 
         # A base that all seeds share is one fixed model: only the arm's seeds vary.
         estimate = estimate_mean(one.values - other.values) if shared else estimate_difference(one, other)
     reason = FEW_SEEDS if estimate is None else no_spread(estimate, one, other)
-    if not {first, second} & set(CONTROLS):  # as in the verdict; a control is no contestant
+    # As in the verdict; a control is no contestant.
+    if controls_too or not {first, second} & set(CONTROLS):
         reason = unequal_failures(one, other) or reason
     return _Compared(
         metric=name,

@@ -254,6 +254,21 @@ def test_better_is_withheld_where_not_the_same_seeds_of_two_arms_failed(tmp_path
     assert claim.status == "cannot tell"
 
 
+def test_a_claim_is_not_judged_by_the_seeds_that_an_arm_has_left(tmp_path: Path) -> None:
+    run = Run(seeds=5, levels={**LEVELS, "orpo": 0.9})
+    failed = {("orpo", 1): ("not_finite", "the loss is not finite")}
+    told = {}
+    for name, lost in (("whole", {}), ("one", failed)):
+        summary = make_summary(read_results(make_results(tmp_path / name, replace(run, failed=lost))))
+        told[name] = {
+            (claim.status, claim.finding)
+            for claim in summary.claims
+            if claim.name == "no_regression_panic" and claim.case.startswith("orpo against")
+        }
+    assert ("holds", "ORPO gained, so there is nothing to fear") in told["whole"]
+    assert told["one"] == {("cannot tell", "failures differ between the arms: orpo lacks seed 1")}
+
+
 def test_a_control_that_failed_is_no_finding_about_the_arms(tmp_path: Path) -> None:
     lost = {("sft", seed): ("out_of_memory", "no memory left") for seed in (1, 2, 3, 4)}
     run = Run(seeds=5, levels={**LEVELS, "sft-dpo": 0.9, "orpo": 0.5})
