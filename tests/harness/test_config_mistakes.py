@@ -45,6 +45,8 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     ),
     "a hundred thousand brackets": (replaced("{name: toy}", "[" * 100_000), ["line 3: must be nested at most 50 deep"]),
     "a binary tag": (replaced("name: small", "name: !!binary aGk="), ["text, numbers, lists"]),
+    "a text tagged as a truth value": (replaced("name: small", 'name: !!bool "x"'), ["not YAML", "`!!`"]),
+    "a text tagged as a time": (replaced("name: small", 'name: !!timestamp "x"'), ["not YAML", "`!!`"]),
     "a tag of Python": (replaced("name: small", "name: !!python/name:os.system"), ["not YAML"]),
     "no schema": (replaced("schema: 1\n", ""), ["schema is missing"]),
     "a later schema": (replaced("schema: 1", "schema: 2"), ["schema must be 1, got 2"]),

@@ -72,6 +72,21 @@ def test_a_stage_does_not_differ_from_itself(tmp_path: Path, capsys: pytest.Capt
     assert why(capsys, name, name, "--results", tmp_path) == ["no field differs"]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"[1]", b'{"inputs": 3}', b"\xff\xfe", b"[" * 100_000, b"3"],
+    ids=["list", "inputs", "bytes", "deep", "number"],
+)
+def test_a_damaged_identity_is_one_line_and_exit_2(
+    tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = planned(tmp_path, "a")
+    stages = [trained(plan, "orpo", seed) for seed in (0, 1)]
+    (tmp_path / "a" / stages[0] / IDENTITY).write_bytes(content)
+    assert main(["why", *stages, "--results", str(tmp_path / "a")]) == 2
+    assert f"{IDENTITY}: is damaged" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("file", [RECORD, COMPARISON])
 def test_a_damaged_file_is_one_line_and_exit_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str

@@ -112,3 +112,14 @@ def test_a_folder_that_no_run_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     assert main(["gc", str(tmp_path / "precious"), "--yes"]) == 2
     assert (tmp_path / "precious").is_dir()
+
+
+def test_a_plan_that_is_not_text_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside it as well: what it refers to is not known."""
+    beside = folder.parent / "beside"
+    beside.mkdir()
+    (beside / COMPARISON).write_bytes(b"\xff\xfe")
+    assert main(["gc", str(folder), "--yes"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"beside/{COMPARISON}: does not have the form of this version" in line
+    assert (folder / OLD).is_dir()

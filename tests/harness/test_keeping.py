@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.integrity import standing
+from harness.integrity import GIVEN_UP, standing
 from harness.keeping import DYING, give_up, give_up_weights
 from harness.plan import Plan, read_plan
 from harness.records import CHECKPOINTS, ITEMS, RECORD
@@ -144,3 +144,21 @@ def test_a_removal_that_was_killed_half_way_leaves_nothing_that_looks_like_weigh
     assert standing(stage) == "light"
     assert (stage / DYING).is_dir()
     assert not (stage / CHECKPOINTS).exists()
+
+
+def test_weights_that_a_stage_has_to_read_again_are_not_given_up_before(tmp_path: Path) -> None:
+    """An evaluation is added: SFT is made again for DPO, whose record is there and whose weights were given up."""
+    plan, folder = finished(tmp_path, "none")
+    give_up_weights(plan, folder)
+    [trial] = [trial for trial in plan.trials if (trial.name, trial.seed) == ("sft-dpo", 0)]
+    sft, dpo = trial.training
+    shutil.rmtree(folder / trial.evaluations[0])
+    assert {sft, dpo} <= {stage.id for stage in work_left(plan, folder).todo}
+    (folder / sft / "model").mkdir()  # it has run again
+    (folder / sft / GIVEN_UP).unlink()
+    give_up_weights(plan, folder)
+    assert standing(folder / sft) == "whole"
+    (folder / dpo / "model").mkdir()
+    (folder / dpo / GIVEN_UP).unlink()
+    give_up_weights(plan, folder)
+    assert [standing(folder / stage_id) for stage_id in (sft, dpo)] == ["light", "whole"]

@@ -115,3 +115,9 @@ def test_a_folder_without_events_is_one_line_and_exit_2(
 ) -> None:
     assert main(["status", str(tmp_path / "gone")]) == 2
     assert "has no events.jsonl" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", str(tmp_path / "not" / "there"), "--once"]) == 2
+    assert "must be a folder in which" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -167,7 +168,17 @@ def test_trend_shows_the_error_of_each_night_s_forecast(tmp_path: Path) -> None:
     assert "No night has a forecast" in trend_page(read_nights([second]))
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"schema": 1}'])
-def test_a_damaged_forecast_is_none(tmp_path: Path, text: str) -> None:
-    (tmp_path / "forecast.json").write_text(text)
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"schema": 1}', b"\xff\xfe"])
+def test_a_damaged_forecast_is_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "forecast.json").write_bytes(content)
+    assert read_forecast(tmp_path) is None
+
+
+@pytest.mark.parametrize("number", ["NaN", "1e999"])
+def test_a_forecast_with_a_number_that_is_not_finite_is_damaged(tmp_path: Path, number: str) -> None:
+    plan = read_plan(make_results(tmp_path, Run(seeds=1)))
+    sound = json.dumps(forecast(plan).model_dump(mode="json", by_alias=True))
+    (tmp_path / "forecast.json").write_text(sound)
+    assert read_forecast(tmp_path) is not None
+    (tmp_path / "forecast.json").write_text(re.sub(r"\d+\.\d+", number, sound))
     assert read_forecast(tmp_path) is None

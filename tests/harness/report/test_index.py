@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -81,6 +82,14 @@ def test_a_damaged_entry_is_named_and_takes_no_other_report_away(
     text = with_entry(reports, tmp_path / "reports", content)
     assert "prefduel report results/added" in text
     assert "[made-up]" in text
+
+
+@pytest.mark.parametrize("low", ["NaN", "1e999"])
+def test_an_entry_whose_interval_is_not_finite_is_damaged(reports: Path, tmp_path: Path, low: str) -> None:
+    entry = (reports / "made-up" / "entry.json").read_text().replace("made-up", "added")
+    changed = re.sub(r'"low": [^,]+', f'"low": {low}', entry, count=1)
+    assert "prefduel report results/added" not in with_entry(reports, tmp_path / "sound", entry.encode())
+    assert "prefduel report results/added" in with_entry(reports, tmp_path / "reports", changed.encode())
 
 
 @pytest.mark.parametrize("name", ['../../etc"><img src=x>', "other", "", "a" * 65, "a/b"])
