@@ -11,6 +11,7 @@ from typing import Literal
 from harness.errors import UserError
 from harness.items import Column, read_items
 from harness.records import ITEMS, RECORD, Record, sound_record
+from harness.rows import FORMS
 from pipelines.outcomes import EvaluateOutcome, Outcome
 
 Standing = Literal["whole", "light", "absent"]
@@ -29,7 +30,7 @@ GIVEN_UP = "given_up.json"  # beside a record whose weights were removed on purp
 OUTDATED = (
     "outdated.json"  # beside a record of what a run has set out to make again, its input being made again
 )
-ROWS = ".jsonl"  # what reports read; it stays where weights are given up
+ROWS = {ITEMS, *FORMS}  # what reports read; they stay where weights are given up
 TOLERANCE = 1e-9  # means are sums of floats in one order; JSON keeps every bit of them
 
 
@@ -87,7 +88,7 @@ def checked_items(folder: Path, outcome: Outcome | None, files: Mapping[str, str
             or any file of rows is not what the stage left. Names the file.
     """
     columns = _items(folder, outcome) if isinstance(outcome, EvaluateOutcome) else {}
-    rows = {name: digest for name, digest in files.items() if name.endswith(ROWS)}
+    rows = {name: digest for name, digest in files.items() if name in ROWS}
     if problem := _first_changed(folder, rows):
         raise ValueError(problem)
     return columns
@@ -113,7 +114,8 @@ def _items(folder: Path, outcome: EvaluateOutcome) -> dict[str, Column]:
 def hashes_of_files(folder: Path, kind: str) -> dict[str, str]:
     """SHA-256 of every file that later stages or reports read, by its path in `folder`."""
     products = (path for name in PRODUCTS[kind] for path in sorted((folder / name).rglob("*")))
-    files = [path for path in (*products, *sorted(folder.glob(f"*{ROWS}"))) if path.is_file()]
+    rows = (folder / name for name in sorted(ROWS))
+    files = [path for path in (*products, *rows) if path.is_file()]
     return {str(path.relative_to(folder)): _hash(path) for path in files}
 
 
