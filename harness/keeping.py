@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 from harness.errors import UserError
@@ -29,25 +30,37 @@ def weights_to_give_up(plan: Plan, folder: Path) -> Iterator[str]:
     if plan.comparison.keep_weights == "all":
         return
     kept = weights_to_keep(plan, folder)
-    read = _still_read(plan, folder)
+    is_read = _still_read(plan, folder)
     for stage in plan.stages:
         if (
             stage.kind in KINDS_WITH_WEIGHTS
-            and stage.id not in kept | read
+            and stage.id not in kept
             and (folder / stage.id / WEIGHTS).is_dir()
+            and not is_read(stage.id)
             and standing(folder / stage.id) == "whole"
         ):
             yield stage.id
 
 
-def _still_read(plan: Plan, folder: Path) -> set[str]:
-    """Ids of what stages read that have to run: those that are not done, and those that run again for their weights."""
-    read: set[str] = set()
-    for stage in reversed(plan.stages):
-        there = standing(folder / stage.id)
-        if there == "absent" or (there == "light" and stage.id in read):
-            read |= inputs_of(stage)
-    return read
+def _still_read(plan: Plan, folder: Path) -> Callable[[str], bool]:
+    """Whether a stage that has to run reads this one: one that is not done, or that runs again for its weights.
+
+    Looks only at the stages that it is asked for: a run asks after each of its stages.
+    """
+    readers: dict[str, list[str]] = {}
+    for stage in plan.stages:
+        for name in inputs_of(stage):
+            readers.setdefault(name, []).append(stage.id)
+
+    @cache
+    def is_read(stage_id: str) -> bool:
+        return any(has_to_run(reader) for reader in readers.get(stage_id, ()))
+
+    def has_to_run(stage_id: str) -> bool:
+        there = standing(folder / stage_id)
+        return there == "absent" or (there == "light" and is_read(stage_id))
+
+    return is_read
 
 
 def weights_to_keep(plan: Plan, folder: Path) -> set[str]:
