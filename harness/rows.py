@@ -1,4 +1,4 @@
-"""The forms of the rows that stages leave in JSON-lines files, and reading them. No hash in a record covers most of these."""
+"""The forms of the rows that stages leave in JSON-lines files, and reading them. Older records have no hashes of these files."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ class Case:
 
     @contextmanager
     def _damage_in_one_line(self, stage_id: str, name: str) -> Iterator[None]:
-        """No hash in a record covers these files, so what stands in them is found out while it is read."""
+        """An older record has no hash of these files: what stands in them is found out while it is read."""
         try:
             yield
         except (KeyError, TypeError, ValueError, OverflowError) as error:
